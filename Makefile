@@ -1,0 +1,83 @@
+# qs: `make` builds, `make demo` shows, `make test` proves. `make help` lists all targets.
+#
+# FLAVOUR = release | asan | tsan : each has its own folder below build/.
+
+FLAVOUR ?= release
+PYTHON  := $(shell command -pv python3)
+CC      ?= gcc
+BUILD   := build/$(FLAVOUR)
+
+PKGS := rocksdb liburing libxxhash msgpack libconfuse libzstd libmicrohttpd jansson hiredis
+WARN := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+        -Wvla -Wundef -Wno-missing-field-initializers
+release_FLAGS := -O2 -g
+asan_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+tsan_FLAGS := -O1 -g -fsanitize=thread
+CFLAGS   := -std=c11 $(WARN) $($(FLAVOUR)_FLAGS) $(EXTRA_CFLAGS)
+CPPFLAGS := -D_GNU_SOURCE -I. -MMD -MP
+LDFLAGS  := $($(FLAVOUR)_FLAGS)
+LIBS     := -lrocksdb -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread
+
+LIB_SRC  := $(wildcard common/*/*.c replica/*.c proxy/*.c)
+QSD_SRC  := $(wildcard qs/*.c)
+CLI_SRC  := $(wildcard qs/cli/*.c)
+BENCH_SRC := $(wildcard bench/*.c)
+UNIT_SRC := $(wildcard tests/unit/*_test.c)
+TOOL_SRC := $(wildcard tests/tools/*.c)
+
+obj = $(patsubst %.c,$(BUILD)/obj/%.o,$(1))
+LIB      := $(BUILD)/libqscore.a
+UNITS    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
+TOOLS    := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(TOOL_SRC))
+
+.PHONY: all
+all: deps-check $(BUILD)/qsd $(BUILD)/qs $(if $(BENCH_SRC),$(BUILD)/qs-bench)
+	@mkdir -p build
+	@if [ $(FLAVOUR) = release ]; then ln -sf release/qsd build/qsd; ln -sf release/qs build/qs; \
+	  $(if $(BENCH_SRC),ln -sf release/qs-bench build/qs-bench;) fi
+
+$(BUILD)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+
+$(LIB): $(call obj,$(LIB_SRC))
+	@rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/qsd: $(call obj,$(QSD_SRC)) $(LIB)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+
+$(BUILD)/qs: $(call obj,$(CLI_SRC)) $(LIB)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+
+$(BUILD)/qs-bench: $(call obj,$(BENCH_SRC)) $(LIB)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+
+# Unit tests may reach into the programs' own modules too, so they link everything but main.
+$(BUILD)/tests/%_test: $(BUILD)/obj/tests/unit/%_test.o $(call obj,$(filter-out qs/main.c,$(QSD_SRC))) $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
+
+$(BUILD)/tests/%: $(BUILD)/obj/tests/tools/%.o $(LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+
+.PHONY: deps deps-check
+deps:
+	sh packaging/deps.sh
+deps-check:
+	@sh packaging/deps.sh --check || sh packaging/deps.sh
+
+.PHONY: unit tools
+unit: deps-check $(UNITS)
+	@set -e; for t in $(UNITS); do $$t; done
+tools: deps-check $(TOOLS)
+
+include tests/targets.mk
+
+.PHONY: clean
+clean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)
+.SECONDARY:

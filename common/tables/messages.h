@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Messages between peers, one row each with its fields. Derived: structs, encoder, decoder (types
+// and presence checked), the fuzz dictionary, docs/protocol.md. Numbers are written, never
+// counted; a retired one stays listed as RETIRED.
+//
+// MESSAGE(name, code)                  struct message_<name>
+// FIELD(message, key, type, field)     key 1..127; type U64, BYTES (borrowed), TEXT (bytes, shown)
+//
+// On the wire: a frame (common/wire/frame.h) whose payload is one msgpack map {key: value}.
+// Unknown keys are skipped, missing ones refused.
+#ifndef MESSAGE
+#define MESSAGE(name, code)
+#endif
+#ifndef FIELD
+#define FIELD(message, key, type, field)
+#endif
+#ifndef RETIRED
+#define RETIRED(code)
+#endif
+
+// First on every connection, from the side that connected. `purpose`: enum hello_purpose.
+MESSAGE(hello, 1)
+FIELD(hello, 1, U64, protocol)
+FIELD(hello, 2, TEXT, cluster)
+FIELD(hello, 3, TEXT, instance)
+FIELD(hello, 4, TEXT, node)
+FIELD(hello, 5, U64, role)
+FIELD(hello, 6, U64, purpose)
+FIELD(hello, 7, BYTES, history) // 16 bytes; empty: an empty data directory
+FIELD(hello, 8, U64, index)     // end of the journal
+FIELD(hello, 9, U64, block)     // number of the last block
+FIELD(hello, 10, BYTES, chain)  // chain after it
+FIELD(hello, 11, U64, digest_algorithm)
+FIELD(hello, 12, BYTES, authentication) // empty: none
+
+// The answer. `answer`: enum hello_answer; `reason`: words, for refused.
+MESSAGE(welcome, 2)
+FIELD(welcome, 1, U64, protocol)
+FIELD(welcome, 2, U64, answer)
+FIELD(welcome, 3, TEXT, reason)
+FIELD(welcome, 4, TEXT, node)
+FIELD(welcome, 5, U64, role)
+FIELD(welcome, 6, BYTES, history)
+FIELD(welcome, 7, U64, index) // end of the answering side's readable journal
+FIELD(welcome, 8, U64, block)
+FIELD(welcome, 9, BYTES, chain)
+FIELD(welcome, 10, U64, diverged_at) // index, for diverged
+FIELD(welcome, 11, U64, oldest)      // first index still in its journal
+FIELD(welcome, 12, BYTES, birth)     // header of the history's birth block where known
+
+// Parent to child: `bytes` raw journal bytes follow this frame directly.
+MESSAGE(blocks, 3)
+FIELD(blocks, 1, U64, bytes)
+
+// Parent to child, at intervals and when news arrive. Delays in nanoseconds.
+MESSAGE(heartbeat, 4)
+FIELD(heartbeat, 1, BYTES, history)
+FIELD(heartbeat, 2, U64, epoch)
+FIELD(heartbeat, 3, U64, commit_index)
+FIELD(heartbeat, 4, U64, block)
+FIELD(heartbeat, 5, BYTES, chain)
+FIELD(heartbeat, 6, BYTES, digest)
+FIELD(heartbeat, 7, U64, root_ms)
+FIELD(heartbeat, 8, U64, delay_ns) // sum over the hops so far
+FIELD(heartbeat, 9, BYTES, path)   // node names from the root to the sender, separated by a zero byte
+FIELD(heartbeat, 10, U64, sequence) // of the root's heartbeats, so that the newest wins
+
+// Child to parent: how far it is. Indexes are ends of blocks.
+MESSAGE(progress, 5)
+FIELD(progress, 1, U64, received)
+FIELD(progress, 2, U64, synced)
+FIELD(progress, 3, U64, visible)
+FIELD(progress, 4, U64, age_ns)
+
+// Either way: round-trip time.
+MESSAGE(ping, 6)
+FIELD(ping, 1, U64, sent_ns)
+MESSAGE(pong, 7)
+FIELD(pong, 1, U64, sent_ns)
+
+// Child to parent: a block that failed a check; and the repair of a damaged range. The parent
+// answers `refetch` with one `patch` for each block first..last, or with a `bad_block` that names
+// the first one it cannot give.
+MESSAGE(bad_block, 8)
+FIELD(bad_block, 1, U64, block)
+FIELD(bad_block, 2, U64, error)
+MESSAGE(refetch, 9)
+FIELD(refetch, 1, U64, first)
+FIELD(refetch, 2, U64, last)
+
+// Proxy to replica: `items` = msgpack array of [key, version]; answered in any order.
+MESSAGE(fetch, 10)
+FIELD(fetch, 1, U64, id)
+FIELD(fetch, 2, BYTES, items)
+// `items` = msgpack array, one for each asked: [enum fetch_status, value or nil].
+MESSAGE(fetched, 11)
+FIELD(fetched, 1, U64, id)
+FIELD(fetched, 2, U64, visible)
+FIELD(fetched, 3, U64, floor)
+FIELD(fetched, 4, BYTES, items)
+
+// Either way, last words before closing: enum error and words.
+MESSAGE(goodbye, 12)
+FIELD(goodbye, 1, U64, error) // positive number of the row
+FIELD(goodbye, 2, TEXT, reason)
+
+// Parent to child: the `bytes` raw bytes of one whole block, asked for by `refetch`, follow this
+// frame directly. They are no part of the stream of `blocks`, which may stand inside a block.
+MESSAGE(patch, 13)
+FIELD(patch, 1, U64, block)
+FIELD(patch, 2, U64, bytes)
+
+#undef MESSAGE
+#undef FIELD
+#undef RETIRED

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every option of the configuration file, one row each. Derived: the option structs and their
+// defaults, the parser with its bounds, `qsd --help`, CONFIG GET, docs/options.md.
+//
+// NODE_OPTION(type, name, default, min, max, help)      once a daemon
+// INSTANCE_OPTION(type, name, default, min, max, help)  once in each `instance NAME { }`
+//   type     TEXT, TEXTS (a list), ADDRESS (host:port), ADDRESSES, CLIENTS (addresses or
+//            unix:/path), INT, SIZE (bytes; KB MB GB = 1024 steps), MS (a duration in
+//            milliseconds; ms s m h d), or an ENUM declared below
+//   default  text as it would stand in the file; "" for TEXT means unset; REQUIRED must be given
+//   min, max for INT, SIZE and MS; 0, 0 otherwise
+#ifndef NODE_OPTION
+#define NODE_OPTION(type, name, default, min, max, help)
+#endif
+#ifndef INSTANCE_OPTION
+#define INSTANCE_OPTION(type, name, default, min, max, help)
+#endif
+#ifndef OPTION_ENUM
+#define OPTION_ENUM(type, word, value)
+#endif
+
+OPTION_ENUM(IO, "auto", IO_AUTO)
+OPTION_ENUM(IO, "uring", IO_URING)
+OPTION_ENUM(IO, "epoll", IO_EPOLL)
+OPTION_ENUM(ROLE, "root", ROLE_ROOT)
+OPTION_ENUM(ROLE, "replica", ROLE_REPLICA)
+OPTION_ENUM(ROLE, "proxy", ROLE_PROXY)
+OPTION_ENUM(LEVEL, "debug", LOG_DEBUG)
+OPTION_ENUM(LEVEL, "info", LOG_INFO)
+OPTION_ENUM(LEVEL, "warn", LOG_WARN)
+OPTION_ENUM(LEVEL, "error", LOG_ERROR)
+
+NODE_OPTION(TEXT, node, "REQUIRED", 0, 0, "name of this node, unique in the cluster, [A-Za-z0-9._-]{1,64}")
+NODE_OPTION(TEXT, cluster, "qs", 0, 0, "name of the cluster; nodes of another one are refused")
+NODE_OPTION(TEXT, data_dir, "REQUIRED", 0, 0, "directory for everything this node keeps; it must exist")
+NODE_OPTION(ADDRESS, peer, "", 0, 0, "address for other qs nodes; unset: nobody can follow or fetch from this node")
+NODE_OPTION(CLIENTS, client, "", 0, 0, "RESP addresses: host:port or unix:/path")
+NODE_OPTION(ADDRESS, admin, "", 0, 0, "HTTP address for /metrics, /healthz, /readyz, /api")
+NODE_OPTION(IO, io, "auto", 0, 0, "I/O back end: auto takes io_uring where it works, else epoll")
+NODE_OPTION(INT, loops, "0", 0, 64, "network threads; 0 = one per core, at most 4")
+NODE_OPTION(INT, readers, "2", 1, 64, "threads for reads that miss the block cache")
+NODE_OPTION(SIZE, block_cache, "256MB", 1048576, 1099511627776, "memory for cached blocks of all instances")
+NODE_OPTION(INT, clients_max, "10000", 1, 1000000, "client connections; more are refused with an error")
+NODE_OPTION(INT, pipeline_max, "4096", 1, 1000000, "commands of one connection under way; then its reading pauses")
+NODE_OPTION(SIZE, request_bytes, "36MB", 65536, 1073741824, "one request in memory")
+NODE_OPTION(SIZE, reply_bytes, "64MB", 65536, 1073741824, "one reply; a longer one is answered with an error")
+NODE_OPTION(SIZE, output_bytes, "128MB", 65536, 4294967296, "replies waiting in one connection; a client that does not read them is paused")
+NODE_OPTION(INT, keys_max, "100000", 1, 100000000, "keys that one KEYS answer may hold")
+NODE_OPTION(INT, cursors_max, "1024", 1, 1000000, "open SCAN cursors; the oldest is forgotten first")
+NODE_OPTION(MS, idle, "0", 0, 86400000, "client connections silent for longer are closed; 0 = never")
+NODE_OPTION(INT, peers_max, "1024", 1, 100000, "connections from other nodes")
+NODE_OPTION(MS, heartbeat, "500ms", 10, 60000, "interval of heartbeats on peer links")
+NODE_OPTION(MS, silence, "5s", 50, 600000, "a peer silent for longer is left")
+NODE_OPTION(MS, reconnect, "1s", 10, 600000, "longest pause before a lost peer is tried again")
+NODE_OPTION(MS, ready_age, "30s", 100, 86400000, "age of data up to which /readyz says yes")
+NODE_OPTION(LEVEL, log_level, "info", 0, 0, "lowest level that is logged")
+
+INSTANCE_OPTION(INT, number, "REQUIRED", 0, 1023, "what SELECT n means; fixed for the life of the instance")
+INSTANCE_OPTION(CLIENTS, client, "", 0, 0, "RESP addresses whose clients are in this instance from the start")
+INSTANCE_OPTION(ROLE, role, "REQUIRED", 0, 0, "root takes writes, replica holds everything, proxy holds all keys and the values it needs")
+INSTANCE_OPTION(ADDRESSES, parents, "", 0, 0, "peer addresses where the log comes from, tried in order; not for a root")
+INSTANCE_OPTION(ADDRESSES, replicas, "", 0, 0, "peer addresses where a proxy fetches missing values; only for a proxy")
+INSTANCE_OPTION(SIZE, value_bytes, "16MB", 1, 16777216, "largest value that a root accepts")
+INSTANCE_OPTION(INT, batch_entries, "10000", 1, 10000, "largest number of entries in one batch")
+INSTANCE_OPTION(SIZE, batch_bytes, "32MB", 65536, 33554432, "largest batch, keys and values together")
+INSTANCE_OPTION(SIZE, block_bytes, "1MB", 4096, 33554432, "raw size at which the root closes a block")
+INSTANCE_OPTION(MS, sync, "2ms", 0, 1000, "a follower's unsynced blocks are synced after this time or 1 MiB")
+INSTANCE_OPTION(SIZE, segment_bytes, "64MB", 65536, 4294967296, "size at which a journal segment is closed")
+INSTANCE_OPTION(SIZE, journal_bytes, "4GB", 1048576, 1125899906842624, "journal kept for children that were away")
+INSTANCE_OPTION(MS, journal_age, "7d", 1000, 31536000000, "segments whose newest block is older than this are not kept")
+INSTANCE_OPTION(SIZE, replay_bytes, "256MB", 1048576, 1099511627776, "journal that a restart may have to replay; beyond it the store is flushed")
+INSTANCE_OPTION(SIZE, memtable, "32MB", 1048576, 4294967296, "RocksDB write buffer of each column family")
+INSTANCE_OPTION(SIZE, apply_queue, "32MB", 1048576, 4294967296, "blocks in memory between journal and store; then the source is paused")
+INSTANCE_OPTION(SIZE, apply_chunk, "8MB", 65536, 1073741824, "history rows written ahead in one store write")
+INSTANCE_OPTION(SIZE, submit_queue, "64MB", 1048576, 4294967296, "writes waiting at a root; more are answered with an error")
+INSTANCE_OPTION(MS, window, "2m", 0, 86400000, "a proxy keeps every value younger than this")
+INSTANCE_OPTION(SIZE, window_bytes, "256MB", 0, 1099511627776, "... as long as they sum to no more than this")
+INSTANCE_OPTION(SIZE, keep_bytes, "16MB", 0, 16777216, "a proxy keeps arriving values up to this size; larger ones are fetched when first asked for")
+INSTANCE_OPTION(MS, fetch, "2s", 1, 60000, "time in which a missing value must have come")
+INSTANCE_OPTION(INT, fetch_max, "4096", 1, 1000000, "values being fetched at once; more are answered with an error")
+
+#undef NODE_OPTION
+#undef INSTANCE_OPTION
+#undef OPTION_ENUM

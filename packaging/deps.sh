@@ -1,0 +1,25 @@
+#!/bin/sh
+# Installs the Debian packages that building, running and testing qs needs. With --check only says
+# (by its exit code) whether something is missing.
+set -eu
+
+PACKAGES="gcc make pkg-config libc6-dev
+librocksdb-dev liburing-dev libxxhash-dev libmsgpack-dev libconfuse-dev libzstd-dev
+libmicrohttpd-dev libjansson-dev libhiredis-dev libcmocka-dev
+python3 python3-pytest python3-pytest-xdist python3-redis redis-tools universal-ctags"
+
+missing=""
+for p in $PACKAGES; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
+done
+[ -z "$missing" ] && exit 0
+if [ "${1:-}" = --check ]; then
+    echo "qs: missing packages:$missing" >&2
+    exit 1
+fi
+sudo=""
+[ "$(id -u)" = 0 ] || sudo=sudo
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get update
+# shellcheck disable=SC2086
+$sudo apt-get install -y --no-install-recommends $missing

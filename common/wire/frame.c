@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/wire/frame.h"
+
+#include "common/base/hash.h"
+
+#define CHECKED_HEAD_BYTES 8
+
+static uint64_t frame_checksum(const uint8_t *head, struct bytes payload)
+{
+    return hash64(payload, load_u64(head));
+}
+
+ssize_t frame_decode(struct bytes data, size_t payload_max, struct frame *ret_frame)
+{
+    if (data.size < CHECKED_HEAD_BYTES) {
+        return 0;
+    }
+    size_t length = load_u32(data.data);
+    if (load_u16(data.data + 6) != FRAME_MAGIC || length > payload_max) {
+        return ERR_PROTOCOL;
+    }
+    if (data.size < FRAME_HEAD_BYTES || data.size - FRAME_HEAD_BYTES < length) {
+        return 0;
+    }
+    struct bytes payload = bytes_of(data.data + FRAME_HEAD_BYTES, length);
+    if (load_u64(data.data + CHECKED_HEAD_BYTES) != frame_checksum(data.data, payload)) {
+        return ERR_CHECKSUM;
+    }
+    *ret_frame = (struct frame){.code = load_u16(data.data + 4), .payload = payload};
+    return (ssize_t)(FRAME_HEAD_BYTES + length);
+}
+
+size_t frame_begin(struct buf *to, uint16_t code)
+{
+    size_t mark = to->size;
+    uint8_t *head = buf_reserve(to, FRAME_HEAD_BYTES);
+    if (head != NULL) {
+        memset(head, 0, FRAME_HEAD_BYTES);
+        store_u16(head + 4, code);
+        store_u16(head + 6, FRAME_MAGIC);
+        buf_commit(to, FRAME_HEAD_BYTES);
+    }
+    return mark;
+}
+
+void frame_end(struct buf *to, size_t mark)
+{
+    if (to->error != OK) {
+        to->size = mark; // half a frame must never leave
+        return;
+    }
+    CHECK(to->size - mark >= FRAME_HEAD_BYTES);
+    size_t length = to->size - mark - FRAME_HEAD_BYTES;
+    CHECK(length <= FRAME_PAYLOAD_MAX);
+    uint8_t *head = to->data + mark;
+    store_u32(head, (uint32_t)length);
+    struct bytes payload = bytes_of(head + FRAME_HEAD_BYTES, length);
+    store_u64(head + CHECKED_HEAD_BYTES, frame_checksum(head, payload));
+}

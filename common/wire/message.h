@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Typed messages, derived from common/tables/messages.h: a struct, an encoder and a decoder each.
+// Decoded bytes point into the frame. Pure functions.
+#ifndef QS_COMMON_WIRE_MESSAGE_H
+#define QS_COMMON_WIRE_MESSAGE_H
+
+#include "common/wire/frame.h"
+
+#define PEER_PROTOCOL 1
+
+enum hello_purpose { PURPOSE_FOLLOW = 1, PURPOSE_FETCH = 2 };
+
+enum hello_answer {
+    ANSWER_RESUME = 1,   // blocks from the child's end on will come
+    ANSWER_BEHIND = 2,   // the answering node stands lower
+    ANSWER_TOO_OLD = 3,  // its journal no longer reaches back to the child's end
+    ANSWER_DIVERGED = 4, // at diverged_at the chains differ
+    ANSWER_REFUSED = 5,  // `reason` says why
+};
+
+enum fetch_status {
+    FETCH_EXACT = 0,
+    FETCH_BEHIND = 1, // the version is above this replica's visible index
+    FETCH_GONE = 2,   // below its history floor
+    FETCH_NEVER = 3,  // it never held this version: a divergence
+    FETCH_ERROR = 4,  // it could not read its own record
+};
+
+enum message_code {
+#define MESSAGE(name, code) MESSAGE_##name = (code),
+#define RETIRED(code) MESSAGE_RETIRED_##code = (code),
+#include "common/tables/messages.h"
+};
+
+// One struct a message: struct message_hello { uint64_t protocol; struct bytes cluster; ... }.
+typedef uint64_t message_U64;
+typedef struct bytes message_BYTES;
+typedef struct bytes message_TEXT;
+
+#define MESSAGE_STRUCTS_INCLUDED
+#include "common/wire/message_structs.h"
+
+// message_<name>_encode(buf, &message) appends a whole frame; message_<name>_decode(payload,
+// &ret_message) returns OK or ERR_PROTOCOL (wrong type, missing or repeated field, trailing bytes).
+#define MESSAGE(name, code)                                                                        \
+    void message_##name##_encode(struct buf *to, const struct message_##name *message);            \
+    int message_##name##_decode(struct bytes payload, struct message_##name *ret_message) MUST_CHECK;
+#include "common/tables/messages.h"
+
+const char *message_text(uint16_t code); // "hello", ...; "unknown"
+
+#endif

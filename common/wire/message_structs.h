@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// The message structs, in the order of common/tables/messages.h. C cannot open and close a struct
+// from two kinds of rows, so they are written out here; message.c refuses to compile when a row
+// has no field here.
+#ifndef MESSAGE_STRUCTS_INCLUDED
+#error "include common/wire/message.h"
+#endif
+
+struct message_hello {
+    message_U64 protocol;
+    message_TEXT cluster;
+    message_TEXT instance;
+    message_TEXT node;
+    message_U64 role;
+    message_U64 purpose;
+    message_BYTES history;
+    message_U64 index;
+    message_U64 block;
+    message_BYTES chain;
+    message_U64 digest_algorithm;
+    message_BYTES authentication;
+};
+
+struct message_welcome {
+    message_U64 protocol;
+    message_U64 answer;
+    message_TEXT reason;
+    message_TEXT node;
+    message_U64 role;
+    message_BYTES history;
+    message_U64 index;
+    message_U64 block;
+    message_BYTES chain;
+    message_U64 diverged_at;
+    message_U64 oldest;
+    message_BYTES birth;
+};
+
+struct message_blocks {
+    message_U64 bytes;
+};
+
+struct message_heartbeat {
+    message_BYTES history;
+    message_U64 epoch;
+    message_U64 commit_index;
+    message_U64 block;
+    message_BYTES chain;
+    message_BYTES digest;
+    message_U64 root_ms;
+    message_U64 delay_ns;
+    message_BYTES path;
+    message_U64 sequence;
+};
+
+struct message_progress {
+    message_U64 received;
+    message_U64 synced;
+    message_U64 visible;
+    message_U64 age_ns;
+};
+
+struct message_ping {
+    message_U64 sent_ns;
+};
+
+struct message_pong {
+    message_U64 sent_ns;
+};
+
+struct message_bad_block {
+    message_U64 block;
+    message_U64 error;
+};
+
+struct message_refetch {
+    message_U64 first;
+    message_U64 last;
+};
+
+struct message_fetch {
+    message_U64 id;
+    message_BYTES items;
+};
+
+struct message_fetched {
+    message_U64 id;
+    message_U64 visible;
+    message_U64 floor;
+    message_BYTES items;
+};
+
+struct message_goodbye {
+    message_U64 error;
+    message_TEXT reason;
+};
+
+struct message_patch {
+    message_U64 block;
+    message_U64 bytes;
+};

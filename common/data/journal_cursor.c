@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading the journal up to its published end: cursors and single headers. Any thread; a cursor
+// belongs to one thread at a time.
+#include "common/data/journal.h"
+#include "common/data/journal_private.h"
+
+// Where block `number` is to be looked for: its segment, held, and how far readers see it.
+static int find_segment(struct journal *journal, uint64_t number, struct segment **ret_segment,
+                        uint64_t *ret_limit)
+{
+    struct segment *segment = NULL;
+    int error = OK;
+    pthread_mutex_lock(&journal->lock);
+    if (journal->count == 0 || number > journal->end.number) {
+        error = ERR_NOT_FOUND;
+    } else if ((segment = journal_segment_of(journal, number)) == NULL) {
+        error = ERR_TOO_OLD;
+    } else {
+        *ret_segment = segment_hold(segment);
+        *ret_limit = segment->limit;
+    }
+    pthread_mutex_unlock(&journal->lock);
+    return error;
+}
+
+// The header before the oldest block is not in a block any more, only in the segment's copy.
+static int copied_header(struct journal *journal, uint64_t number, struct block_header *ret_header)
+{
+    int error = ERR_NOT_FOUND;
+    pthread_mutex_lock(&journal->lock);
+    const struct segment *oldest = journal->count == 0 ? NULL : journal->segments[0];
+    if (oldest != NULL && number == oldest->first - 1 && number <= journal->end.number) {
+        error = oldest->before_sound ? OK : ERR_DAMAGED;
+        if (error == OK) {
+            *ret_header = oldest->before;
+        }
+    }
+    pthread_mutex_unlock(&journal->lock);
+    return error;
+}
+
+int journal_header(struct journal *journal, uint64_t number, struct block_header *ret_header)
+{
+    int error = copied_header(journal, number, ret_header);
+    if (error != ERR_NOT_FOUND) {
+        return error;
+    }
+    struct segment *segment;
+    uint64_t limit;
+    error = find_segment(journal, number, &segment, &limit);
+    if (error == ERR_TOO_OLD && number == 0) {
+        block_genesis(ret_header, journal->history);
+        return OK;
+    }
+    if (error != OK) {
+        return error;
+    }
+    struct segment_spot spot;
+    error = segment_locate(segment, number, limit, journal->history, &spot);
+    segment_release(segment);
+    if (error == OK) {
+        *ret_header = spot.header;
+    }
+    return error == OK || error == ERR_IO ? error : ERR_DAMAGED;
+}
+
+// Places the cursor at the published end. ERR_DAMAGED when nothing can be read yet.
+static int open_at_end(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number)
+{
+    int error = ERR_NOT_FOUND;
+    pthread_mutex_lock(&journal->lock);
+    if (journal->count > 0 && number == journal->end.number + 1) {
+        struct segment *segment = journal_published_segment(journal);
+        error = segment == NULL ? ERR_DAMAGED : OK;
+        if (error == OK) {
+            *ret_cursor = (struct journal_cursor){.journal = journal,
+                                                  .segment = segment_hold(segment),
+                                                  .offset = segment->limit,
+                                                  .number = number};
+        }
+    }
+    pthread_mutex_unlock(&journal->lock);
+    return error;
+}
+
+int journal_cursor_open(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number)
+{
+    int error = open_at_end(journal, ret_cursor, number);
+    if (error != ERR_NOT_FOUND) {
+        return error;
+    }
+    struct segment *segment;
+    uint64_t limit;
+    error = find_segment(journal, number, &segment, &limit);
+    if (error != OK) {
+        return error;
+    }
+    struct segment_spot spot;
+    error = segment_locate(segment, number, limit, journal->history, &spot);
+    // A block with a bad header still has a place when the one before it is sound: whoever reads
+    // it there finds it bad.
+    bool placed = error == OK || (error == ERR_DAMAGED && spot.number == number);
+    if (!placed) {
+        segment_release(segment);
+        return error == ERR_IO ? ERR_IO : ERR_DAMAGED;
+    }
+    *ret_cursor = (struct journal_cursor){
+        .journal = journal, .segment = segment, .offset = spot.offset, .number = number};
+    return OK;
+}
+
+void journal_cursor_close(struct journal_cursor *cursor)
+{
+    segment_release(cursor->segment);
+    *cursor = (struct journal_cursor){0};
+}
+
+// The readable segment after the cursor's, NULL when there is none yet. Under lock.
+static int next_segment(const struct journal_cursor *cursor, struct segment **ret_segment)
+{
+    const struct journal *journal = cursor->journal;
+    uint64_t first = cursor->segment->next_first;
+    *ret_segment = NULL;
+    if (first == 0) {
+        return OK;
+    }
+    struct segment *next = journal_segment_of(journal, first);
+    if (next == NULL || next->first != first) {
+        return ERR_TOO_OLD;
+    }
+    if (next->limit > 0) {
+        *ret_segment = next;
+    }
+    return OK;
+}
+
+// Moves on from a segment that is read to its end, and tells how far the cursor may read.
+static int settle(struct journal_cursor *cursor, uint64_t *ret_limit)
+{
+    struct journal *journal = cursor->journal;
+    int error = OK;
+    pthread_mutex_lock(&journal->lock);
+    uint64_t limit = cursor->segment->limit;
+    while (error == OK && cursor->offset == limit) {
+        struct segment *next;
+        error = next_segment(cursor, &next);
+        if (next == NULL) {
+            break;
+        }
+        segment_release(cursor->segment);
+        cursor->segment = segment_hold(next);
+        cursor->offset = BLOCK_HEADER_BYTES;
+        limit = next->limit;
+    }
+    pthread_mutex_unlock(&journal->lock);
+    CHECK(cursor->offset <= limit);
+    *ret_limit = limit;
+    return error;
+}
+
+int journal_cursor_next(struct journal_cursor *cursor, struct block **ret_block)
+{
+    CHECK(cursor->number > 0);
+    uint64_t limit;
+    int error = settle(cursor, &limit);
+    if (error == OK && cursor->offset == limit) {
+        error = ERR_NOT_FOUND;
+    }
+    struct block *block;
+    if (error == OK) {
+        error = segment_block(cursor->segment, cursor->offset, limit, cursor->number,
+                              cursor->journal->history, &block);
+    }
+    if (error != OK) {
+        return error;
+    }
+    cursor->offset += block->stored.size;
+    cursor->number++;
+    *ret_block = block;
+    return OK;
+}
+
+int journal_cursor_span(struct journal_cursor *cursor, int *ret_fd, uint64_t *ret_bytes)
+{
+    uint64_t limit;
+    int error = settle(cursor, &limit);
+    if (error == OK) {
+        *ret_fd = cursor->segment->fd;
+        *ret_bytes = limit - cursor->offset;
+    }
+    return error;
+}
+
+void journal_cursor_advance(struct journal_cursor *cursor, uint64_t bytes)
+{
+    cursor->offset += bytes;
+    cursor->number = 0;
+}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ordered store under an instance: column families in RocksDB, without its write-ahead log
+// (the journal is that), flushed atomically over all families. store.c is the only file that
+// calls RocksDB; the simulator links another file in its place.
+//
+// Every batch writes the state row (empty key) in every family: so after a crash all families
+// stand at the same block, and store_state tells which. User keys are never empty.
+//
+// One writer (the instance's applier); reads, snapshots and iterators from any thread.
+#ifndef QS_COMMON_DATA_STORE_H
+#define QS_COMMON_DATA_STORE_H
+
+#include "common/base/bytes.h"
+#include "common/base/error.h"
+
+struct store;
+struct store_batch;
+struct store_cache;
+struct store_snapshot;
+struct store_iterator;
+
+// The block cache shared by all instances of a daemon.
+struct store_cache *store_cache_open(uint64_t bytes) MUST_CHECK;
+void store_cache_close(struct store_cache *cache);
+
+#define STORE_FAMILIES_MAX 2
+
+struct store_options {
+    const char *directory; // created when missing
+    const char *scope;     // instance name, for the log
+    const char *families[STORE_FAMILIES_MAX]; // [0] must be "default"
+    unsigned family_count;
+    struct store_cache *cache;
+    uint64_t memtable_bytes;
+};
+
+// ERR_IO, ERR_CORRUPT; what RocksDB said is logged.
+int store_open(struct store **ret_store, const struct store_options *options) MUST_CHECK;
+// Flushes everything, atomically, and closes. Snapshots, iterators and values must be gone.
+void store_close(struct store *store);
+
+enum store_tier {
+    STORE_ANY,       // may read the disk
+    STORE_CACHED,    // memory only, else ERR_INCOMPLETE
+    STORE_PERSISTED, // only what survives a crash of the process
+};
+
+// A value lent by the store until store_value_release; `data` points into the store's memory.
+struct store_value {
+    struct bytes data;
+    void *pin;
+};
+
+// `snapshot` NULL = the newest state. ERR_NOT_FOUND, ERR_INCOMPLETE, ERR_CORRUPT, ERR_IO.
+int store_get(struct store *store, const struct store_snapshot *snapshot, unsigned family,
+              struct bytes key, enum store_tier tier, struct store_value *ret_value) MUST_CHECK;
+void store_value_release(struct store_value *value); // zero-initialised is fine
+
+struct store_snapshot *store_snapshot(struct store *store) MUST_CHECK;
+void store_snapshot_release(struct store *store, struct store_snapshot *snapshot);
+
+// A batch is applied whole or not at all. It is reused: clear keeps its memory.
+struct store_batch *store_batch_new(void) MUST_CHECK;
+void store_batch_free(struct store_batch *batch);
+void store_batch_clear(struct store_batch *batch);
+size_t store_batch_bytes(const struct store_batch *batch);
+void store_batch_put(struct store_batch *batch, struct store *store, unsigned family, struct bytes key,
+                     struct bytes value);
+// Key and value given in two pieces each, so that prefixes need no copy by the caller.
+void store_batch_put_parts(struct store_batch *batch, struct store *store, unsigned family,
+                           const struct bytes key[2], const struct bytes value[2]);
+void store_batch_delete(struct store_batch *batch, struct store *store, unsigned family, struct bytes key);
+// Writes the batch with `state` as the state row of every family.
+// ERR_DISK_FULL: nothing was written, try again later; ERR_IO, ERR_CORRUPT: the store is suspect.
+int store_write(struct store *store, struct store_batch *batch, struct bytes state) MUST_CHECK;
+
+// The state row at a tier; ERR_NOT_FOUND in a fresh store. Families that disagree: ERR_CORRUPT.
+int store_state(struct store *store, enum store_tier tier, struct store_value *ret_state) MUST_CHECK;
+
+// Flushes all families together (through a checkpoint, the only way in 7.8.3's C API). Blocks.
+int store_flush(struct store *store) MUST_CHECK;
+
+// Keys in [lower, upper) of a family at a snapshot; an empty upper = no bound; the state row is
+// never shown. An iterator belongs to one thread and may block.
+struct store_iterator *store_iterator_open(struct store *store, const struct store_snapshot *snapshot,
+                                           unsigned family, struct bytes lower, struct bytes upper) MUST_CHECK;
+void store_iterator_close(struct store_iterator *iterator);
+void store_iterator_seek(struct store_iterator *iterator, struct bytes key); // first key >= key
+bool store_iterator_valid(const struct store_iterator *iterator);
+void store_iterator_next(struct store_iterator *iterator);
+struct bytes store_iterator_key(const struct store_iterator *iterator);   // until the next move
+struct bytes store_iterator_value(const struct store_iterator *iterator); // until the next move
+int store_iterator_error(const struct store_iterator *iterator) MUST_CHECK;
+
+struct store_sizes {
+    uint64_t family_bytes[STORE_FAMILIES_MAX]; // live files
+    uint64_t memtable_bytes;                   // all families
+    uint64_t pending_compaction_bytes;
+    bool write_stopped;
+};
+void store_sizes(struct store *store, struct store_sizes *ret_sizes);
+
+#endif

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// What every store asks of RocksDB 7.8, in RocksDB's own option text: all settings that depend on
+// neither the instance nor its limits. Included by store.c only, which checks that all are known.
+#ifndef QS_COMMON_DATA_STORE_SETTINGS_H
+#define QS_COMMON_DATA_STORE_SETTINGS_H
+
+// Memtables of one family that may wait to be flushed, the one that is written included.
+#define STORE_MEMTABLES_MAX 3
+#define STORE_MEMTABLES_MAX_TEXT "3"
+
+static const char store_settings[] =
+    "create_if_missing=true;create_missing_column_families=true;paranoid_checks=true;"
+    // Without a log of its own RocksDB keeps families together only this way.
+    "atomic_flush=true;avoid_flush_during_shutdown=false;"
+    // A log line that fails on a full disk would abort the process.
+    "info_log_level=FATAL_LEVEL;keep_log_file_num=1;stats_dump_period_sec=0;"
+    // All files stay open: a read of memory only cannot use a file that is not.
+    "max_open_files=-1;max_background_jobs=2;bytes_per_sync=1048576;"
+    // A flush copies the manifest, so it must stay small.
+    "max_manifest_file_size=8388608;manifest_preallocation_size=65536;"
+    // A reader that lets go of old files last must not be the one that deletes them.
+    "avoid_unnecessary_blocking_io=true;"
+    "max_write_buffer_number=" STORE_MEMTABLES_MAX_TEXT ";"
+    "memtable_prefix_bloom_size_ratio=0.1;memtable_whole_key_filtering=true;"
+    "level0_file_num_compaction_trigger=4;level_compaction_dynamic_level_bytes=true;"
+    "compression=kLZ4Compression;bottommost_compression=kZSTD;"
+    "bottommost_compression_opts={level=1;enabled=true};"
+    // Most reads ask for absent keys, so every level has its filter, the last one too.
+    "optimize_filters_for_hits=false;"
+    "block_based_table_factory={block_size=8192;filter_policy=bloomfilter:10:false;"
+    "whole_key_filtering=true;cache_index_and_filter_blocks=true;"
+    "pin_l0_filter_and_index_blocks_in_cache=true}";
+
+#endif

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/core/instance.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/core/applier.h"
+#include "common/core/identity.h"
+#include "common/core/writer.h"
+
+// ---- small queries -----------------------------------------------------------------------------
+
+enum instance_state instance_state(const struct instance *instance)
+{
+    return (enum instance_state)atomic_load(&instance->state);
+}
+
+struct view *instance_pin(struct instance *instance) { return views_pin(&instance->views); }
+
+bool instance_room(const struct instance *instance)
+{
+    return atomic_load(&instance->receive_bytes) + atomic_load(&instance->apply_bytes) <
+           instance->options->apply_queue;
+}
+
+void instance_wait(struct instance *instance, struct index_waiter *waiter)
+{
+    pthread_mutex_lock(&instance->lock);
+    // Published views are made before waiters are woken, so one of both sees the other.
+    struct view *view = views_pin(&instance->views);
+    bool reached = view != NULL && view->place.index >= waiter->index;
+    waiter->waiting = !reached;
+    if (reached) {
+        loop_post(waiter->loop, &waiter->task);
+    } else {
+        list_append(&instance->waiters, &waiter->node);
+    }
+    pthread_mutex_unlock(&instance->lock);
+    view_release(view);
+}
+
+bool instance_wait_cancel(struct instance *instance, struct index_waiter *waiter)
+{
+    pthread_mutex_lock(&instance->lock);
+    bool waiting = waiter->waiting;
+    if (waiting) {
+        list_remove(&waiter->node);
+        waiter->waiting = false;
+    }
+    pthread_mutex_unlock(&instance->lock);
+    return waiting;
+}
+
+void instance_stop_updates(struct instance *instance, int error, const char *reason)
+{
+    int before = atomic_exchange(&instance->state, INSTANCE_STOPPED);
+    if (before != INSTANCE_STOPPED) {
+        log_line(LOG_ERROR, instance->name, "takes no updates any more: %s: %s", reason,
+                 error_text(error));
+        instance_wake_writer(instance);
+    }
+}
+
+void instance_damaged(struct instance *instance, const struct journal_report *report)
+{
+    log_line(LOG_ERROR, instance->name, "the journal is damaged at %s: blocks %llu to %llu",
+             report->place, (unsigned long long)report->damaged_first,
+             (unsigned long long)report->damaged_last);
+    METRIC_ADD(instance->metrics, instance, journal_damaged,
+               report->damaged_last - report->damaged_first + 1);
+    atomic_store(&instance->damaged_first, report->damaged_first);
+    atomic_store(&instance->damaged_last, report->damaged_last);
+    pthread_mutex_lock(&instance->lock);
+    if (instance->repair != NULL) {
+        notice_raise(instance->repair);
+    }
+    pthread_mutex_unlock(&instance->lock);
+}
+
+// ---- opening -----------------------------------------------------------------------------------
+
+static int open_store(struct instance *instance, struct store_cache *cache, struct state *ret_state)
+{
+    char *directory = mem_format("%s/store", instance->directory);
+    struct store_options options = {
+        .directory = directory,
+        .scope = instance->name,
+        .family_count = instance->role->family_count,
+        .cache = cache,
+        .memtable_bytes = instance->options->memtable,
+    };
+    memcpy(options.families, instance->role->families, sizeof options.families);
+    int error = store_open(&instance->store, &options);
+    mem_free(directory);
+    if (error != OK) {
+        return error;
+    }
+    struct store_value row;
+    error = store_state(instance->store, STORE_ANY, &row);
+    if (error == ERR_NOT_FOUND) {
+        *ret_state = (struct state){0};
+        return OK;
+    }
+    if (error == OK) {
+        error = state_decode(ret_state, row.data);
+        store_value_release(&row);
+    }
+    return error;
+}
+
+static void report_torn(struct instance *instance, const struct journal_report *report)
+{
+    if (report->torn_bytes > 0) {
+        log_line(LOG_WARN, instance->name, "the end of the journal was torn at %s: %llu bytes cut",
+                 report->place, (unsigned long long)report->torn_bytes);
+        METRIC_ADD(instance->metrics, instance, journal_torn, 1);
+    }
+}
+
+static int report_open_failure(struct instance *instance, int error,
+                               const struct journal_report *report)
+{
+    if (error == ERR_AHEAD) {
+        log_line(LOG_ERROR, instance->name, "the store in %s is ahead of its journal%s",
+                 instance->directory,
+                 instance->options->role == ROLE_ROOT
+                     ? ": a root does not guess; restore the journal, or the whole directory from "
+                       "another node"
+                     : ": the journal was lost; remove this directory to bootstrap from a parent");
+    } else if (error == ERR_DAMAGED) {
+        log_line(LOG_ERROR, instance->name,
+                 "the journal is damaged at %s: blocks %llu to %llu; a root does not guess: "
+                 "repair from a node that has them (children.txt in %s names the last children "
+                 "and their indexes)",
+                 report->place, (unsigned long long)report->damaged_first,
+                 (unsigned long long)report->damaged_last, instance->directory);
+    }
+    return error;
+}
+
+static int open_journal(struct instance *instance, const struct state *state)
+{
+    char *directory = mem_format("%s/journal", instance->directory);
+    if (mkdir(directory, 0750) != 0 && errno != EEXIST) {
+        log_line(LOG_ERROR, instance->name, "cannot create %s: %s", directory, strerror(errno));
+        mem_free(directory);
+        return ERR_IO;
+    }
+    bool root = instance->options->role == ROLE_ROOT;
+    struct journal_options options = {
+        .directory = directory,
+        .scope = instance->name,
+        .segment_bytes = instance->options->segment_bytes,
+        .keep_bytes = instance->options->journal_bytes,
+        .keep_ms = instance->options->journal_age,
+        .root = root,
+    };
+    struct journal_report report = {0};
+    int error = journal_open(&instance->journal, &options, &state->place, &report);
+    mem_free(directory);
+    report_torn(instance, &report);
+    if (error == ERR_DAMAGED && !root) {
+        instance_damaged(instance, &report);
+        return OK;
+    }
+    return error == OK ? OK : report_open_failure(instance, error, &report);
+}
+
+// A root that finds an empty directory founds a history: a random id and its birth block.
+static int found_history(struct instance *instance)
+{
+    uint8_t history[HISTORY_ID_BYTES];
+    random_fill(history, sizeof history);
+    int error = journal_begin(instance->journal, history);
+    if (error != OK) {
+        return error;
+    }
+    struct buf payload = {0};
+    birth_encode(&payload, bytes_of(NULL, 0), bytes_text(instance->node->node));
+    struct block_stamp stamp = {.epoch = 1, .commit_index = 0, .root_ms = clock_wall_ms()};
+    struct block *birth = block_mark(journal_last(instance->journal), stamp, buf_bytes(&payload));
+    buf_free(&payload);
+    error = journal_append(instance->journal, birth);
+    block_release(birth);
+    return error == OK ? journal_sync(instance->journal) : error;
+}
+
+static int open_data(struct instance *instance, struct store_cache *cache, struct state *ret_state)
+{
+    int error = identity_claim(instance->directory, instance->node, instance->options,
+                               &instance->lock_fd);
+    if (error == OK) {
+        error = open_store(instance, cache, ret_state);
+    }
+    if (error == OK) {
+        error = open_journal(instance, ret_state);
+    }
+    if (error == OK && instance->options->role == ROLE_ROOT &&
+        !journal_has_history(instance->journal)) {
+        error = found_history(instance);
+    }
+    if (error == OK) {
+        journal_publish(instance->journal);
+        atomic_store(&instance->synced, journal_end(instance->journal).index);
+    }
+    return error;
+}
+
+static int start(struct instance *instance, const struct state *state)
+{
+    int error = instance->role->open(instance);
+    if (error != OK) {
+        return error;
+    }
+    instance->role_open = true;
+    error = writer_open(instance);
+    if (error == OK) {
+        error = applier_open(instance, state, journal_end(instance->journal).number);
+    }
+    return error;
+}
+
+int instance_open(struct instance **ret_instance, const struct instance_setup *setup)
+{
+    struct instance *instance = mem_zalloc(sizeof *instance);
+    instance->node = setup->node;
+    instance->options = setup->options;
+    instance->name = setup->options->name;
+    instance->role = setup->role;
+    instance->metrics = setup->metrics;
+    instance->home = setup->home;
+    instance->sequence = setup->sequence;
+    instance->answer = setup->answer;
+    instance->sequencer = setup->sequencer;
+    instance->beats = setup->beats;
+    instance->lock_fd = -1;
+    instance->directory = mem_format("%s/%s", setup->node->data_dir, instance->name);
+    pthread_mutex_init(&instance->lock, NULL);
+    list_init(&instance->waiters);
+    views_open(&instance->views);
+    struct state state = {0};
+    int error = open_data(instance, setup->cache, &state);
+    if (error == OK) {
+        error = start(instance, &state);
+    }
+    if (error != OK) {
+        instance_close(instance);
+        return error;
+    }
+    *ret_instance = instance;
+    return OK;
+}
+
+void instance_close(struct instance *instance)
+{
+    writer_close(instance);
+    applier_close(instance);
+    // Each may have posted to the other until both had ended.
+    worker_free(instance->applier);
+    worker_free(instance->writer);
+    if (instance->role_open) {
+        instance->role->close(instance);
+    }
+    views_close(&instance->views);
+    if (instance->journal != NULL) {
+        journal_close(instance->journal);
+    }
+    if (instance->store != NULL) {
+        store_close(instance->store);
+    }
+    if (instance->lock_fd >= 0) {
+        close(instance->lock_fd);
+    }
+    pthread_mutex_destroy(&instance->lock);
+    mem_free(instance->directory);
+    mem_free(instance);
+}

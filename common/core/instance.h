@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// An instance: one independent database on this node. It owns the journal, the store, the views
+// and two workers:
+//   writer   owns the journal's end. At a root it runs the sequencer (replica/sequencer.c), which
+//            turns writes into blocks; elsewhere it takes blocks from the follower
+//            (instance_receive). Then: append, publish to children (a root only after the sync),
+//            sync, hand to the applier.
+//   applier  owns the store. Applies each synced block in one store write and publishes a view.
+// So visible <= applied <= synced, always. docs/architecture.md has the picture.
+//
+// Everything that other threads ask of an instance goes through the functions here.
+#ifndef QS_COMMON_CORE_INSTANCE_H
+#define QS_COMMON_CORE_INSTANCE_H
+
+#include "common/base/metrics.h"
+#include "common/base/options.h"
+#include "common/core/role.h"
+#include "common/core/view.h"
+#include "common/io/loop.h"
+
+enum instance_state {
+    INSTANCE_LOADING = 0, // replaying, or a damaged journal waits for its repair
+    INSTANCE_SERVING = 1,
+    INSTANCE_STOPPED = 2, // takes no updates any more; reads go on. The reason is in the log
+};
+
+struct instance_setup {
+    const struct node_options *node;
+    const struct instance_options *options;
+    const struct role *role;
+    struct store_cache *cache;
+    struct instance_metrics *metrics; // of the caller; lives as long as the instance
+    struct beats *beats;              // likewise
+    void *sequencer;                  // at a root: replica/sequencer.c's, likewise
+    struct loop *home;                // the loop for this instance's own links
+    // At a root: called on the writer thread whenever writes may be waiting; makes, through
+    // instance_commit, at most one block. Returns true when more is to be done at once.
+    bool (*sequence)(struct instance *instance);
+    // At a root: called on the applier thread after a view was published.
+    void (*answer)(struct instance *instance);
+};
+
+// A waiter for the visible index to reach `index`: `task` is posted to `loop` once it has (or at
+// once). Cancelled by instance_wait_cancel; the waiter's memory must live until either.
+struct index_waiter {
+    struct list node;
+    uint64_t index;
+    struct loop *loop;
+    struct task task;
+    bool waiting; // in the list, under the instance's lock
+};
+
+struct instance {
+    const struct node_options *node;
+    const struct instance_options *options;
+    const char *name;
+    const struct role *role;
+    void *role_state;
+    void *sequencer; // replica/sequencer.c's, at a root
+    void *upstream;  // common/tree/follow.c's, elsewhere
+    bool (*sequence)(struct instance *instance);
+    void (*answer)(struct instance *instance);
+    char *directory;
+    int lock_fd;
+    struct store *store;
+    struct journal *journal;
+    struct instance_metrics *metrics;
+    struct views views;
+    struct loop *home;
+    struct worker *writer;
+    struct worker *applier;
+    _Atomic int state;            // enum instance_state
+    _Atomic uint64_t synced;      // index at the end of the last synced block
+    _Atomic uint64_t apply_bytes; // raw bytes of blocks between writer and applier
+    _Atomic uint64_t receive_bytes; // bytes of received blocks that the writer has not appended
+    _Atomic uint64_t window_floor; // a proxy's W: set by its role, goes into each new view
+    struct applier *apply; // common/core/applier.c
+    struct writer *write;  // common/core/writer.c
+    pthread_mutex_t lock;         // guards `waiters` and `room`
+    struct list waiters;
+    struct notice *room;          // raised when receive_bytes falls; set by the follower
+    struct notice *repair;        // raised when the journal is found damaged; set by the follower
+    struct notice writer_wake;
+    bool role_open;
+    struct beats *beats;          // common/tree/beat.c
+    _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
+};
+
+// Opens `data_dir/name`, recovers journal and store, starts the workers; replay goes on in the
+// applier (state LOADING). Errors are logged with their place; ERR_IDENTITY, ERR_DAMAGED (root),
+// ERR_AHEAD, ERR_IO, ERR_CORRUPT.
+int instance_open(struct instance **ret_instance, const struct instance_setup *setup) MUST_CHECK;
+
+// Ends both workers (what is sequenced is committed and applied first), flushes, closes. Links
+// and clients must be gone.
+void instance_close(struct instance *instance);
+
+enum instance_state instance_state(const struct instance *instance);
+
+// The current view, pinned. NULL while loading.
+struct view *instance_pin(struct instance *instance) MUST_CHECK;
+
+// Follower, loop `home`: hands over a decoded block that came from a parent (one reference is
+// taken over) that follows the last one (block_follows). The follower pauses its link while
+// instance_room is false, until the `room` notice. Blocks already known are dropped, those of a damaged range mend the journal.
+void instance_receive(struct instance *instance, struct block *block);
+bool instance_room(const struct instance *instance);
+// Gives an empty instance its history, before the first block. Follower, loop `home`.
+void instance_adopt(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES]);
+
+// Writer thread, root: appends, syncs, publishes `block`, hands it to the applier. On failure the
+// block is gone (ERR_DISK_FULL: try later) or its outcome unknown (ERR_UNKNOWN_OUTCOME: the
+// instance has stopped).
+int instance_commit(struct instance *instance, struct block *block) MUST_CHECK;
+// Applier is too far behind: the sequencer shall wait (its turn is called again when not).
+bool instance_apply_full(const struct instance *instance);
+void instance_wake_writer(struct instance *instance); // any thread
+
+// Applier thread, role->apply: writes rows ahead of the block's own batch (the state row of the
+// block before is repeated); the batch is cleared.
+int instance_write_ahead(struct instance *instance, struct store_batch *batch) MUST_CHECK;
+
+// The applier's mailbox: for fills and other store writes that must not race with applying.
+struct mailbox *instance_applier(struct instance *instance);
+// Applier thread: writes rows that change no index (fills); the state row is repeated. The rows
+// are seen by readers from the next view on; `republish` makes one at once.
+int instance_write_fill(struct instance *instance, struct store_batch *batch) MUST_CHECK;
+
+void instance_wait(struct instance *instance, struct index_waiter *waiter);
+// True when it was still waiting: the task will not run. False: it has been posted.
+bool instance_wait_cancel(struct instance *instance, struct index_waiter *waiter);
+
+// Marks the instance as stopped, once, with the reason in the log.
+void instance_stop_updates(struct instance *instance, int error, const char *reason);
+
+// The journal is damaged at these blocks (from a recheck): remembered, repaired by the follower.
+void instance_damaged(struct instance *instance, const struct journal_report *report);
+
+// Another node found block `number` of ours bad: the writer reads it again. Any thread.
+void instance_recheck(struct instance *instance, uint64_t number);
+
+#endif

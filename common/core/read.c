@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+// A read goes: look up every key in memory -> the rest as one job on a reader thread -> check the
+// limit from stored lengths -> fetch what is missing by exact versions -> done. A reply_limit of 0
+// is none.
+#include "common/core/read.h"
+
+#include "common/base/log.h"
+
+// More keys than this in one read are not looked up on the loop, which others wait for.
+#define INLINE_KEYS 512
+
+static void lookup_store(struct read *read, struct lookup *lookup, enum store_tier tier)
+{
+    const struct instance *instance = read->instance;
+    int code = store_get(read->view->store, read->view->snapshot, 0, lookup->key, tier, &lookup->pin);
+    if (code == OK) {
+        code = instance->role->decode(lookup->pin.data, &lookup->record);
+        if (code != OK) {
+            store_value_release(&lookup->pin);
+        }
+    }
+    lookup->status = code;
+}
+
+static void lookup_fail(struct lookup *lookup, int error)
+{
+    store_value_release(&lookup->pin);
+    lookup->record = (struct record){0};
+    lookup->status = error;
+}
+
+static void note_corrupt(struct instance *instance)
+{
+    static struct log_gate gate;
+    METRIC_ADD(instance->metrics, instance, reads_corrupt, 1);
+    LOG_GATED(&gate, LOG_ERROR, instance->name, "a record failed its check and is not served");
+}
+
+// Counts what the lookups came to. Returns the sum of the lengths of all values found.
+static uint64_t read_count(struct read *read)
+{
+    uint64_t absent = 0;
+    uint64_t bytes = 0;
+    for (unsigned i = 0; i < read->count; i++) {
+        const struct lookup *lookup = &read->lookups[i];
+        absent += lookup->status == ERR_NOT_FOUND ? 1 : 0;
+        bytes += lookup->status == OK ? lookup->record.length : 0;
+        if (lookup->status == ERR_CORRUPT) {
+            note_corrupt(read->instance);
+        }
+    }
+    METRIC_ADD(read->instance->metrics, instance, reads, read->count);
+    METRIC_ADD(read->instance->metrics, instance, reads_absent, absent);
+    return bytes;
+}
+
+void read_resolved(struct read *read)
+{
+    uint64_t bytes = read_count(read);
+    if (!read->values) {
+        read->done(read);
+        return;
+    }
+    if (read->reply_limit != 0 && bytes > read->reply_limit) {
+        for (unsigned i = 0; i < read->count; i++) {
+            lookup_fail(&read->lookups[i], ERR_REPLY_SIZE);
+        }
+        read->done(read);
+        return;
+    }
+    bool missing = false;
+    for (unsigned i = 0; i < read->count; i++) {
+        struct lookup *lookup = &read->lookups[i];
+        if (!lookup_missing(lookup)) {
+            continue;
+        }
+        missing = true;
+        if (read->instance->role->fetch == NULL) {
+            lookup_fail(lookup, ERR_CORRUPT);
+            note_corrupt(read->instance);
+        }
+    }
+    if (missing && read->instance->role->fetch != NULL) {
+        read->instance->role->fetch(read->instance, read);
+        return;
+    }
+    read->done(read);
+}
+
+static void read_work(struct read_job *job)
+{
+    struct read *read = CONTAINER_OF(job, struct read, job);
+    for (unsigned i = 0; i < read->count; i++) {
+        if (read->lookups[i].pooled) {
+            lookup_store(read, &read->lookups[i], STORE_ANY);
+        }
+    }
+}
+
+static void read_worked(struct task *task)
+{
+    read_resolved(CONTAINER_OF(task, struct read, job.done));
+}
+
+static void submit(struct read *read, void (*work)(struct read_job *job),
+                   void (*worked)(struct task *task))
+{
+    read->job.work = work;
+    read->job.loop = read->loop;
+    read->job.done.run = worked;
+    readers_submit(read->readers, &read->job);
+}
+
+void read_start(struct read *read)
+{
+    uint64_t pooled = 0;
+    for (unsigned i = 0; i < read->count; i++) {
+        struct lookup *lookup = &read->lookups[i];
+        *lookup = (struct lookup){.key = lookup->key, .status = ERR_INCOMPLETE};
+        if (i < INLINE_KEYS) {
+            lookup_store(read, lookup, STORE_CACHED);
+        }
+        lookup->pooled = lookup->status == ERR_INCOMPLETE;
+        pooled += lookup->pooled ? 1 : 0;
+    }
+    if (pooled == 0) {
+        read_resolved(read);
+        return;
+    }
+    METRIC_ADD(read->instance->metrics, instance, reads_pooled, pooled);
+    submit(read, read_work, read_worked);
+}
+
+void read_fetched(struct read *read) { read->done(read); }
+
+void read_release(struct read *read)
+{
+    for (unsigned i = 0; i < read->count; i++) {
+        store_value_release(&read->lookups[i].pin);
+        mem_free(read->lookups[i].fetched);
+        read->lookups[i].fetched = NULL;
+    }
+    view_release(read->view);
+    read->view = NULL;
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading keys at one view: all keys are resolved to (version, length, check) first, in memory
+// where possible, else on a reader thread; then the values that a proxy does not hold are fetched
+// by exactly these versions. Never evaluated again at another view. Loop thread.
+#ifndef QS_COMMON_CORE_READ_H
+#define QS_COMMON_CORE_READ_H
+
+#include "common/base/mem.h"
+#include "common/core/instance.h"
+#include "common/core/readers.h"
+
+struct lookup {
+    struct bytes key;    // in; lives until done
+    int status;          // out: OK, ERR_NOT_FOUND, or the error that this key met
+    struct record record; // when OK; `value` valid until read_release
+    struct store_value pin;
+    uint8_t *fetched;    // owns a value that was fetched
+    bool pooled;
+};
+
+struct read {
+    struct instance *instance;
+    struct readers *readers;
+    struct loop *loop;
+    struct view *view;   // pinned by the caller, released by read_release
+    struct lookup *lookups;
+    unsigned count;
+    bool values;         // false: presence, version and length are enough
+    uint64_t reply_limit; // sum of value lengths allowed; beyond it every lookup gets ERR_REPLY_SIZE
+    void (*done)(struct read *read);
+    // Private.
+    struct read_job job;
+    unsigned pending_fetches;
+};
+
+// Starts; `done` may be called before this returns, and is called exactly once, on the loop.
+void read_start(struct read *read);
+// Releases pins, fetched values and the view. The lookups' array stays the caller's.
+void read_release(struct read *read);
+
+// For role->fetch: all missing values have arrived or failed (their status says so).
+void read_fetched(struct read *read);
+// For ranges (common/core/read_range.c): every key is resolved, go on with the values.
+void read_resolved(struct read *read);
+
+// For role->fetch: the lookups whose value is missing.
+static inline bool lookup_missing(const struct lookup *lookup)
+{
+    return lookup->status == OK && !lookup->record.held;
+}
+
+// Keys of [start, end) in order at one view, at most `limit`; runs on a reader thread, values are
+// fetched afterwards like any other read's.
+struct range_read {
+    struct read read;    // set instance, readers, loop, view, values, reply_limit; lookups come out
+    struct bytes start;  // inclusive
+    struct bytes end;    // exclusive, empty = no bound
+    uint64_t limit;
+    struct bytes match;  // only keys that match this glob, empty = all
+    bool more;           // out: keys were left
+    struct bytes next;   // out, when `more`: where to go on; owned by the range
+    struct arena keys;
+    int status;          // out: OK or an error of the iterator
+    void (*done)(struct range_read *range);
+    uint64_t visited_max; // keys looked at at most (for SCAN); 0 = no bound
+    // Private.
+    unsigned capacity;    // of read.lookups, which a range owns
+    uint64_t visited;
+    uint64_t bytes;       // taken from reply_limit
+    bool again;           // the slice is over, the range is not
+    struct buf place;     // where the next slice begins
+};
+void range_start(struct range_read *range);
+void range_release(struct range_read *range);
+
+#endif

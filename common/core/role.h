@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// What distinguishes a replica from a proxy: how a row looks, what applying a block writes, where
+// a missing value comes from. The only run-time table of functions in qs; replica/ and proxy/
+// implement it, qs/ hands it to instance_open.
+#ifndef QS_COMMON_CORE_ROLE_H
+#define QS_COMMON_CORE_ROLE_H
+
+#include "common/core/record.h"
+#include "common/data/block.h"
+#include "common/data/store.h"
+
+struct instance;
+struct read;
+
+struct role {
+    const char *families[STORE_FAMILIES_MAX];
+    unsigned family_count;
+
+    // Opens and closes what the role keeps: instance->role_state. Called by instance_open after
+    // the store is open and before any thread runs, and by instance_close after all have ended.
+    int (*open)(struct instance *instance);
+    void (*close)(struct instance *instance);
+
+    // Decodes a row of the default family. ERR_CORRUPT when it is malformed or a held value fails
+    // its check. Any thread.
+    int (*decode)(struct bytes row, struct record *ret_record);
+
+    // Applier: adds to `batch` what the block writes (default rows, history). May write earlier,
+    // in chunks, what no reader sees before the default row changes: instance_write_ahead.
+    // ERR_DIVERGED: the store does not hold the version that an entry replaced.
+    int (*apply)(struct instance *instance, const struct block *block, struct store_batch *batch);
+
+    // Applier, after a block's view was published, and at idle intervals.
+    void (*published)(struct instance *instance);
+
+    // Loop `read->loop`: fetches the values that `read` found not held; ends in read_fetched, on
+    // that loop. NULL: every value is held, a missing one is corruption.
+    void (*fetch)(struct instance *instance, struct read *read);
+};
+
+#endif

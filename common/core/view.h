@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// What readers see: one state of an instance, immutable, shared by reference count and published
+// through one pointer by the applier. A command pins the view when it starts and is answered from
+// it alone. Any thread.
+#ifndef QS_COMMON_CORE_VIEW_H
+#define QS_COMMON_CORE_VIEW_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/data/digest.h"
+#include "common/data/journal.h"
+#include "common/data/store.h"
+
+struct view {
+    _Atomic unsigned references;
+    struct store *store;
+    struct store_snapshot *snapshot;
+    struct journal_place place; // place.index is the visible index
+    uint64_t epoch;
+    struct digest digest;
+    uint64_t history_floor; // replica: reads and fetches below it are gone
+    uint64_t window_floor;  // proxy: values newer than this index are all held
+    uint64_t published_ns;
+};
+
+struct views {
+    pthread_mutex_t lock;
+    struct view *current; // NULL until the first is published
+};
+
+void views_open(struct views *views);
+void views_close(struct views *views); // releases the current one
+
+// Publishes `view` (one reference is taken over). The visible index must not go back.
+void views_publish(struct views *views, struct view *view);
+
+// The current view, with a reference for the caller; NULL before the first.
+struct view *views_pin(struct views *views) MUST_CHECK;
+struct view *view_hold(struct view *view);
+void view_release(struct view *view); // NULL is allowed; the last one frees the snapshot
+
+#endif

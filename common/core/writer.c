@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/core/writer.h"
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/core/applier.h"
+
+// A follower syncs at the latest when this much is unsynced: recovery counts on it when it tells
+// torn from damaged.
+#define SYNC_BYTES MIB
+#define RETRY_NS NS_PER_S
+
+struct received {
+    struct list node;
+    struct task task;
+    struct instance *instance;
+    struct block *block;
+};
+
+// A posted order with one number: trim, recheck.
+struct order {
+    struct task task;
+    struct instance *instance;
+    uint64_t number;
+};
+
+struct adoption {
+    struct task task;
+    struct instance *instance;
+    uint8_t history[HISTORY_ID_BYTES];
+};
+
+struct writer {
+    struct instance *instance;
+    struct list incoming; // struct received: not appended yet
+    struct list unsynced; // struct received: appended, to be handed over after the sync
+    uint64_t unsynced_since_ns;
+    uint64_t retry_at_ns; // the disk is full: not before
+    struct log_gate full_gate;
+};
+
+static size_t block_memory(const struct block *block)
+{
+    return block->stored.size + block->raw.size;
+}
+
+static void drop(struct received *received)
+{
+    atomic_fetch_sub(&received->instance->receive_bytes, block_memory(received->block));
+    block_release(received->block);
+    mem_free(received);
+}
+
+// ---- follower: blocks from a parent -------------------------------------------------------------
+
+static void on_received(struct task *task)
+{
+    struct received *received = CONTAINER_OF(task, struct received, task);
+    list_append(&received->instance->write->incoming, &received->node);
+}
+
+void instance_receive(struct instance *instance, struct block *block)
+{
+    struct received *received = mem_alloc(sizeof *received);
+    *received = (struct received){.task.run = on_received, .instance = instance, .block = block};
+    list_init(&received->node);
+    atomic_fetch_add(&instance->receive_bytes, block_memory(block));
+    mailbox_post(worker_mailbox(instance->writer), &received->task);
+}
+
+static void clear_damage(struct instance *instance)
+{
+    atomic_store(&instance->damaged_first, 0);
+    atomic_store(&instance->damaged_last, 0);
+}
+
+static void patch(struct instance *instance, struct block *block)
+{
+    struct journal_report report = {0};
+    int error = journal_patch(instance->journal, block, &report);
+    if (error == ERR_NOT_FOUND || error == OK || error == ERR_DAMAGED) {
+        METRIC_ADD(instance->metrics, instance, journal_repaired, 1);
+    }
+    if (error == OK) {
+        clear_damage(instance);
+        log_line(LOG_INFO, instance->name, "the journal is whole again: block %llu was the last "
+                 "damaged one", (unsigned long long)block->header.number);
+        journal_publish(instance->journal);
+        applier_mended(instance, journal_last(instance->journal)->number);
+    } else if (error == ERR_DAMAGED) {
+        instance_damaged(instance, &report);
+    } else if (error != ERR_NOT_FOUND) {
+        log_line(LOG_WARN, instance->name, "block %llu does not mend the journal: %s",
+                 (unsigned long long)block->header.number, error_text(error));
+    }
+}
+
+// True when the block was dealt with for good (appended, patched or dropped).
+static bool take(struct writer *writer, struct received *received, uint64_t now_ns)
+{
+    struct instance *instance = writer->instance;
+    struct block *block = received->block;
+    uint64_t damaged_last = atomic_load(&instance->damaged_last);
+    if (damaged_last != 0 && block->header.number <= damaged_last) {
+        patch(instance, block);
+        drop(received);
+        return true;
+    }
+    if (damaged_last != 0 || block->header.number != journal_last(instance->journal)->number + 1 ||
+        instance_state(instance) == INSTANCE_STOPPED) {
+        drop(received); // known already, or it will be asked for again
+        return true;
+    }
+    int error = journal_append(instance->journal, block);
+    if (error == ERR_DISK_FULL) {
+        LOG_GATED(&writer->full_gate, LOG_ERROR, instance->name,
+                  "the disk is full: replication waits");
+        writer->retry_at_ns = now_ns + RETRY_NS;
+        list_append(&writer->incoming, &received->node);
+        return false;
+    }
+    if (error != OK) {
+        instance_stop_updates(instance, error, "a block could not be appended to the journal");
+        drop(received);
+        return true;
+    }
+    METRIC_ADD(instance->metrics, instance, blocks, 1);
+    METRIC_ADD(instance->metrics, instance, journal_bytes_written, block->stored.size);
+    if (list_empty(&writer->unsynced)) {
+        writer->unsynced_since_ns = now_ns;
+    }
+    list_append(&writer->unsynced, &received->node);
+    return true;
+}
+
+static int sync_journal(struct instance *instance)
+{
+    uint64_t start_ns = clock_mono_ns();
+    int error = journal_sync(instance->journal);
+    METRIC_ADD(instance->metrics, instance, journal_syncs, 1);
+    METRIC_ADD(instance->metrics, instance, journal_sync_ns, clock_mono_ns() - start_ns);
+    if (error != OK) {
+        // Never retried: after a failed fdatasync nobody knows what the disk holds.
+        instance_stop_updates(instance, error, "fdatasync of the journal failed");
+        return error;
+    }
+    atomic_store(&instance->synced, block_end(journal_last(instance->journal)));
+    return OK;
+}
+
+static void sync_received(struct writer *writer)
+{
+    struct instance *instance = writer->instance;
+    bool synced = sync_journal(instance) == OK;
+    struct list *node;
+    while ((node = list_take(&writer->unsynced)) != NULL) {
+        struct received *received = CONTAINER_OF(node, struct received, node);
+        if (synced) {
+            applier_hand(instance, block_hold(received->block));
+        }
+        drop(received);
+    }
+}
+
+// Appends what came, forwards it at once, and syncs when enough or long enough unsynced.
+static uint64_t follower_turn(struct writer *writer)
+{
+    struct instance *instance = writer->instance;
+    uint64_t now_ns = clock_mono_ns();
+    uint64_t sync_ns = instance->options->sync * NS_PER_MS;
+    struct list work;
+    list_init(&work);
+    if (now_ns >= writer->retry_at_ns) {
+        list_move_all(&work, &writer->incoming);
+    }
+    struct list *node;
+    bool more = true;
+    while (more && (node = list_take(&work)) != NULL) {
+        more = take(writer, CONTAINER_OF(node, struct received, node), now_ns);
+        if (journal_unsynced(instance->journal) >= SYNC_BYTES && !list_empty(&writer->unsynced)) {
+            journal_publish(instance->journal);
+            sync_received(writer);
+        }
+    }
+    list_move_all(&writer->incoming, &work);
+    if (list_empty(&writer->unsynced)) {
+        return list_empty(&writer->incoming) ? WORKER_IDLE : RETRY_NS;
+    }
+    journal_publish(instance->journal);
+    uint64_t due_ns = writer->unsynced_since_ns + sync_ns;
+    if (due_ns <= now_ns) {
+        sync_received(writer);
+        return list_empty(&writer->incoming) ? WORKER_IDLE : RETRY_NS;
+    }
+    return due_ns - now_ns;
+}
+
+// ---- root --------------------------------------------------------------------------------------
+
+int instance_commit(struct instance *instance, struct block *block)
+{
+    int error = journal_append(instance->journal, block);
+    if (error != OK) {
+        if (error != ERR_DISK_FULL) {
+            instance_stop_updates(instance, error, "a block could not be appended to the journal");
+        }
+        block_release(block);
+        return error;
+    }
+    METRIC_ADD(instance->metrics, instance, blocks, 1);
+    METRIC_ADD(instance->metrics, instance, journal_bytes_written, block->stored.size);
+    if (sync_journal(instance) != OK) {
+        block_release(block);
+        return ERR_UNKNOWN_OUTCOME;
+    }
+    journal_publish(instance->journal);
+    applier_hand(instance, block);
+    return OK;
+}
+
+bool instance_apply_full(const struct instance *instance)
+{
+    return atomic_load(&instance->apply_bytes) >= instance->options->apply_queue;
+}
+
+void instance_wake_writer(struct instance *instance)
+{
+    // An empty order: the turn after it looks at everything.
+    notice_raise(&instance->writer_wake);
+}
+
+static void on_wake(struct notice *notice) { (void)notice; }
+
+static uint64_t writer_turn(void *argument)
+{
+    struct writer *writer = argument;
+    if (writer->instance->sequence != NULL) {
+        return writer->instance->sequence(writer->instance) ? 0 : WORKER_IDLE;
+    }
+    return follower_turn(writer);
+}
+
+// ---- orders ------------------------------------------------------------------------------------
+
+static void post_order(struct instance *instance, void (*run)(struct task *), uint64_t number)
+{
+    struct order *order = mem_alloc(sizeof *order);
+    *order = (struct order){.task.run = run, .instance = instance, .number = number};
+    mailbox_post(worker_mailbox(instance->writer), &order->task);
+}
+
+static void on_trim(struct task *task)
+{
+    struct order *order = CONTAINER_OF(task, struct order, task);
+    journal_trim(order->instance->journal, order->number);
+    mem_free(order);
+}
+
+void writer_trim(struct instance *instance, uint64_t flushed_block)
+{
+    post_order(instance, on_trim, flushed_block);
+}
+
+static void on_recheck(struct task *task)
+{
+    struct order *order = CONTAINER_OF(task, struct order, task);
+    struct journal_report report = {0};
+    int error = journal_recheck(order->instance->journal, order->number, &report);
+    if (error == ERR_DAMAGED) {
+        instance_damaged(order->instance, &report);
+    }
+    mem_free(order);
+}
+
+void instance_recheck(struct instance *instance, uint64_t number)
+{
+    post_order(instance, on_recheck, number);
+}
+
+static void on_adopt(struct task *task)
+{
+    struct adoption *adoption = CONTAINER_OF(task, struct adoption, task);
+    struct instance *instance = adoption->instance;
+    if (!journal_has_history(instance->journal)) {
+        int error = journal_begin(instance->journal, adoption->history);
+        if (error != OK) {
+            instance_stop_updates(instance, error, "the journal could not be begun");
+        } else {
+            journal_publish(instance->journal);
+        }
+    }
+    mem_free(adoption);
+}
+
+void instance_adopt(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES])
+{
+    struct adoption *adoption = mem_alloc(sizeof *adoption);
+    *adoption = (struct adoption){.task.run = on_adopt, .instance = instance};
+    memcpy(adoption->history, history, HISTORY_ID_BYTES);
+    mailbox_post(worker_mailbox(instance->writer), &adoption->task);
+}
+
+// ---- open and close ----------------------------------------------------------------------------
+
+int writer_open(struct instance *instance)
+{
+    struct writer *writer = mem_zalloc(sizeof *writer);
+    writer->instance = instance;
+    list_init(&writer->incoming);
+    list_init(&writer->unsynced);
+    instance->write = writer;
+    int error = worker_start(&instance->writer, "qs-writer", writer_turn, writer);
+    if (error != OK) {
+        instance->write = NULL;
+        mem_free(writer);
+        return error;
+    }
+    notice_init(&instance->writer_wake, worker_mailbox(instance->writer), on_wake);
+    return OK;
+}
+
+void writer_close(struct instance *instance)
+{
+    struct writer *writer = instance->write;
+    if (writer == NULL) {
+        return;
+    }
+    worker_stop(instance->writer);
+    if (!list_empty(&writer->unsynced)) {
+        sync_received(writer);
+    }
+    struct list *node;
+    while ((node = list_take(&writer->incoming)) != NULL) {
+        drop(CONTAINER_OF(node, struct received, node));
+    }
+    instance->write = NULL;
+    mem_free(writer);
+}

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+// The registry of an instance's children: what each has reported, who waits for it. Children live
+// on the loops of their links (common/tree/child.c); everything here is under one lock.
+#include "common/tree/fanout.h"
+
+#include "common/base/mem.h"
+
+struct fanout *fanout_open(struct instance *instance)
+{
+    struct fanout *fanout = mem_zalloc(sizeof *fanout);
+    fanout->instance = instance;
+    pthread_mutex_init(&fanout->lock, NULL);
+    list_init(&fanout->children);
+    list_init(&fanout->subscribers);
+    return fanout;
+}
+
+void fanout_close(struct fanout *fanout)
+{
+    CHECK(list_empty(&fanout->children));
+    CHECK(list_empty(&fanout->subscribers));
+    pthread_mutex_destroy(&fanout->lock);
+    mem_free(fanout);
+}
+
+// Under lock.
+static void count_children(struct fanout *fanout, unsigned count)
+{
+    fanout->count = count;
+    METRIC_SET(fanout->instance->metrics, instance, children, count);
+}
+
+static void raise_all(struct fanout *fanout)
+{
+    LIST_FOR_EACH(node, &fanout->subscribers) {
+        notice_raise(CONTAINER_OF(node, struct fanout_subscriber, node)->notice);
+    }
+}
+
+void fanout_add(struct fanout *fanout, struct fanout_child *child)
+{
+    pthread_mutex_lock(&fanout->lock);
+    list_append(&fanout->children, &child->node);
+    count_children(fanout, fanout->count + 1);
+    pthread_mutex_unlock(&fanout->lock);
+}
+
+void fanout_remove(struct fanout *fanout, struct fanout_child *child)
+{
+    pthread_mutex_lock(&fanout->lock);
+    list_remove(&child->node);
+    count_children(fanout, fanout->count - 1);
+    raise_all(fanout);
+    pthread_mutex_unlock(&fanout->lock);
+}
+
+void fanout_progress(struct fanout *fanout, struct fanout_child *child,
+                     const struct message_progress *progress, uint64_t rtt_ns)
+{
+    pthread_mutex_lock(&fanout->lock);
+    bool news = child->status.synced != progress->synced;
+    child->status.received = progress->received;
+    child->status.synced = progress->synced;
+    child->status.visible = progress->visible;
+    child->status.age_ns = progress->age_ns;
+    child->status.rtt_ns = rtt_ns;
+    if (news) {
+        raise_all(fanout);
+    }
+    pthread_mutex_unlock(&fanout->lock);
+}
+
+void fanout_sent(struct fanout *fanout, struct fanout_child *child, uint64_t bytes)
+{
+    METRIC_ADD(fanout->instance->metrics, instance, child_bytes, bytes);
+    pthread_mutex_lock(&fanout->lock);
+    child->status.sent_bytes += bytes;
+    pthread_mutex_unlock(&fanout->lock);
+}
+
+unsigned fanout_synced(struct fanout *fanout, uint64_t index)
+{
+    unsigned count = 0;
+    pthread_mutex_lock(&fanout->lock);
+    LIST_FOR_EACH(node, &fanout->children) {
+        count += CONTAINER_OF(node, struct fanout_child, node)->status.synced >= index;
+    }
+    pthread_mutex_unlock(&fanout->lock);
+    return count;
+}
+
+size_t fanout_status(struct fanout *fanout, struct child_status *to, size_t max)
+{
+    size_t at = 0;
+    pthread_mutex_lock(&fanout->lock);
+    LIST_FOR_EACH(node, &fanout->children) {
+        if (at < max) {
+            to[at++] = CONTAINER_OF(node, struct fanout_child, node)->status;
+        }
+    }
+    size_t count = fanout->count;
+    pthread_mutex_unlock(&fanout->lock);
+    return count;
+}
+
+void fanout_subscribe(struct fanout *fanout, struct fanout_subscriber *subscriber)
+{
+    pthread_mutex_lock(&fanout->lock);
+    list_append(&fanout->subscribers, &subscriber->node);
+    pthread_mutex_unlock(&fanout->lock);
+}
+
+void fanout_unsubscribe(struct fanout *fanout, struct fanout_subscriber *subscriber)
+{
+    pthread_mutex_lock(&fanout->lock);
+    list_remove(&subscriber->node);
+    pthread_mutex_unlock(&fanout->lock);
+}

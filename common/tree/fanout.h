@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// What fanout.c (the registry of children), child.c (one child and its feed) and greeting.c (the
+// answer to a child's hello) share. The rest of qs sees common/tree/tree.h.
+#ifndef QS_COMMON_TREE_FANOUT_H
+#define QS_COMMON_TREE_FANOUT_H
+
+#include <pthread.h>
+
+#include "common/tree/link.h"
+#include "common/tree/tree.h"
+
+struct fanout {
+    struct instance *instance;
+    pthread_mutex_t lock;     // guards all below and the children's status
+    struct list children;     // struct fanout_child
+    struct list subscribers;
+    unsigned count;
+};
+
+// A child as the registry knows it; embedded in child.c's own struct.
+struct fanout_child {
+    struct list node;
+    struct child_status status;
+};
+
+void fanout_add(struct fanout *fanout, struct fanout_child *child);
+void fanout_remove(struct fanout *fanout, struct fanout_child *child);
+void fanout_progress(struct fanout *fanout, struct fanout_child *child,
+                     const struct message_progress *progress, uint64_t rtt_ns);
+void fanout_sent(struct fanout *fanout, struct fanout_child *child, uint64_t bytes);
+
+// What a hello is answered with. The bytes point into this struct, the instance and static memory.
+struct greeting {
+    struct message_welcome welcome;
+    uint8_t chain[HASH128_BYTES];
+    uint8_t birth[BLOCK_HEADER_BYTES];
+    struct journal_cursor cursor; // for ANSWER_RESUME: before the child's next block
+};
+void greeting_make(struct greeting *ret_greeting, struct instance *instance,
+                   const struct message_hello *hello);
+
+// Takes the link over and feeds it from the cursor (taken over) on; the welcome has been written.
+void child_open(struct fanout *fanout, struct link *link, struct journal_cursor *cursor,
+                const struct message_hello *hello);
+
+#endif

@@ -1,0 +1,470 @@
+// SPDX-License-Identifier: Apache-2.0
+// The child side of an instance: one link at a time to one of the configured parents, tried in
+// their order. A parent's answer can end the attempt but never this node's data: whatever it says,
+// the node serves on, says in its state what is wrong, and looks elsewhere.
+#include "common/tree/follow.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+
+#define FIRST_PAUSE_MS 20u
+#define SLOW_FACTOR 4u // for answers that will hardly change soon
+
+static struct follow *follow_of(const struct instance *instance) { return instance->upstream; }
+
+// ---- state for people ----------------------------------------------------------------------------
+
+static void set_words(struct follow *follow, const char *words)
+{
+    pthread_mutex_lock(&follow->instance->lock);
+    snprintf(follow->status.state, sizeof follow->status.state, "%s", words);
+    pthread_mutex_unlock(&follow->instance->lock);
+}
+
+void follow_state(struct follow *follow, const char *format, ...)
+{
+    char words[sizeof follow->status.state];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(words, sizeof words, format, arguments);
+    va_end(arguments);
+    set_words(follow, words);
+}
+
+void follow_alarm(struct follow *follow, enum log_level level, const char *format, ...)
+{
+    char words[sizeof follow->alarm];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(words, sizeof words, format, arguments);
+    va_end(arguments);
+    set_words(follow, words);
+    if (strcmp(words, follow->alarm) != 0) {
+        memcpy(follow->alarm, words, sizeof words);
+        log_line(level, follow->instance->name, "%s", words);
+    }
+}
+
+void follow_flows(struct follow *follow)
+{
+    follow->failures = 0;
+    follow->alarm[0] = '\0';
+}
+
+static void set_connected(struct follow *follow, bool connected, const char *node)
+{
+    METRIC_SET(follow->instance->metrics, instance, parent_connected, connected);
+    pthread_mutex_lock(&follow->instance->lock);
+    follow->status.connected = connected;
+    follow->status.since_ns = clock_mono_ns();
+    follow->status.rtt_ns = follow->link.rtt_ns;
+    snprintf(follow->status.node, sizeof follow->status.node, "%s", node);
+    snprintf(follow->status.address, sizeof follow->status.address, "%s",
+             follow->parents[follow->at].text);
+    pthread_mutex_unlock(&follow->instance->lock);
+}
+
+// ---- choosing a parent -----------------------------------------------------------------------------
+
+static uint64_t pause_ms(const struct follow *follow)
+{
+    uint64_t longest = follow->instance->node->reconnect;
+    unsigned rounds = follow->failures / follow->parent_count;
+    uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << (rounds < 10 ? rounds : 10));
+    if (follow->slow && follow->failures % follow->parent_count == 0) {
+        pause = longest * SLOW_FACTOR;
+    }
+    return random_jitter_ms(pause);
+}
+
+static bool is_left(const struct follow *follow, const struct parent *parent)
+{
+    uint64_t damaged = atomic_load(&follow->instance->damaged_first);
+    return parent->bad_count >= 2 || (damaged != 0 && parent->no_repair == damaged);
+}
+
+static void next_parent(struct follow *follow)
+{
+    follow->at = (follow->at + 1) % follow->parent_count;
+    for (unsigned i = 0; i < follow->parent_count; i++) {
+        if (!is_left(follow, &follow->parents[follow->at])) {
+            return;
+        }
+        follow->at = (follow->at + 1) % follow->parent_count;
+    }
+    // All are left: then all get another chance, this one first.
+    for (unsigned i = 0; i < follow->parent_count; i++) {
+        follow->parents[i].bad_count = 0;
+        follow->parents[i].no_repair = 0;
+    }
+}
+
+static void wait_for_retry(struct follow *follow)
+{
+    follow->stage = FOLLOW_IDLE;
+    follow->failures++;
+    loop_timer_set(follow->loop, &follow->retry, pause_ms(follow) * NS_PER_MS);
+    follow->slow = false;
+}
+
+void follow_leave(struct follow *follow, int error, bool same, const char *reason)
+{
+    if (follow->stage == FOLLOW_LEAVING || follow->stage == FOLLOW_IDLE) {
+        return;
+    }
+    if (follow->stage == FOLLOW_STREAM) {
+        METRIC_ADD(follow->instance->metrics, instance, parent_lost, 1);
+        set_connected(follow, false, "");
+    }
+    follow->stage = FOLLOW_LEAVING;
+    report_stop(follow);
+    if (!same) {
+        next_parent(follow);
+    }
+    link_dismiss(&follow->link, error, reason);
+}
+
+// ---- handshake -------------------------------------------------------------------------------------
+
+static void on_connected(struct link *link)
+{
+    struct follow *follow = link->owner;
+    struct instance *instance = follow->instance;
+    intake_locate(follow);
+    uint8_t chain[HASH128_BYTES];
+    struct message_hello hello = {
+        .protocol = PEER_PROTOCOL,
+        .cluster = bytes_text(instance->node->cluster),
+        .instance = bytes_text(instance->name),
+        .node = bytes_text(instance->node->node),
+        .role = (uint64_t)instance->options->role,
+        .purpose = PURPOSE_FOLLOW,
+        .digest_algorithm = DIGEST_ALGORITHM,
+    };
+    if (follow->has_history) {
+        hash128_store(chain, follow->last.chain);
+        hello.history = bytes_of(follow->history, HISTORY_ID_BYTES);
+        hello.index = block_end(&follow->last);
+        hello.block = follow->last.number;
+        hello.chain = bytes_of(chain, sizeof chain);
+    }
+    message_hello_encode(link_out(link), &hello);
+    link_wrote(link);
+}
+
+static void on_resume(struct follow *follow, const struct message_welcome *welcome)
+{
+    if (!follow->has_history) {
+        memcpy(follow->history, welcome->history.data, HISTORY_ID_BYTES);
+        follow->has_history = true;
+        block_genesis(&follow->last, follow->history);
+        follow->last_known = true;
+        instance_adopt(follow->instance, follow->history);
+    }
+    follow->stage = FOLLOW_STREAM;
+    char node[NODE_NAME_MAX + 1];
+    link_words(node, sizeof node, welcome->node);
+    set_connected(follow, true, node);
+    follow_state(follow, "following");
+    log_line(LOG_INFO, follow->instance->name, "following %s at %s from block %llu", node,
+             follow->link.address, (unsigned long long)follow->last.number + 1);
+    report_start(follow);
+    intake_repair(follow);
+    intake_check_room(follow);
+}
+
+static void diverged(struct follow *follow, uint64_t index)
+{
+    follow->slow = true;
+    follow_alarm(follow, LOG_ERROR,
+                 "diverged at %llu: %s holds another log up to there; serving on, nothing is taken",
+                 (unsigned long long)index, follow->link.address);
+    follow_leave(follow, ERR_DIVERGED, false, "the logs have diverged");
+}
+
+// The parent stands lower: is its log a part of ours?
+static void on_behind(struct follow *follow, const struct message_welcome *welcome)
+{
+    struct block_header header;
+    if (welcome->history.size != 0 && follow->has_history && welcome->chain.size == HASH128_BYTES &&
+        journal_header(follow->instance->journal, welcome->block, &header) == OK &&
+        !hash128_equal(header.chain, hash128_load(welcome->chain.data))) {
+        diverged(follow, welcome->index);
+        return;
+    }
+    follow_alarm(follow, LOG_INFO, "%s is behind, at index %llu: waiting", follow->link.address,
+                 (unsigned long long)welcome->index);
+    follow_leave(follow, ERR_BEHIND, false, "you stand lower");
+}
+
+static void on_answer(struct follow *follow, const struct message_welcome *welcome)
+{
+    switch (welcome->answer) {
+    case ANSWER_RESUME:
+        on_resume(follow, welcome);
+        return;
+    case ANSWER_BEHIND:
+        on_behind(follow, welcome);
+        return;
+    case ANSWER_TOO_OLD:
+        follow->slow = true;
+        follow_alarm(follow, LOG_ERROR, "too old: the journal of %s begins at index %llu",
+                     follow->link.address, (unsigned long long)welcome->oldest);
+        follow_leave(follow, ERR_TOO_OLD, false, "too old");
+        return;
+    case ANSWER_DIVERGED:
+        diverged(follow, welcome->diverged_at);
+        return;
+    default:
+        follow_leave(follow, ERR_PROTOCOL, false, "unknown answer");
+        return;
+    }
+}
+
+static int on_welcome(struct follow *follow, struct bytes payload)
+{
+    struct message_welcome welcome;
+    int error = message_welcome_decode(payload, &welcome);
+    if (error != OK) {
+        return error;
+    }
+    char words[128];
+    link_words(words, sizeof words, welcome.reason);
+    if (welcome.answer == ANSWER_REFUSED || welcome.protocol != PEER_PROTOCOL) {
+        follow_alarm(follow, LOG_WARN, "refused by %s: %s", follow->link.address,
+                     welcome.answer == ANSWER_REFUSED ? words : "another protocol version");
+        follow_leave(follow, ERR_REFUSED, false, "refused");
+        return OK;
+    }
+    if (!link_name_valid(welcome.node, NODE_NAME_MAX)) {
+        return ERR_PROTOCOL;
+    }
+    bool empty = welcome.history.size == 0 && welcome.answer == ANSWER_BEHIND;
+    if (!empty && welcome.history.size != HISTORY_ID_BYTES) {
+        return ERR_PROTOCOL;
+    }
+    if (!empty && follow->has_history &&
+        memcmp(welcome.history.data, follow->history, HISTORY_ID_BYTES) != 0) {
+        follow->slow = true;
+        follow_alarm(follow, LOG_ERROR, "%s holds another history: nothing is taken from it",
+                     follow->link.address);
+        follow_leave(follow, ERR_HISTORY, false, "another history");
+        return OK;
+    }
+    on_answer(follow, &welcome);
+    return OK;
+}
+
+// ---- link ------------------------------------------------------------------------------------------
+
+static int on_message(struct link *link, uint16_t code, struct bytes payload)
+{
+    struct follow *follow = link->owner;
+    if (follow->stage == FOLLOW_GREETING) {
+        return code == MESSAGE_welcome ? on_welcome(follow, payload) : ERR_PROTOCOL;
+    }
+    if (follow->stage != FOLLOW_STREAM) {
+        return OK;
+    }
+    switch (code) {
+    case MESSAGE_heartbeat:
+        return report_on_beat(follow, payload);
+    case MESSAGE_bad_block:
+        return intake_on_bad_block(follow, payload);
+    default:
+        return ERR_PROTOCOL;
+    }
+}
+
+static void end_if_over(struct follow *follow);
+
+static void on_close(struct link *link, int error)
+{
+    struct follow *follow = link->owner;
+    const char *words = link->closed_by_peer ? link->last_words : error_text(error);
+    if (follow->stage == FOLLOW_STREAM) {
+        METRIC_ADD(follow->instance->metrics, instance, parent_lost, 1);
+        set_connected(follow, false, "");
+        report_stop(follow);
+    }
+    if (!follow->closing && follow->stage == FOLLOW_STREAM) {
+        follow_alarm(follow, LOG_WARN, "lost %s: %s", link->address, words);
+        follow->at = follow->parent_count - 1; // after a loss the configured order counts again
+        next_parent(follow);
+    } else if (!follow->closing && follow->stage == FOLLOW_GREETING) {
+        follow_alarm(follow, LOG_WARN, "cannot follow %s: %s", link->address, words);
+        next_parent(follow);
+    }
+    intake_reset(follow);
+    follow->stage = FOLLOW_IDLE;
+    if (!follow->closing) {
+        wait_for_retry(follow);
+    }
+    end_if_over(follow);
+}
+
+static void connect_parent(struct follow *follow)
+{
+    static const struct link_ops ops = {.on_message = on_message,
+                                        .on_raw = intake_raw,
+                                        .on_connected = on_connected,
+                                        .on_close = on_close};
+    const struct node_options *node = follow->instance->node;
+    const struct parent *parent = &follow->parents[follow->at];
+    int fd;
+    int error = address_connect(&parent->address, &fd);
+    if (error != OK) {
+        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", parent->text, error_text(error));
+        next_parent(follow);
+        wait_for_retry(follow);
+        return;
+    }
+    if (follow->alarm[0] == '\0') {
+        follow_state(follow, "connecting to %s", parent->text);
+    }
+    follow->stage = FOLLOW_GREETING;
+    link_open(&follow->link, follow->loop, fd, true, node->heartbeat * NS_PER_MS,
+              node->silence * NS_PER_MS, &ops);
+    follow->link.owner = follow;
+    follow->link.scope = follow->instance->name;
+    snprintf(follow->link.address, sizeof follow->link.address, "%s", parent->text);
+}
+
+static void on_retry(struct timer *timer)
+{
+    struct follow *follow = CONTAINER_OF(timer, struct follow, retry);
+    if (instance_state(follow->instance) == INSTANCE_STOPPED) {
+        follow_alarm(follow, LOG_ERROR, "stopped: nothing is followed any more");
+        return;
+    }
+    connect_parent(follow);
+}
+
+// ---- notices ---------------------------------------------------------------------------------------
+
+static void on_room(struct notice *notice)
+{
+    struct follow *follow = CONTAINER_OF(notice, struct follow, room);
+    intake_check_room(follow);
+    end_if_over(follow);
+}
+
+static void on_repair(struct notice *notice)
+{
+    struct follow *follow = CONTAINER_OF(notice, struct follow, repair);
+    intake_repair(follow);
+    end_if_over(follow);
+}
+
+// ---- open and close --------------------------------------------------------------------------------
+
+static void hook(struct follow *follow, bool on)
+{
+    struct instance *instance = follow->instance;
+    pthread_mutex_lock(&instance->lock);
+    instance->room = on ? &follow->room : NULL;
+    instance->repair = on ? &follow->repair : NULL;
+    instance->upstream = on ? follow : NULL;
+    pthread_mutex_unlock(&instance->lock);
+}
+
+// Frees everything once it is closing, no link is left and no notice is on its way.
+static void end_if_over(struct follow *follow)
+{
+    if (!follow->closing || follow->stage != FOLLOW_IDLE || atomic_load(&follow->room.pending) ||
+        atomic_load(&follow->repair.pending)) {
+        return;
+    }
+    struct notice *closed = follow->closed;
+    intake_reset(follow);
+    mem_free(follow->parents);
+    mem_free(follow);
+    notice_raise(closed);
+}
+
+static void close_run(struct task *task)
+{
+    struct follow *follow = CONTAINER_OF(task, struct follow, close_task);
+    follow->closing = true;
+    hook(follow, false); // no notice is raised after this
+    loop_timer_clear(&follow->retry);
+    if (follow->stage != FOLLOW_IDLE) {
+        link_close(&follow->link, OK);
+    }
+    end_if_over(follow);
+}
+
+static void start_run(struct task *task)
+{
+    struct follow *follow = CONTAINER_OF(task, struct follow, start_task);
+    if (follow->parent_count > 0) {
+        connect_parent(follow);
+    }
+}
+
+static int parse_parents(struct follow *follow)
+{
+    const char *const *texts = follow->instance->options->parents;
+    while (texts != NULL && texts[follow->parent_count] != NULL) {
+        follow->parent_count++;
+    }
+    follow->parents = mem_zalloc(follow->parent_count * sizeof *follow->parents);
+    for (unsigned i = 0; i < follow->parent_count; i++) {
+        const char *reason;
+        follow->parents[i].text = texts[i];
+        if (address_parse(&follow->parents[i].address, texts[i], &reason) != OK) {
+            log_line(LOG_ERROR, follow->instance->name, "parent %s: %s", texts[i], reason);
+            return ERR_CONFIG;
+        }
+    }
+    return OK;
+}
+
+int follow_open(struct instance *instance)
+{
+    struct follow *follow = mem_zalloc(sizeof *follow);
+    follow->instance = instance;
+    follow->loop = instance->home;
+    int error = parse_parents(follow);
+    if (error != OK) {
+        mem_free(follow->parents);
+        mem_free(follow);
+        return error;
+    }
+    timer_init(&follow->retry, on_retry);
+    list_init(&follow->tick.node);
+    notice_init(&follow->room, loop_mailbox(follow->loop), on_room);
+    notice_init(&follow->repair, loop_mailbox(follow->loop), on_repair);
+    follow->start_task.run = start_run;
+    follow->close_task.run = close_run;
+    follow->has_history = journal_has_history(instance->journal);
+    if (follow->has_history) {
+        memcpy(follow->history, journal_history(instance->journal), HISTORY_ID_BYTES);
+    }
+    follow_state(follow, follow->parent_count == 0 ? "no parents are configured" : "connecting");
+    hook(follow, true);
+    loop_post(follow->loop, &follow->start_task);
+    return OK;
+}
+
+void follow_close(struct instance *instance, struct notice *closed)
+{
+    struct follow *follow = follow_of(instance);
+    CHECK(follow != NULL);
+    follow->closed = closed;
+    loop_post(follow->loop, &follow->close_task);
+}
+
+void follow_status(struct instance *instance, struct upstream_status *ret_status)
+{
+    *ret_status = (struct upstream_status){0};
+    pthread_mutex_lock(&instance->lock);
+    struct follow *follow = instance->upstream;
+    if (follow != NULL) {
+        *ret_status = follow->status;
+    }
+    pthread_mutex_unlock(&instance->lock);
+}

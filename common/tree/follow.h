@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the files of the child side share: follow.c (life: which parent, when, the handshake),
+// intake.c (bytes to blocks to the writer, repairs), report.c (progress, heartbeats, judging). The
+// rest of qs sees common/tree/tree.h. All on the instance's home loop, but for what `status` says.
+#ifndef QS_COMMON_TREE_FOLLOW_H
+#define QS_COMMON_TREE_FOLLOW_H
+
+#include "common/base/log.h"
+#include "common/io/address.h"
+#include "common/tree/link.h"
+#include "common/tree/tree.h"
+
+struct parent {
+    const char *text;
+    struct address address;
+    uint64_t bad_block;  // the last one of its blocks that failed a check, 0 = none
+    unsigned bad_count;  // how often that one did
+    uint64_t no_repair;  // a damaged block that it could not give, 0 = none
+};
+
+enum follow_stage {
+    FOLLOW_IDLE,     // waits for the retry timer, or for nothing
+    FOLLOW_GREETING, // the link is open, the welcome has not come
+    FOLLOW_STREAM,   // blocks arrive
+    FOLLOW_LEAVING,  // the link is ending
+};
+
+// Bytes on their way to becoming a block.
+struct intake {
+    uint8_t head[BLOCK_HEADER_BYTES];
+    size_t filled;
+    uint8_t *memory; // header and payload, once the header has proved sound
+    size_t size;
+};
+
+struct follow {
+    struct instance *instance;
+    struct loop *loop;
+    struct parent *parents;
+    unsigned parent_count;
+    unsigned at;       // the parent in use or to be tried next
+    unsigned failures; // attempts since blocks or heartbeats last came
+    bool slow;         // a parent's answer will hardly change soon
+    enum follow_stage stage;
+    struct link link;
+    struct timer retry;
+    struct timer tick;
+    bool tick_fast;
+    struct notice room, repair;
+    struct task start_task, close_task;
+    struct notice *closed;
+    bool closing;
+
+    // Where the log of this node ends, counting what the writer has not appended yet.
+    uint8_t history[HISTORY_ID_BYTES];
+    bool has_history;
+    struct block_header last;
+    bool last_known;
+    struct intake stream, patch;
+
+    // What this link's parent has been told, and has told.
+    struct message_progress told;
+    uint64_t told_ns;
+    uint64_t beat_sequence, beat_commit;
+    uint64_t news_ns;      // when a new heartbeat last came
+    unsigned stale_rounds; // parents left since for bringing none
+    struct beat judged;    // the newest heartbeat not compared yet; sequence 0 = none
+    bool mismatch_logged;
+    char alarm[256];       // logged last; not again until something else happens
+
+    struct upstream_status status; // under instance->lock
+};
+
+// follow.c
+void follow_state(struct follow *follow, const char *format, ...) PRINTF_LIKE(2, 3);
+// As follow_state, and in the log, once until the words change or blocks flow again.
+void follow_alarm(struct follow *follow, enum log_level level, const char *format, ...)
+    PRINTF_LIKE(3, 4);
+// Ends the link with words; the next parent's turn comes, unless `same`.
+void follow_leave(struct follow *follow, int error, bool same, const char *reason);
+// Something good came over this link.
+void follow_flows(struct follow *follow);
+
+// intake.c
+int intake_raw(struct link *link, struct bytes data);
+void intake_reset(struct follow *follow); // before a new link
+void intake_check_room(struct follow *follow);
+// Asks for the damaged blocks that the stream will not bring by itself.
+void intake_repair(struct follow *follow);
+// Blocks that were handed over were dropped by the writer: ask for them again.
+bool intake_has_gap(const struct follow *follow);
+// The place where the log of this node ends, from the journal.
+void intake_locate(struct follow *follow);
+int intake_on_bad_block(struct follow *follow, struct bytes payload);
+
+// report.c
+void report_start(struct follow *follow); // blocks will flow
+void report_stop(struct follow *follow);
+void report_soon(struct follow *follow); // the indexes will change
+int report_on_beat(struct follow *follow, struct bytes payload);
+
+#endif

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a hello that asks to follow is answered: from the journal alone, by comparing places. A node
+// is judged by the log: the chain at the child's last block must be the chain here.
+#include "common/base/log.h"
+#include "common/tree/fanout.h"
+
+static void refuse(struct greeting *greeting, const char *reason)
+{
+    greeting->welcome.answer = ANSWER_REFUSED;
+    greeting->welcome.reason = bytes_text(reason);
+}
+
+// The chain after block `number`, which lies in [oldest, end].
+static int chain_at(struct journal *journal, uint64_t number, const struct journal_place *oldest,
+                    const struct journal_place *end, struct hash128 *ret_chain)
+{
+    if (number == end->number) {
+        *ret_chain = end->chain;
+        return OK;
+    }
+    if (number == oldest->number && number > 0) {
+        *ret_chain = oldest->chain;
+        return OK;
+    }
+    struct block_header header;
+    int error = journal_header(journal, number, &header);
+    if (error == OK) {
+        *ret_chain = header.chain;
+    }
+    return error;
+}
+
+// The child's place is within this journal: does its chain fit, and can it be fed from there?
+static void compare(struct greeting *greeting, struct instance *instance,
+                    const struct message_hello *hello, const struct journal_place *oldest,
+                    const struct journal_place *end)
+{
+    struct hash128 chain;
+    int error = chain_at(instance->journal, hello->block, oldest, end, &chain);
+    bool empty = hello->history.size == 0;
+    if (error == OK && !empty && !hash128_equal(chain, hash128_load(hello->chain.data))) {
+        greeting->welcome.answer = ANSWER_DIVERGED;
+        greeting->welcome.diverged_at = hello->index;
+        greeting->welcome.reason = bytes_text("the chains differ");
+        return;
+    }
+    if (error == OK) {
+        error = journal_cursor_open(instance->journal, &greeting->cursor, hello->block + 1);
+    }
+    if (error == OK) {
+        greeting->welcome.answer = ANSWER_RESUME;
+    } else if (error == ERR_TOO_OLD) {
+        greeting->welcome.answer = ANSWER_TOO_OLD;
+    } else {
+        refuse(greeting, "the journal cannot be read there");
+    }
+}
+
+static bool damaged_before(struct instance *instance, uint64_t block)
+{
+    // Blocks that are damaged here would only be refused there.
+    uint64_t last = atomic_load(&instance->damaged_last);
+    return last != 0 && block < last;
+}
+
+static void decide(struct greeting *greeting, struct instance *instance,
+                   const struct message_hello *hello, const struct journal_place *end)
+{
+    struct journal_place oldest = journal_oldest(instance->journal);
+    if (hello->role == ROLE_ROOT) {
+        refuse(greeting, "a root follows nobody");
+    } else if (end->number == 0) {
+        greeting->welcome.answer = ANSWER_BEHIND;
+    } else if (hello->history.size != 0 && !bytes_equal(hello->history, greeting->welcome.history)) {
+        refuse(greeting, "unrelated history");
+    } else if (hello->block > end->number) {
+        greeting->welcome.answer = ANSWER_BEHIND;
+    } else if (hello->block < oldest.number) {
+        greeting->welcome.answer = ANSWER_TOO_OLD;
+    } else if (damaged_before(instance, hello->block)) {
+        refuse(greeting, "the journal is being repaired there");
+    } else {
+        compare(greeting, instance, hello, &oldest, end);
+    }
+}
+
+void greeting_make(struct greeting *ret_greeting, struct instance *instance,
+                   const struct message_hello *hello)
+{
+    struct journal *journal = instance->journal;
+    struct journal_place end = journal_end(journal);
+    *ret_greeting = (struct greeting){.welcome = {.protocol = PEER_PROTOCOL,
+                                                  .node = bytes_text(instance->node->node),
+                                                  .role = (uint64_t)instance->options->role,
+                                                  .index = end.index,
+                                                  .block = end.number,
+                                                  .oldest = journal_oldest(journal).index + 1}};
+    struct message_welcome *welcome = &ret_greeting->welcome;
+    if (end.number > 0) {
+        welcome->history = bytes_of(journal_history(journal), HISTORY_ID_BYTES);
+        hash128_store(ret_greeting->chain, end.chain);
+        welcome->chain = bytes_of(ret_greeting->chain, HASH128_BYTES);
+        struct block_header birth;
+        if (journal_header(journal, 1, &birth) == OK) {
+            block_header_encode(&birth, ret_greeting->birth);
+            welcome->birth = bytes_of(ret_greeting->birth, BLOCK_HEADER_BYTES);
+        }
+    }
+    decide(ret_greeting, instance, hello, &end);
+}
+
+// Fields that no honest child sends.
+static bool sound(const struct message_hello *hello)
+{
+    bool empty = hello->history.size == 0;
+    if (empty) {
+        return hello->block == 0 && hello->index == 0;
+    }
+    return hello->history.size == HISTORY_ID_BYTES && hello->chain.size == HASH128_BYTES &&
+           hello->block < UINT64_MAX;
+}
+
+bool fanout_accept(struct fanout *fanout, struct link *link, const struct message_hello *hello)
+{
+    struct instance *instance = fanout->instance;
+    char node[NODE_NAME_MAX + 1];
+    link_words(node, sizeof node, hello->node);
+    link->scope = instance->name;
+    if (!sound(hello)) {
+        link_dismiss(link, ERR_PROTOCOL, "the hello makes no sense");
+        return false;
+    }
+    struct greeting greeting;
+    greeting_make(&greeting, instance, hello);
+    message_welcome_encode(link_out(link), &greeting.welcome);
+    link_wrote(link);
+    if (greeting.welcome.answer == ANSWER_RESUME) {
+        log_line(LOG_INFO, instance->name, "%s at %s follows from block %llu", node, link->address,
+                 (unsigned long long)hello->block + 1);
+        child_open(fanout, link, &greeting.cursor, hello);
+        return true;
+    }
+    if (greeting.welcome.answer == ANSWER_DIVERGED) {
+        static struct log_gate gate;
+        LOG_GATED(&gate, LOG_ERROR, instance->name,
+                  "%s at %s has diverged: its chain at block %llu, index %llu is another", node,
+                  link->address, (unsigned long long)hello->block, (unsigned long long)hello->index);
+    }
+    link_finish(link, ERR_REFUSED);
+    return greeting.welcome.answer != ANSWER_REFUSED;
+}

@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+// What goes up and comes down beside the blocks: progress to the parent, promptly while something
+// is under way (WAIT counts on it) and at each heartbeat interval; heartbeats from the parent, with
+// which this node's state is judged by the log's own digest.
+#include "common/base/clock.h"
+#include "common/tree/follow.h"
+
+#define SOON_NS (10 * NS_PER_MS)
+// A parent's stillness is borne this many times longer after each parent left for it in vain.
+#define PATIENCE_SHIFT_MAX 4u
+
+static uint64_t heartbeat_ns(const struct follow *follow)
+{
+    return follow->instance->node->heartbeat * NS_PER_MS;
+}
+
+// ---- judging -------------------------------------------------------------------------------------
+
+// A beat says what the state at the end of a block must be; when this node shows just that block
+// its own digest is compared.
+static void judge(struct follow *follow, const struct view *view)
+{
+    const struct beat *beat = &follow->judged;
+    if (beat->received_ns == 0 || view->place.number < beat->block) {
+        return;
+    }
+    bool same_place = view->place.number == beat->block && view->place.index == beat->commit_index;
+    bool agrees = hash128_equal(view->place.chain, beat->chain) &&
+                  hash128_equal(view->digest.sum, beat->digest);
+    if (same_place && !agrees) {
+        METRIC_ADD(follow->instance->metrics, instance, digest_mismatches, 1);
+        if (!follow->mismatch_logged) {
+            follow->mismatch_logged = true;
+            char here[HASH128_TEXT_BYTES], there[HASH128_TEXT_BYTES];
+            hash128_text(view->digest.sum, here);
+            hash128_text(beat->digest, there);
+            log_line(LOG_ERROR, follow->instance->name,
+                     "this node has diverged: at index %llu its digest is %s, the root's %s",
+                     (unsigned long long)beat->commit_index, here, there);
+        }
+    }
+    follow->judged.received_ns = 0;
+}
+
+static bool is_news(struct follow *follow, const struct beat *beat)
+{
+    bool news = beat->sequence != follow->beat_sequence || beat->commit_index != follow->beat_commit;
+    follow->beat_sequence = beat->sequence;
+    follow->beat_commit = beat->commit_index;
+    return news;
+}
+
+int report_on_beat(struct follow *follow, struct bytes payload)
+{
+    struct instance *instance = follow->instance;
+    struct beat beat;
+    int error = beat_decode(&beat, payload, follow->link.rtt_ns / 2, clock_mono_ns());
+    if (error != OK) {
+        return error;
+    }
+    if (memcmp(beat.history, follow->history, HISTORY_ID_BYTES) != 0) {
+        return ERR_PROTOCOL;
+    }
+    if (beat_passed(&beat, instance->node->node)) {
+        follow_alarm(follow, LOG_WARN, "%s gets its log from this node: a loop",
+                     follow->link.address);
+        follow_leave(follow, ERR_REFUSED, false, "your log comes from this node: a loop");
+        return OK;
+    }
+    beats_add(instance->beats, &beat);
+    if (is_news(follow, &beat)) {
+        follow->news_ns = loop_now_ns(follow->loop);
+        follow->stale_rounds = 0;
+        follow->judged = beat;
+        follow_flows(follow);
+        struct view *view = instance_pin(instance);
+        if (view != NULL) {
+            judge(follow, view);
+            view_release(view);
+        }
+    }
+    return OK;
+}
+
+// ---- progress ------------------------------------------------------------------------------------
+
+static void publish_status(struct follow *follow, uint64_t received)
+{
+    pthread_mutex_lock(&follow->instance->lock);
+    follow->status.received_index = received;
+    follow->status.rtt_ns = follow->link.rtt_ns;
+    pthread_mutex_unlock(&follow->instance->lock);
+}
+
+// Tells the parent where this node stands. True while that will change by itself.
+static bool tell(struct follow *follow)
+{
+    struct instance *instance = follow->instance;
+    struct view *view = instance_pin(instance);
+    struct message_progress now = {
+        .received = block_end(&follow->last),
+        .synced = atomic_load(&instance->synced),
+        .visible = view != NULL ? view->place.index : 0,
+    };
+    if (view != NULL) {
+        judge(follow, view);
+        view_release(view);
+    }
+    bool changed = now.received != follow->told.received || now.synced != follow->told.synced ||
+                   now.visible != follow->told.visible;
+    bool due = loop_now_ns(follow->loop) - follow->told_ns >= heartbeat_ns(follow);
+    if ((changed || due) && link_may_talk(&follow->link)) {
+        now.age_ns = instance_age_ns(instance);
+        message_progress_encode(link_out(&follow->link), &now);
+        link_wrote(&follow->link);
+        follow->told = now;
+        follow->told_ns = loop_now_ns(follow->loop);
+        publish_status(follow, now.received);
+    }
+    return now.synced < now.received || now.visible < now.received;
+}
+
+// A parent that brings no news from the root may itself be cut off, or stand in a loop that no
+// heartbeat enters. With another one configured it is left, each time a little later.
+static bool is_stale(const struct follow *follow)
+{
+    unsigned rounds = follow->stale_rounds / follow->parent_count;
+    unsigned shift = rounds < PATIENCE_SHIFT_MAX ? rounds : PATIENCE_SHIFT_MAX;
+    uint64_t patience_ns = (follow->instance->node->silence * NS_PER_MS) << shift;
+    return follow->parent_count > 1 &&
+           loop_now_ns(follow->loop) - follow->news_ns > patience_ns + heartbeat_ns(follow);
+}
+
+static void on_tick(struct timer *timer)
+{
+    struct follow *follow = CONTAINER_OF(timer, struct follow, tick);
+    if (follow->stage != FOLLOW_STREAM || follow->link.ending) {
+        return;
+    }
+    if (intake_has_gap(follow)) {
+        follow_leave(follow, ERR_DAMAGED, true, "asking again for blocks that were not kept");
+        return;
+    }
+    if (is_stale(follow)) {
+        follow->stale_rounds++;
+        follow_alarm(follow, LOG_WARN, "%s brings no news from the root", follow->link.address);
+        follow_leave(follow, ERR_TIMEOUT, false, "no news from the root");
+        return;
+    }
+    intake_check_room(follow);
+    follow->tick_fast = tell(follow) || follow->link.stream.paused;
+    loop_timer_set(follow->loop, timer, follow->tick_fast ? SOON_NS : heartbeat_ns(follow));
+}
+
+void report_soon(struct follow *follow)
+{
+    if (!follow->tick_fast) {
+        follow->tick_fast = true;
+        loop_timer_set(follow->loop, &follow->tick, SOON_NS);
+    }
+}
+
+void report_start(struct follow *follow)
+{
+    timer_init(&follow->tick, on_tick);
+    follow->told = (struct message_progress){0};
+    follow->told_ns = 0;
+    follow->news_ns = loop_now_ns(follow->loop);
+    follow->beat_sequence = follow->beat_commit = 0;
+    follow->tick_fast = true;
+    loop_timer_set(follow->loop, &follow->tick, 0);
+}
+
+void report_stop(struct follow *follow)
+{
+    loop_timer_clear(&follow->tick);
+    follow->tick_fast = false;
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Applying in two passes over a block: first the history rows, which may be written ahead in
+// chunks since no reader looks at them while the default rows are the old ones; then one default
+// row for each key. A crash between the two leaves rows that the replay writes again, the same.
+#include "replica/replica.h"
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/core/instance.h"
+#include "replica/latest.h"
+#include "replica/mvcc.h"
+#include "replica/record.h"
+
+#define KEY_TEXT_MAX 64
+
+struct replica {
+    struct latest_table latest; // applier thread
+};
+
+static int replica_open(struct instance *instance)
+{
+    struct replica *replica = mem_zalloc(sizeof *replica);
+    latest_open(&replica->latest);
+    instance->role_state = replica;
+    return OK;
+}
+
+static void replica_close(struct instance *instance)
+{
+    struct replica *replica = instance->role_state;
+    latest_close(&replica->latest);
+    mem_free(replica);
+    instance->role_state = NULL;
+}
+
+// The key for the log: printable characters as they are, others as \xNN, cut when long.
+static const char *key_text(struct bytes key, char to[KEY_TEXT_MAX * 4 + 4])
+{
+    static const char digits[] = "0123456789abcdef";
+    size_t shown = key.size < KEY_TEXT_MAX ? key.size : KEY_TEXT_MAX;
+    size_t size = 0;
+    for (size_t i = 0; i < shown; i++) {
+        uint8_t byte = key.data[i];
+        if (byte >= 0x20 && byte < 0x7f && byte != '\\') {
+            to[size++] = (char)byte;
+            continue;
+        }
+        to[size++] = '\\';
+        to[size++] = 'x';
+        to[size++] = digits[byte >> 4];
+        to[size++] = digits[byte & 15];
+    }
+    memcpy(to + size, "...", 4);
+    if (shown == key.size) {
+        to[size] = '\0';
+    }
+    return to;
+}
+
+static int diverged(struct instance *instance, const struct entry *entry, uint64_t found)
+{
+    char text[KEY_TEXT_MAX * 4 + 4];
+    log_line(LOG_ERROR, instance->name,
+             "diverged at index %llu: key \"%s\" replaces version %llu in the log, here it has "
+             "version %llu",
+             (unsigned long long)entry->index, key_text(entry->key, text),
+             (unsigned long long)entry->replaced, (unsigned long long)found);
+    return ERR_DIVERGED;
+}
+
+static void put_history(struct instance *instance, struct store_batch *batch,
+                        const struct entry *entry, const struct bytes row[2])
+{
+    uint8_t key[MVCC_KEY_MAX];
+    size_t size = mvcc_key(key, entry->key, entry->index - 1);
+    const struct bytes parts[2] = {bytes_of(key, size), bytes_of(NULL, 0)};
+    store_batch_put_parts(batch, instance->store, REPLICA_MVCC, parts, row);
+}
+
+// What the entry replaces was written by an earlier batch of the same block: it is taken from
+// there.
+static int keep_from_block(struct instance *instance, struct store_batch *batch,
+                           const struct entry *entry, const struct latest *latest)
+{
+    uint64_t found = latest->put ? latest->version : 0;
+    if (found != entry->replaced) {
+        return diverged(instance, entry, found);
+    }
+    if (found != 0) {
+        uint8_t head[REPLICA_RECORD_HEAD_MAX];
+        size_t size = replica_record_head(head, found, latest->value);
+        put_history(instance, batch, entry,
+                    (const struct bytes[2]){bytes_of(head, size), latest->value});
+    }
+    return OK;
+}
+
+// What the entry replaces stands in the store: its row becomes history as it is, with its check,
+// so that a value that rotted is found by whoever reads it and not spread as sound.
+static int keep_from_store(struct instance *instance, struct store_batch *batch,
+                           const struct entry *entry)
+{
+    struct store_value row = {0};
+    int error = store_get(instance->store, NULL, REPLICA_DEFAULT, entry->key, STORE_ANY, &row);
+    if (error == ERR_NOT_FOUND) {
+        return diverged(instance, entry, 0);
+    }
+    if (error != OK) {
+        return error;
+    }
+    uint64_t found = 0;
+    error = replica_record_version(row.data, &found);
+    if (error == OK && found != entry->replaced) {
+        error = diverged(instance, entry, found);
+    }
+    if (error == OK) {
+        put_history(instance, batch, entry,
+                    (const struct bytes[2]){row.data, bytes_of(NULL, 0)});
+    }
+    store_value_release(&row);
+    return error;
+}
+
+static int apply_entry(struct instance *instance, struct store_batch *batch,
+                       struct latest_table *table, const struct entry *entry)
+{
+    struct latest *latest = latest_find(table, entry->key);
+    int error = OK;
+    if (entry->op == ENTRY_DELETE && entry->replaced == 0) {
+        // The log never holds a delete of an absent key.
+        return diverged(instance, entry, latest != NULL ? latest->version : 0);
+    } else if (latest != NULL) {
+        error = keep_from_block(instance, batch, entry, latest);
+    } else if (entry->replaced != 0) {
+        error = keep_from_store(instance, batch, entry);
+    }
+    if (error != OK) {
+        return error;
+    }
+    if (latest == NULL) {
+        latest = latest_add(table, entry->key);
+        latest->was_present = entry->replaced != 0;
+    }
+    latest->value = entry->value;
+    latest->version = entry->index;
+    latest->put = entry->op == ENTRY_PUT;
+    return OK;
+}
+
+static void put_default_rows(struct instance *instance, struct store_batch *batch,
+                             const struct latest_table *table)
+{
+    for (uint32_t i = 0; i < table->count; i++) {
+        const struct latest *latest = &table->rows[i];
+        if (latest->put) {
+            uint8_t head[REPLICA_RECORD_HEAD_MAX];
+            size_t size = replica_record_head(head, latest->version, latest->value);
+            const struct bytes key[2] = {latest->key, bytes_of(NULL, 0)};
+            const struct bytes row[2] = {bytes_of(head, size), latest->value};
+            store_batch_put_parts(batch, instance->store, REPLICA_DEFAULT, key, row);
+        } else if (latest->was_present) {
+            store_batch_delete(batch, instance->store, REPLICA_DEFAULT, latest->key);
+        }
+    }
+}
+
+static int replica_apply(struct instance *instance, const struct block *block,
+                         struct store_batch *batch)
+{
+    struct replica *replica = instance->role_state;
+    latest_reset(&replica->latest, block->header.entries);
+    struct block_walk walk;
+    block_walk_start(&walk, block);
+    struct entry entry;
+    while (block_walk_next(&walk, &entry)) {
+        int error = apply_entry(instance, batch, &replica->latest, &entry);
+        if (error == OK && store_batch_bytes(batch) >= instance->options->apply_chunk) {
+            error = instance_write_ahead(instance, batch);
+        }
+        if (error != OK) {
+            return error;
+        }
+    }
+    put_default_rows(instance, batch, &replica->latest);
+    return OK;
+}
+
+const struct role *replica_role(void)
+{
+    static const struct role role = {
+        .families = {[REPLICA_DEFAULT] = "default", [REPLICA_MVCC] = "mvcc"},
+        .family_count = 2,
+        .open = replica_open,
+        .close = replica_close,
+        .decode = replica_record_decode,
+        .apply = replica_apply,
+    };
+    return &role;
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "replica/sequencer.h"
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "replica/overlay.h"
+#include "replica/txn.h"
+
+// A transaction passes: incoming -> evaluated (in this turn's block) -> pending (its index is
+// fixed, waiting to be visible) -> answered. Indexes in `pending` never fall, so the front is
+// always the next to be answered.
+struct sequencer {
+    struct instance *instance; // writer thread
+    struct block_builder builder;
+    struct overlay overlay;
+    struct txn txn;
+    struct list waiting; // taken from incoming, not evaluated yet; writer thread
+    uint64_t last_index; // newest sequenced
+    pthread_mutex_t lock; // guards the two lists below
+    struct list incoming;
+    struct list pending;
+    _Atomic uint64_t queued_bytes; // of everything not answered
+};
+
+static void answer(struct sequencer *sequencer, struct transaction *transaction, int status)
+{
+    atomic_fetch_sub(&sequencer->queued_bytes, transaction->bytes);
+    transaction->status = status;
+    loop_post(transaction->loop, &transaction->done);
+}
+
+static void answer_all(struct sequencer *sequencer, struct list *list, int status)
+{
+    struct list *node;
+    while ((node = list_take(list)) != NULL) {
+        answer(sequencer, CONTAINER_OF(node, struct transaction, node), status);
+    }
+}
+
+// Answers what a view at `visible` shows. Any thread.
+static void answer_visible(struct sequencer *sequencer, uint64_t visible)
+{
+    pthread_mutex_lock(&sequencer->lock);
+    while (!list_empty(&sequencer->pending)) {
+        struct transaction *oldest =
+            CONTAINER_OF(sequencer->pending.next, struct transaction, node);
+        if (oldest->index > visible) {
+            break;
+        }
+        list_remove(&oldest->node);
+        answer(sequencer, oldest, OK);
+    }
+    pthread_mutex_unlock(&sequencer->lock);
+}
+
+void sequencer_answer(struct instance *instance)
+{
+    struct view *view = instance_pin(instance);
+    answer_visible(instance->sequencer, view->place.index);
+    view_release(view);
+}
+
+int sequencer_submit(struct instance *instance, struct transaction *transaction)
+{
+    struct sequencer *sequencer = instance->sequencer;
+    switch (instance_state(instance)) {
+    case INSTANCE_LOADING:
+        return ERR_LOADING;
+    case INSTANCE_STOPPED:
+        return ERR_STOPPED;
+    default:
+        break;
+    }
+    uint64_t limit = instance->options->submit_queue;
+    uint64_t queued = atomic_fetch_add(&sequencer->queued_bytes, transaction->bytes);
+    // One transaction always fits, or the largest could never be written.
+    if (queued > 0 && queued + transaction->bytes > limit) {
+        atomic_fetch_sub(&sequencer->queued_bytes, transaction->bytes);
+        METRIC_ADD(instance->metrics, instance, writes_refused, 1);
+        return ERR_BUSY;
+    }
+    pthread_mutex_lock(&sequencer->lock);
+    list_append(&sequencer->incoming, &transaction->node);
+    pthread_mutex_unlock(&sequencer->lock);
+    instance_wake_writer(instance);
+    return OK;
+}
+
+// ---- one block ---------------------------------------------------------------------------------
+
+// Moves the net effect into the block and the overlay.
+static void record_batch(struct sequencer *sequencer, uint64_t index)
+{
+    const struct txn *txn = &sequencer->txn;
+    builder_batch(&sequencer->builder);
+    for (size_t i = 0; i < txn->touch_count; i++) {
+        const struct touch *touch = &txn->touches[i];
+        if (!touch->written || (!touch->present && touch->before == 0)) {
+            continue;
+        }
+        if (touch->present) {
+            builder_entry(&sequencer->builder, ENTRY_PUT, touch->key, touch->value, touch->before);
+            overlay_put(&sequencer->overlay, touch->key, touch->value, index);
+        } else {
+            builder_entry(&sequencer->builder, ENTRY_DELETE, touch->key, bytes_of(NULL, 0),
+                          touch->before);
+            overlay_delete(&sequencer->overlay, touch->key, index);
+        }
+    }
+    builder_batch_end(&sequencer->builder);
+}
+
+// Evaluates one transaction; a second time when it promised an index that it does not take.
+static int evaluate(struct sequencer *sequencer, struct transaction *transaction, struct view *view)
+{
+    struct txn *txn = &sequencer->txn;
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        txn_start(txn, sequencer->instance, view, sequencer->last_index + 1, attempt > 0);
+        int error = transaction->evaluate(transaction, txn);
+        error = error != OK ? error : txn->error;
+        if (error != OK) {
+            METRIC_ADD(sequencer->instance->metrics, instance, writes_refused, 1);
+            return error;
+        }
+        if (txn_changes(txn) || !txn->promised) {
+            break;
+        }
+    }
+    if (txn_changes(txn)) {
+        sequencer->last_index++;
+        record_batch(sequencer, sequencer->last_index);
+        METRIC_ADD(sequencer->instance->metrics, instance, writes, 1);
+    }
+    transaction->index = sequencer->last_index;
+    return OK;
+}
+
+// Evaluates waiting transactions until the block is full. What was evaluated goes to `done`.
+static void fill_block(struct sequencer *sequencer, struct view *view, struct list *done)
+{
+    uint64_t limit = sequencer->instance->options->block_bytes;
+    struct list *node;
+    while (builder_size(&sequencer->builder) < limit &&
+           (node = list_take(&sequencer->waiting)) != NULL) {
+        struct transaction *transaction = CONTAINER_OF(node, struct transaction, node);
+        int error = evaluate(sequencer, transaction, view);
+        if (error == OK) {
+            list_append(done, &transaction->node);
+        } else {
+            answer(sequencer, transaction, error);
+        }
+        txn_reset(&sequencer->txn);
+    }
+}
+
+// Takes back what could not be journaled and answers it with the error.
+static void revoke(struct sequencer *sequencer, uint64_t before, int error)
+{
+    overlay_revoke(&sequencer->overlay, before + 1);
+    sequencer->last_index = before;
+    struct list failed;
+    list_init(&failed);
+    pthread_mutex_lock(&sequencer->lock);
+    LIST_FOR_EACH(node, &sequencer->pending) {
+        struct transaction *transaction = CONTAINER_OF(node, struct transaction, node);
+        if (transaction->index > before) {
+            list_remove(node);
+            list_append(&failed, node);
+        }
+    }
+    pthread_mutex_unlock(&sequencer->lock);
+    answer_all(sequencer, &failed, error);
+}
+
+// The transactions wait in `pending` before the block is handed on: its view may be published
+// before instance_commit returns.
+static void commit(struct sequencer *sequencer, uint64_t before, struct list *done)
+{
+    struct instance *instance = sequencer->instance;
+    pthread_mutex_lock(&sequencer->lock);
+    list_move_all(&sequencer->pending, done);
+    pthread_mutex_unlock(&sequencer->lock);
+    if (sequencer->builder.batch_count == 0) {
+        return;
+    }
+    const struct block_header *last = journal_last(instance->journal);
+    struct block_stamp stamp = {.epoch = last->epoch,
+                                .commit_index = block_end(last),
+                                .root_ms = clock_wall_ms()};
+    int error = instance_commit(instance, builder_finish(&sequencer->builder, last, stamp));
+    if (error != OK) {
+        revoke(sequencer, before, error);
+    }
+}
+
+// After the instance stopped: what is journaled may or may not come to be; the rest will not.
+static void answer_stopped(struct sequencer *sequencer)
+{
+    struct list pending, incoming;
+    list_init(&pending);
+    list_init(&incoming);
+    pthread_mutex_lock(&sequencer->lock);
+    list_move_all(&pending, &sequencer->pending);
+    list_move_all(&incoming, &sequencer->incoming);
+    pthread_mutex_unlock(&sequencer->lock);
+    answer_all(sequencer, &pending, ERR_UNKNOWN_OUTCOME);
+    answer_all(sequencer, &sequencer->waiting, ERR_STOPPED);
+    answer_all(sequencer, &incoming, ERR_STOPPED);
+}
+
+bool sequencer_turn(struct instance *instance)
+{
+    struct sequencer *sequencer = instance->sequencer;
+    sequencer->instance = instance;
+    if (instance_state(instance) == INSTANCE_STOPPED) {
+        answer_stopped(sequencer);
+        return false;
+    }
+    if (instance_apply_full(instance)) {
+        return false; // the applier wakes the writer when there is room again
+    }
+    pthread_mutex_lock(&sequencer->lock);
+    list_move_all(&sequencer->waiting, &sequencer->incoming);
+    pthread_mutex_unlock(&sequencer->lock);
+    if (list_empty(&sequencer->waiting)) {
+        return false;
+    }
+    struct view *view = instance_pin(instance);
+    CHECK(view != NULL); // transactions are refused while loading
+    overlay_forget(&sequencer->overlay, view->place.index);
+    sequencer->last_index = block_end(journal_last(instance->journal));
+    uint64_t before = sequencer->last_index;
+    builder_reset(&sequencer->builder, before + 1);
+    struct list done;
+    list_init(&done);
+    fill_block(sequencer, view, &done);
+    view_release(view);
+    commit(sequencer, before, &done);
+    sequencer_answer(instance); // those that changed nothing may be visible already
+    return !list_empty(&sequencer->waiting);
+}
+
+// ---- open and close ----------------------------------------------------------------------------
+
+void *sequencer_open(void)
+{
+    struct sequencer *sequencer = mem_zalloc(sizeof *sequencer);
+    builder_open(&sequencer->builder);
+    overlay_open(&sequencer->overlay);
+    txn_open(&sequencer->txn, &sequencer->overlay);
+    list_init(&sequencer->waiting);
+    list_init(&sequencer->incoming);
+    list_init(&sequencer->pending);
+    pthread_mutex_init(&sequencer->lock, NULL);
+    return sequencer;
+}
+
+void sequencer_close(void *opened)
+{
+    struct sequencer *sequencer = opened;
+    answer_stopped(sequencer);
+    txn_close(&sequencer->txn);
+    overlay_close(&sequencer->overlay);
+    builder_close(&sequencer->builder);
+    pthread_mutex_destroy(&sequencer->lock);
+    mem_free(sequencer);
+}

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// A flight is one value being fetched: at most one for each (key, version), however many reads
+// wait for it. The table finds it; a flight stands in exactly one place: a list of the fetcher
+// (to be asked, or pausing), or a slot of a request under way.
+//
+// Hash table with chains, sized once for the limit on flights, with a random seed (keys are chosen
+// by clients). Not thread safe: the fetcher's loop.
+#ifndef QS_PROXY_FLIGHT_H
+#define QS_PROXY_FLIGHT_H
+
+#include "common/base/bytes.h"
+#include "common/base/list.h"
+#include "proxy/retry.h"
+
+struct flight {
+    struct list node;        // in the fetcher's lists
+    struct flight *chain;    // in the table
+    struct list waiters;
+    struct flight **slot;    // of the request that asks for it, NULL when none does
+    struct retry retry;
+    uint64_t retry_ns;       // while pausing
+    uint64_t version;
+    uint32_t length;         // what the value must be
+    uint32_t check;
+    uint32_t hash;
+    uint32_t key_size;
+    uint8_t key[];
+};
+
+struct flight_table {
+    struct flight **buckets;
+    uint64_t bucket_count; // a power of two
+    uint64_t count;
+    uint64_t limit;
+    uint64_t seed;
+};
+
+static inline struct bytes flight_key(const struct flight *flight)
+{
+    return bytes_of(flight->key, flight->key_size);
+}
+
+void flights_open(struct flight_table *table, uint64_t limit);
+void flights_close(struct flight_table *table); // must be empty
+
+// NULL when there is none.
+struct flight *flights_find(const struct flight_table *table, struct bytes key, uint64_t version);
+
+// Adds one that is not there; NULL when the limit is reached. `node` is in no list.
+struct flight *flights_add(struct flight_table *table, struct bytes key, uint64_t version,
+                           uint32_t length, uint32_t check);
+
+// Takes it out of the table, its list and its slot, and frees it. It has no waiters.
+void flights_remove(struct flight_table *table, struct flight *flight);
+
+#endif

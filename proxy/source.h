@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// A proxy's connection to one replica: connects, shakes hands, sends fetch messages, matches the
+// answers, and connects again after a pause when it was lost. A replica that refuses (another
+// cluster or history, or none yet) is not used, logged once, and tried again seldom.
+// The home loop's, but for the status fields.
+#ifndef QS_PROXY_SOURCE_H
+#define QS_PROXY_SOURCE_H
+
+#include <stdatomic.h>
+
+#include "common/core/instance.h"
+#include "common/io/address.h"
+#include "common/tree/link.h"
+#include "common/wire/fetch_items.h"
+#include "proxy/flight.h"
+
+// Requests of one source without an answer; then it is not asked for more.
+#define SOURCE_REQUESTS_MAX 8
+
+struct source_request {
+    struct list node;
+    uint64_t id;
+    uint64_t sent_ns;
+    bool late; // its flights have been given to others
+    unsigned count;
+    struct flight *flights[FETCH_ITEMS_MAX]; // NULL where nobody waits any more
+};
+
+struct source;
+
+struct source_ops {
+    void (*on_ready)(struct source *source);
+    // `answers` has one item for each flight of the request, which is freed afterwards.
+    void (*on_answers)(struct source *source, struct source_request *request,
+                       const struct fetch_answer *answers);
+    // The link went with this request unanswered; it is freed afterwards.
+    void (*on_unanswered)(struct source *source, struct source_request *request);
+    // The link is gone, whether it was ready or not; after source_close it is the last call.
+    void (*on_lost)(struct source *source);
+};
+
+enum source_state {
+    SOURCE_WAITING = 0, // for the timer
+    SOURCE_CONNECTING,  // up to the welcome
+    SOURCE_READY,
+    SOURCE_LEAVING, // its link is closing
+    SOURCE_CLOSED,
+};
+
+struct source {
+    struct instance *instance;
+    const struct source_ops *ops;
+    void *owner;
+    unsigned number;
+    const char *text; // its address, as configured
+    struct address address;
+    struct link link;
+    struct timer timer; // next attempt; while connecting: the limit on that
+    struct list requests;
+    uint64_t next_id;
+    unsigned failures; // since it was last ready
+    bool refused, refusal_logged, closing;
+    _Atomic int state;          // enum source_state; read by any thread
+    _Atomic unsigned in_flight; // requests; read by any thread
+    _Atomic uint64_t rtt_ns;
+};
+
+// `text` lives as long as the source. A text that is no address is logged, and never connected to.
+// Any thread; the source is the home loop's from source_start on, which connects.
+void source_open(struct source *source, struct instance *instance, unsigned number,
+                 const char *text, const struct source_ops *ops, void *owner);
+void source_start(struct source *source);
+
+// Ends it: on_unanswered for what is under way, then on_lost, maybe before this returns.
+void source_close(struct source *source);
+
+static inline enum source_state source_state(const struct source *source)
+{
+    return (enum source_state)atomic_load(&source->state);
+}
+
+// Ready, and not at its limit of requests.
+bool source_usable(const struct source *source);
+
+// Sends a request for `flights` (their slots are set). Only while usable.
+void source_ask(struct source *source, struct flight *const *flights, unsigned count);
+
+// Leaves this replica for a moment: it misbehaved or does not answer.
+void source_leave(struct source *source, int error, const char *reason);
+
+#endif

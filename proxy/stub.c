@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "proxy/stub.h"
+
+#include "common/base/error.h"
+#include "common/data/limits.h"
+
+#define FLAG_HELD 1
+
+size_t stub_head(uint8_t to[STUB_HEAD_MAX], const struct record *record, uint16_t period)
+{
+    CHECK(record->version > 0 && record->length <= VALUE_BYTES_MAX);
+    to[0] = record->held ? FLAG_HELD : 0;
+    size_t size = 1;
+    size += varint_encode(to + size, record->version);
+    size += varint_encode(to + size, record->length);
+    store_u32(to + size, record->check);
+    store_u16(to + size + 4, period);
+    return size + 6;
+}
+
+int stub_decode(struct bytes row, struct record *ret_record)
+{
+    if (row.size == 0 || (row.data[0] & ~FLAG_HELD) != 0) {
+        return ERR_CORRUPT;
+    }
+    struct bytes rest = bytes_of(row.data + 1, row.size - 1);
+    uint64_t version, length;
+    size_t used = varint_decode(rest, &version);
+    rest = bytes_of(rest.data + used, rest.size - used);
+    size_t used_too = used == 0 ? 0 : varint_decode(rest, &length);
+    if (used_too == 0 || version == 0 || length > VALUE_BYTES_MAX || rest.size - used_too < 6) {
+        return ERR_CORRUPT;
+    }
+    bool held = row.data[0] == FLAG_HELD;
+    uint32_t check = load_u32(rest.data + used_too);
+    struct bytes value = bytes_of(rest.data + used_too + 6, rest.size - used_too - 6);
+    if (value.size != (held ? length : 0) || (held && record_check(version, value) != check)) {
+        return ERR_CORRUPT;
+    }
+    *ret_record = (struct record){.version = version,
+                                  .length = (uint32_t)length,
+                                  .check = check,
+                                  .held = held,
+                                  .value = value};
+    return OK;
+}

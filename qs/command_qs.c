@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// qs's own commands that answer at once or by keys: QS.GET QS.MGET QS.INDEX QS.DIGEST QS.TREE.
+#include "qs/dispatch.h"
+#include "qs/status.h"
+#include "qs/token.h"
+
+// ---- QS.GET, QS.MGET ---------------------------------------------------------------------------
+
+static bool plan_values(struct request *request, struct call *call, struct buf *to)
+{
+    (void)request;
+    return call_keys(call, 1, call->word_count - 1, true, to);
+}
+
+static void reply_versioned(const struct request *request, const struct lookup *lookup,
+                            struct buf *to)
+{
+    reply_array(to, 3);
+    if (lookup->status == OK) {
+        reply_bulk(to, lookup->record.value);
+        reply_integer(to, (int64_t)lookup->record.version);
+    } else {
+        reply_nil(to, request->protocol);
+        reply_integer(to, 0);
+    }
+    reply_integer(to, (int64_t)request->index);
+}
+
+static void render_qs_get(struct request *request, struct call *call, struct buf *to)
+{
+    if (call_sound(call, to)) {
+        reply_versioned(request, &call->lookups[0], to);
+    }
+}
+
+const struct command_steps *command_qs_get(void)
+{
+    static const struct command_steps steps = {
+        .plan = plan_values, .render = render_qs_get, .indexed = true};
+    return &steps;
+}
+
+static void render_qs_mget(struct request *request, struct call *call, struct buf *to)
+{
+    if (!call_sound(call, to)) {
+        return;
+    }
+    reply_array(to, call->key_count);
+    for (unsigned i = 0; i < call->key_count; i++) {
+        reply_versioned(request, &call->lookups[i], to);
+    }
+}
+
+const struct command_steps *command_qs_mget(void)
+{
+    static const struct command_steps steps = {
+        .plan = plan_values, .render = render_qs_mget, .indexed = true};
+    return &steps;
+}
+
+// ---- QS.INDEX ----------------------------------------------------------------------------------
+
+// The visible index, or, inside a transaction that writes, the transaction's.
+static void reply_index(struct request *request, struct call *call, uint64_t index, struct buf *to)
+{
+    if (call->word_count == 1) {
+        reply_integer(to, (int64_t)index);
+    } else if (call->word_count == 2 && word_is(call_word(call, 1), "TOKEN")) {
+        char text[TOKEN_BYTES];
+        token_text(request->at->instance, index, text);
+        reply_bulk(to, bytes_text(text));
+    } else {
+        reply_error(to, "ERR syntax error");
+    }
+}
+
+static void answer_qs_index(struct request *request, struct call *call, struct buf *to)
+{
+    reply_index(request, call, request->index, to);
+}
+
+static int evaluate_qs_index(struct request *request, struct call *call, struct txn *txn,
+                             struct buf *to)
+{
+    reply_index(request, call, txn_index(txn), to);
+    return OK;
+}
+
+const struct command_steps *command_qs_index(void)
+{
+    static const struct command_steps steps = {.answer = answer_qs_index,
+                                               .evaluate = evaluate_qs_index};
+    return &steps;
+}
+
+// ---- QS.DIGEST, QS.TREE ------------------------------------------------------------------------
+
+static void answer_qs_digest(struct request *request, struct call *call, struct buf *to)
+{
+    if (call->word_count > 1) {
+        reply_error(to, "ERR syntax error");
+        return;
+    }
+    char text[HASH128_TEXT_BYTES];
+    hash128_text(request->view->digest.sum, text);
+    reply_array(to, 2);
+    reply_integer(to, (int64_t)request->index);
+    reply_bulk(to, bytes_text(text));
+}
+
+const struct command_steps *command_qs_digest(void)
+{
+    static const struct command_steps steps = {.answer = answer_qs_digest};
+    return &steps;
+}
+
+static void answer_qs_tree(struct request *request, struct call *call, struct buf *to)
+{
+    if (call->word_count > 1) {
+        reply_error(to, "ERR syntax error");
+        return;
+    }
+    struct buf text = {0};
+    status_tree_json(request->at, &text);
+    reply_bulk(to, buf_bytes(&text));
+    buf_free(&text);
+}
+
+const struct command_steps *command_qs_tree(void)
+{
+    static const struct command_steps steps = {.answer = answer_qs_tree};
+    return &steps;
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// What must fit between the options of one file, once each value fits by itself. Every finding
+// names the line where a person would change something: the later of two things that collide, the
+// head of a section where something is missing. Same thread as config_read.
+#include <errno.h>
+#include <inttypes.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/io/address.h"
+#include "qs/config_parts.h"
+
+struct checking {
+    const struct config *config;
+    struct config_reading *reading;
+};
+
+static const struct option_row *row_of(int instance, const char *name)
+{
+    struct option_scope scope =
+        instance == CONFIG_TOP ? option_scope_node() : option_scope_instance();
+    const struct option_row *row = option_find(scope, bytes_text(name));
+    CHECK(row != NULL);
+    return row;
+}
+
+// Where option `name` is given; for an instance that does not give it, the head of its section.
+static unsigned line_of(const struct checking *checking, int instance, const char *name)
+{
+    const struct config_scan *scan = &checking->reading->scan;
+    unsigned line = config_scan_line(scan, instance, row_of(instance, name));
+    return line != 0 || instance == CONFIG_TOP ? line : scan->sections[instance].line;
+}
+
+#define FAIL(checking, line, ...) config_fail(&(checking)->reading->fault, line, __VA_ARGS__)
+
+static bool node_name_fits(const char *name)
+{
+    size_t size = strlen(name);
+    return size <= NODE_NAME_MAX && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                                 "0123456789._-") == size;
+}
+
+static void check_names(struct checking *checking)
+{
+    const struct node_options *node = &checking->config->node;
+    if (!node_name_fits(node->node)) {
+        FAIL(checking, line_of(checking, CONFIG_TOP, "node"),
+             "option 'node': '%.80s' must be 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-'", node->node,
+             NODE_NAME_MAX);
+    }
+    if (!node_name_fits(node->cluster)) {
+        FAIL(checking, line_of(checking, CONFIG_TOP, "cluster"),
+             "option 'cluster': '%.80s' must be 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-'",
+             node->cluster, NODE_NAME_MAX);
+    }
+}
+
+static void check_data_dir(struct checking *checking)
+{
+    const char *path = checking->config->node.data_dir;
+    unsigned line = line_of(checking, CONFIG_TOP, "data_dir");
+    struct stat status;
+    if (stat(path, &status) != 0 && errno == ENOENT) {
+        FAIL(checking, line, "option 'data_dir': %s does not exist; create it, owned by the user "
+                             "that runs qsd", path);
+    } else if (stat(path, &status) != 0) {
+        FAIL(checking, line, "option 'data_dir': %s: %s", path, strerror(errno));
+    } else if (!S_ISDIR(status.st_mode)) {
+        FAIL(checking, line, "option 'data_dir': %s is not a directory", path);
+    } else if (access(path, R_OK | W_OK | X_OK) != 0) {
+        FAIL(checking, line, "option 'data_dir': %s: this user may not write there", path);
+    }
+}
+
+static void check_node(struct checking *checking)
+{
+    const struct node_options *node = &checking->config->node;
+    check_names(checking);
+    check_data_dir(checking);
+    if (node->silence <= node->heartbeat) {
+        unsigned line = line_of(checking, CONFIG_TOP, "silence");
+        FAIL(checking, line != 0 ? line : line_of(checking, CONFIG_TOP, "heartbeat"),
+             "silence (%" PRIu64 " ms) must be longer than heartbeat (%" PRIu64 " ms)",
+             node->silence, node->heartbeat);
+    }
+    if (checking->config->instance_count == 0) {
+        FAIL(checking, 0, "no instance is configured: add instance NAME { number = 0 role = ... }");
+    }
+}
+
+static void check_role(struct checking *checking, int position)
+{
+    const struct instance_options *options = &checking->config->instances[position];
+    unsigned parents = line_of(checking, position, "parents");
+    unsigned replicas = line_of(checking, position, "replicas");
+    if (options->role == ROLE_ROOT && options->parents[0] != NULL) {
+        FAIL(checking, parents, "a root has no parents: it is where the log begins");
+    }
+    if (options->role != ROLE_ROOT && options->parents[0] == NULL) {
+        FAIL(checking, parents, "instance '%s' is a %s and needs parents, the peer addresses where "
+                                "its log comes from (they are not discovered yet)",
+             options->name, role_text(options->role));
+    }
+    if (options->role != ROLE_PROXY && options->replicas[0] != NULL) {
+        FAIL(checking, replicas, "replicas are for a proxy, a %s holds every value itself",
+             role_text(options->role));
+    }
+    if (options->role == ROLE_PROXY && options->replicas[0] == NULL) {
+        FAIL(checking, replicas, "instance '%s' is a proxy and needs replicas, the peer addresses "
+                                 "where it fetches values (they are not discovered yet)",
+             options->name);
+    }
+}
+
+static void check_number(struct checking *checking, int position)
+{
+    const struct instance_options *all = checking->config->instances;
+    for (int i = 0; i < position; i++) {
+        if (all[i].number == all[position].number) {
+            FAIL(checking, line_of(checking, position, "number"),
+                 "number %" PRIu64 " is taken by instance '%s' (line %u)", all[i].number,
+                 all[i].name, line_of(checking, i, "number"));
+        }
+    }
+}
+
+// Addresses that this node listens on: `peer`, `client`, `admin`.
+static bool listens(const struct option_row *row)
+{
+    return row->type == OPTION_ADDRESS || row->type == OPTION_CLIENTS;
+}
+
+static bool same_address(const char *a, const char *b)
+{
+    struct address parsed_a, parsed_b;
+    const char *reason;
+    if (address_parse(&parsed_a, a, &reason) != OK || address_parse(&parsed_b, b, &reason) != OK) {
+        return strcmp(a, b) == 0;
+    }
+    size_t size = strlen(a);
+    bool any_port = size >= 2 && strcmp(a + size - 2, ":0") == 0 && strncmp(a, "unix:", 5) != 0;
+    return !any_port && parsed_a.length == parsed_b.length &&
+           memcmp(&parsed_a.storage, &parsed_b.storage, parsed_a.length) == 0;
+}
+
+static void check_addresses(struct checking *checking)
+{
+    const struct config_reading *reading = checking->reading;
+    for (size_t i = 0; i < reading->value_count; i++) {
+        const struct config_value *later = &reading->values[i];
+        for (size_t j = 0; j < i && listens(later->row); j++) {
+            const struct config_value *earlier = &reading->values[j];
+            if (listens(earlier->row) && same_address(earlier->text, later->text)) {
+                FAIL(checking, later->line, "option '%s': address '%s' is taken by option '%s' on "
+                                            "line %u",
+                     later->row->name, later->text, earlier->row->name, earlier->line);
+            }
+        }
+    }
+}
+
+void config_check(const struct config *config, struct config_reading *reading)
+{
+    struct checking checking = {.config = config, .reading = reading};
+    check_node(&checking);
+    for (size_t i = 0; i < config->instance_count; i++) {
+        check_number(&checking, (int)i);
+        check_role(&checking, (int)i);
+    }
+    check_addresses(&checking);
+}

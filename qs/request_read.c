@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading at one view: plan every call -> read the facts (presence, version, length: watched keys
+// too) and the values, each as one read -> ranges one after another -> answer all calls in order.
+// One GET takes the same way as an EXEC of many commands.
+#include "qs/request.h"
+#include "qs/session.h"
+
+static void answer_all(struct request *request, struct buf *to)
+{
+    if (request->conflict) {
+        reply_nil_array(to, request->protocol);
+        return;
+    }
+    if (request->exec) {
+        reply_array(to, request->call_count);
+    }
+    for (unsigned i = 0; i < request->call_count; i++) {
+        request_render(request, &request->calls[i], to);
+    }
+}
+
+static void finish(struct request *request)
+{
+    answer_all(request, request_out(request));
+    for (unsigned i = 0; i < REQUEST_READS; i++) {
+        read_release(&request->reads[i]);
+    }
+    for (unsigned i = 0; i < request->call_count; i++) {
+        if (request->calls[i].ranged != NULL) {
+            range_release(&request->calls[i].ranged->range);
+        }
+    }
+    request_finish(request);
+}
+
+// ---- ranges ------------------------------------------------------------------------------------
+
+static void setup_read(struct request *request, struct read *read)
+{
+    read->instance = request->at->instance;
+    read->readers = request->session->daemon->readers;
+    read->loop = request->session->home->loop;
+    read->view = view_hold(request->view);
+}
+
+// The next range that is to be read, NULL after the last.
+static struct call_range *take_range(struct request *request)
+{
+    while (request->range_next < request->call_count && !request->conflict) {
+        struct call *call = &request->calls[request->range_next++];
+        if (call->ranged != NULL && !call->answered) {
+            return call->ranged;
+        }
+    }
+    return NULL;
+}
+
+static void range_done(struct range_read *range);
+
+static void start_range(struct request *request, struct call_range *ranged)
+{
+    setup_read(request, &ranged->range.read);
+    ranged->range.read.reply_limit = request->reply_left;
+    ranged->range.done = range_done;
+    range_start(&ranged->range);
+}
+
+static void next_range(struct request *request)
+{
+    struct call_range *ranged = take_range(request);
+    if (ranged == NULL) {
+        finish(request);
+    } else {
+        start_range(request, ranged);
+    }
+}
+
+// Always from the loop: a range is never finished before range_start returns.
+static void range_done(struct range_read *range)
+{
+    struct request *request = CONTAINER_OF(range, struct call_range, range)->request;
+    request->reply_left -= u64_min(request->reply_left - 1, range->bytes);
+    next_range(request);
+}
+
+// ---- keys --------------------------------------------------------------------------------------
+
+static void compare_watched(struct request *request)
+{
+    const struct lookup *lookups = request->reads[READ_FACTS].lookups;
+    for (unsigned i = 0; i < request->watched_count; i++) {
+        bool known = lookups[i].status == OK || lookups[i].status == ERR_NOT_FOUND;
+        uint64_t version = lookups[i].status == OK ? lookups[i].record.version : 0;
+        if (!known || version != request->watched[i].version) {
+            request->conflict = true;
+        }
+    }
+}
+
+static void reads_step(struct request *request)
+{
+    if (--request->reads_pending > 0) {
+        return;
+    }
+    compare_watched(request);
+    const struct read *values = &request->reads[READ_VALUES];
+    for (unsigned i = 0; i < values->count; i++) {
+        const struct lookup *lookup = &values->lookups[i];
+        uint64_t length = lookup->status == OK ? lookup->record.length : 0;
+        request->reply_left -= u64_min(request->reply_left - 1, length);
+    }
+    next_range(request);
+}
+
+static void facts_done(struct read *read)
+{
+    reads_step(CONTAINER_OF(read, struct request, reads[READ_FACTS]));
+}
+
+static void values_done(struct read *read)
+{
+    reads_step(CONTAINER_OF(read, struct request, reads[READ_VALUES]));
+}
+
+// Gives every call its stretch of the lookups: watched keys first, then the facts, then the values.
+static void lay_out(struct request *request, unsigned facts, unsigned values)
+{
+    struct lookup *lookups = request_lookups(request, facts + values);
+    struct lookup *next[REQUEST_READS] = {lookups, lookups + facts};
+    request->reads[READ_FACTS].lookups = lookups;
+    request->reads[READ_FACTS].count = facts;
+    request->reads[READ_VALUES].lookups = lookups + facts;
+    request->reads[READ_VALUES].count = values;
+    for (unsigned i = 0; i < request->watched_count; i++) {
+        (next[READ_FACTS]++)->key = request->watched[i].key;
+    }
+    for (unsigned i = 0; i < request->call_count; i++) {
+        struct call *call = &request->calls[i];
+        struct lookup **at = &next[call->values ? READ_VALUES : READ_FACTS];
+        call->lookups = *at;
+        for (unsigned k = 0; k < call->key_count; k++) {
+            ((*at)++)->key = call->words[call->key_first + k];
+        }
+    }
+}
+
+void request_plan(struct request *request)
+{
+    unsigned counts[REQUEST_READS] = {request->watched_count, 0};
+    unsigned ranges = 0;
+    for (unsigned i = 0; i < request->call_count; i++) {
+        struct call *call = &request->calls[i];
+        if (call->steps->plan != NULL && !call->steps->plan(request, call, &call->early)) {
+            call->answered = true;
+            call->key_count = 0;
+        }
+        counts[call->values ? READ_VALUES : READ_FACTS] += call->key_count;
+        ranges += call->ranged != NULL ? 1 : 0;
+    }
+    lay_out(request, counts[READ_FACTS], counts[READ_VALUES]);
+    unsigned keys = counts[READ_FACTS] + counts[READ_VALUES];
+    request->cost = ranges > 0 || keys > SESSION_COST_MAX ? SESSION_COST_MAX : keys;
+    request->session->cost += request->cost;
+}
+
+static bool needs_view(const struct request *request)
+{
+    bool needs = request->watched_count > 0;
+    for (unsigned i = 0; i < request->call_count; i++) {
+        unsigned flags = request->calls[i].command->flags;
+        needs = needs || (flags & (COMMAND_READ | COMMAND_INSTANCE)) != 0;
+    }
+    return needs;
+}
+
+void request_read(struct request *request)
+{
+    struct buf refusal = {0};
+    if (needs_view(request) && !request_pin(request, &refusal)) {
+        buf_append_bytes(request_out(request), buf_bytes(&refusal));
+        buf_free(&refusal);
+        request_finish(request);
+        return;
+    }
+    request_plan(request);
+    request->reply_left = request->session->daemon->config->node.reply_bytes;
+    static void (*const done[REQUEST_READS])(struct read *) = {facts_done, values_done};
+    // One more than there are reads: a read may be done before read_start returns.
+    request->reads_pending = 1;
+    for (unsigned i = 0; i < REQUEST_READS; i++) {
+        struct read *read = &request->reads[i];
+        if (read->count > 0) {
+            setup_read(request, read);
+            read->values = i == READ_VALUES;
+            read->reply_limit = request->reply_left;
+            read->done = done[i];
+            request->reads_pending++;
+            read_start(read);
+        }
+    }
+    reads_step(request);
+}

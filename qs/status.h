@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// The state of daemon and instances as JSON and as text, for INFO, QS.TREE, HTTP and `qs status`.
+// Any thread.
+#ifndef QS_QS_STATUS_H
+#define QS_QS_STATUS_H
+
+#include "qs/daemon.h"
+
+void status_refresh(struct daemon *daemon);                     // sets the gauges
+void status_json(struct daemon *daemon, struct buf *to);        // whole daemon, one JSON object
+void status_tree_json(struct daemon_instance *instance, struct buf *to); // this node's place
+void status_info(struct daemon *daemon, struct daemon_instance *selected, struct bytes section,
+                 struct buf *to); // INFO text, Redis's layout
+
+#endif

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Inside the telling of the state, for qs/status*.c only: one snapshot of an instance, taken once
+// and shown as JSON (status.c) or as INFO text (status_info.c). Any thread.
+#ifndef QS_QS_STATUS_PARTS_H
+#define QS_QS_STATUS_PARTS_H
+
+#include "qs/status.h"
+
+#define STATUS_CHILDREN_MAX 256
+
+struct instance_status {
+    const struct instance_options *options;
+    enum instance_state state;
+    bool has_view, has_history;
+    uint64_t visible, epoch, history_floor;
+    struct digest digest;
+    char history[2 * HISTORY_ID_BYTES + 1]; // hexadecimal, "" without one
+    char digest_text[HASH128_TEXT_BYTES];
+    uint64_t synced;
+    uint64_t age_ns; // UINT64_MAX = unknown
+};
+
+void instance_status_take(struct instance_status *ret_status, const struct daemon_instance *each);
+
+const char *instance_state_text(enum instance_state state); // "loading", "serving", "stopped"
+
+// Milliseconds, UINT64_MAX stays UINT64_MAX.
+uint64_t status_ms(uint64_t ns);
+
+#endif

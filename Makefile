@@ -1,10 +1,11 @@
 # qs: `make` builds, `make demo` shows, `make test` proves. `make help` lists all targets.
 #
-# FLAVOUR = release | asan | tsan : each has its own folder below build/.
+# FLAVOUR = release | asan | tsan : each has its own folder below build/. V=1 shows the commands.
 
 FLAVOUR ?= release
 PYTHON  := $(shell command -pv python3)
-CC      ?= gcc
+CC      := gcc
+Q       := $(if $(V),,@)
 BUILD   := build/$(FLAVOUR)
 
 PKGS := rocksdb liburing libxxhash msgpack libconfuse libzstd libmicrohttpd jansson hiredis
@@ -38,29 +39,35 @@ all: deps-check $(BUILD)/qsd $(BUILD)/qs $(if $(BENCH_SRC),$(BUILD)/qs-bench)
 
 $(BUILD)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
+	@echo "  CC $<"
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -c $< -o $@
 
 $(LIB): $(call obj,$(LIB_SRC))
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(BUILD)/qsd: $(call obj,$(QSD_SRC)) $(LIB)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
 $(BUILD)/qs: $(call obj,$(CLI_SRC)) $(LIB)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
 $(BUILD)/qs-bench: $(call obj,$(BENCH_SRC)) $(LIB)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
 # Unit tests may reach into the programs' own modules too, so they link everything but main.
 $(BUILD)/tests/%_test: $(BUILD)/obj/tests/unit/%_test.o $(call obj,$(filter-out qs/main.c,$(QSD_SRC))) $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/tools/%.o $(LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(LIBS)
 
 .PHONY: deps deps-check
 deps:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures: a cluster that is ended, checked for complaints, and shown when the test failed."""
+import faulthandler
+import os
+import shutil
+import sys
+
+import pytest
+
+from qs_cluster import QSD, SLOW, Cluster
+
+LIMIT_S = 240  # of one test; a hang must show where, not stall the run
+
+
+def pytest_addoption(parser):
+    parser.addoption("--keep", action="store_true", help="keep the data directories of all tests")
+
+
+def pytest_report_header(config):
+    return f"qsd: {QSD}, io: {os.environ.get('QS_IO', 'auto')}"
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if call.when == "call":
+        item.call_failed = outcome.get_result().failed
+
+
+@pytest.fixture(autouse=True)
+def bounded(request):
+    marker = request.node.get_closest_marker("limit")
+    seconds = (marker.args[0] if marker else LIMIT_S) * SLOW
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture
+def cluster(tmp_path, request):
+    yield from lend(tmp_path, request)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, request):
+    """A cluster for all tests of a module that leave the nodes as they found them."""
+    yield from lend(tmp_path_factory.mktemp("shared"), request)
+
+
+def lend(directory, request):
+    if not QSD.exists():
+        pytest.fail(f"{QSD} is not built")
+    made = Cluster(directory)
+    failed_before = request.session.testsfailed
+    yield made
+    failed = request.session.testsfailed > failed_before or getattr(
+        request.node, "call_failed", False
+    )
+    try:
+        made.close()
+    except BaseException:
+        failed = True
+        made.abandon()
+        raise
+    finally:
+        if failed:
+            show(made)
+        elif not request.config.getoption("--keep"):
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def show(made):
+    for node in made.nodes.values():
+        print(node.tail())
+        for line in node.reports():
+            print(f"REPORT {node.name}: {line}")

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long pipelines of mixed reads on a proxy under writes, explained by one rising index sequence.
+
+Every tenth command reads a value that the proxy does not hold. The writer notes which index each
+of its batches took, so the model knows every state; the checker (model.py) then looks for one
+rising sequence of indexes that explains all answers of a connection. PIPELINES sets how many
+pipelines of 1,000 commands are run and checked.
+"""
+import os
+import random
+import threading
+import time
+
+import pytest
+
+from model import ABSENT, Model, Reader
+from qs_cluster import KEEPS_NOTHING, SLOW, triples
+from resp import RespError, encode
+
+PIPELINES = int(os.environ.get("PIPELINES", 200))
+LENGTH = 1000
+RATE = 5000  # writes a second
+HOT, COLD = 300, 20000
+SHARES = 2
+
+
+def hot(i):
+    return b"hot:%04d" % i
+
+
+def cold(i):
+    return b"cold:%06d" % i
+
+
+class Writer(threading.Thread):
+    """Writes at about RATE a second in pipelines; model gets every batch with its index."""
+
+    def __init__(self, root, model, seed):
+        super().__init__(daemon=True)
+        self.root, self.model, self.rng = root, model, random.Random(seed)
+        self.running, self.fault, self.serial = True, None, 0
+        self.began, self.written = time.monotonic(), 0
+
+    def value(self, key):
+        self.serial += 1
+        return b"%s=%d" % (key, self.serial) + b"." * self.rng.randrange(60)
+
+    def batch(self):
+        """(words, changes) of one batch of one or several keys."""
+        if self.rng.random() < 0.1:
+            keys = self.rng.sample(range(HOT), self.rng.randint(2, 6))
+            changes = {hot(i): self.value(hot(i)) for i in keys}
+            return ["MSET", *[w for pair in changes.items() for w in pair]], changes
+        # Cold keys change all the time: a changed value is one the proxy does not hold again.
+        key = hot(self.rng.randrange(HOT)) if self.rng.random() < 0.4 else cold(self.rng.randrange(COLD))
+        if self.rng.random() < 0.2 and key.startswith(b"hot"):
+            return ["QS.DELETE", key], {key: ABSENT}
+        value = self.value(key)
+        return ["QS.PUT", key, value], {key: value}
+
+    def run(self):
+        try:
+            with self.root.raw() as conn:
+                index = conn.call("QS.INDEX")
+                while self.running:
+                    index = self.burst(conn, index)
+        except BaseException as fault:
+            self.fault = fault
+
+    def burst(self, conn, index):
+        batches = [self.batch() for _ in range(100)]
+        for (words, changes), reply in zip(batches, conn.pipeline([words for words, _ in batches])):
+            assert not isinstance(reply, RespError), reply
+            if words[0] == "MSET" or reply > index:
+                index += 1
+                self.model.write(index, changes)
+                assert words[0] == "MSET" or reply == index, (reply, index)
+        self.written += len(batches)
+        ahead = self.written / RATE - (time.monotonic() - self.began)
+        if ahead > 0:
+            threading.Event().wait(ahead)
+        return index
+
+
+def command(rng, number):
+    """One request of a pipeline; every tenth reads a cold key."""
+    if number % 10 == 0:
+        key = cold(rng.randrange(COLD))
+        return rng.choice([("GET", key), ("QS.GET", key), ("MGET", key, hot(rng.randrange(HOT)))])
+    kind = rng.randrange(10)
+    key = hot(rng.randrange(HOT)) if rng.random() < 0.7 else b"absent:%d" % rng.randrange(1000)
+    if kind < 3:
+        return ("GET", key)
+    if kind < 5:
+        return ("QS.GET", key)
+    keys = [hot(i) for i in rng.sample(range(HOT), 4)]
+    if kind == 5:
+        return ("MGET", *keys)
+    if kind == 6:
+        return ("QS.MGET", *keys)
+    if kind == 7:
+        return ("EXISTS", key)
+    if kind == 8:
+        return ("STRLEN", key)
+    return rng.choice([("QS.INDEX",), ("DBSIZE",), ("QS.RANGE", b"hot:0100", b"hot:0110")])
+
+
+def check(reader, words, reply):
+    """One answer against the model."""
+    model, name = reader.model, words[0]
+    what = f"{words!r} -> {str(reply)[:200]}"
+    assert not isinstance(reply, RespError), what
+    if name == "GET":
+        reader.saw(model.when_value(words[1], reply), what)
+    elif name == "MGET":
+        reader.saw_values(list(zip(words[1:], reply)), what)
+    elif name in ("QS.GET", "QS.MGET"):
+        rows = triples(reply)
+        assert len({index for _, _, index in rows}) == 1, what
+        index = reader.saw_index(rows[0][2], what)
+        for key, (value, version, _) in zip(words[1:], rows):
+            assert value == model.value(key, index), what
+            assert version == model.version(key, index), what
+    elif name == "EXISTS":
+        reader.saw(model.when_present(words[1], bool(reply)), what)
+    elif name == "STRLEN":
+        reader.saw(model.when_length(words[1], reply), what)
+    elif name == "QS.INDEX":
+        reader.saw_index(reply, what)
+    elif name == "DBSIZE":
+        reader.saw(model.when_count(reply), what)
+    elif name == "QS.RANGE":
+        held = dict(zip(reply[::2], reply[1::2]))
+        assert list(held) == sorted(held), what
+        keys = [hot(i) for i in range(100, 110)]
+        assert set(held) <= set(keys), what
+        reader.saw_values([(key, held.get(key, ABSENT)) for key in keys], what)
+    else:
+        raise AssertionError(what)
+
+
+@pytest.mark.limit(120 + PIPELINES)
+@pytest.mark.parametrize("share", range(SHARES))
+def test_pipelines(cluster, share):
+    root = cluster.root().start()
+    replica = cluster.replica("replica", root).start()
+    proxy = cluster.proxy("proxy", root, [replica, root], fetch="20s", **KEEPS_NOTHING).start()
+    model = Model()
+    with root.raw() as conn:
+        for start in range(0, COLD, 1000):
+            changes = {cold(i): b"first %d" % i for i in range(start, start + 1000)}
+            words = [w for pair in changes.items() for w in pair]
+            assert conn.call("MSET", *words) == b"OK"
+            model.write(model.last + 1, changes)
+        assert conn.call("QS.INDEX") == model.last
+    proxy.wait_index(model.last)
+    writer = Writer(root, model, f"writer {share}")
+    writer.start()
+    done = run_pipelines(proxy, share, writer)
+    writer.running = False
+    writer.join(60 * SLOW)
+    assert writer.fault is None, writer.fault
+    rate = writer.written / (time.monotonic() - writer.began)
+    checked = 0
+    for transcripts in done:
+        reader = Reader(model)
+        for words, reply in transcripts:
+            check(reader, words, reply)
+            checked += 1
+    metrics = proxy.metrics("main")
+    assert metrics["fetch_sent"] > 0
+    cluster.check_equal()
+    print(f"{checked} answers checked, {metrics['fetch_sent']:.0f} values fetched, "
+          f"{rate:.0f} writes/s, {model.last} indexes")
+
+
+def run_pipelines(proxy, share, writer):
+    """Each connection's commands and answers; several pipelines follow on one connection."""
+    rng = random.Random(f"pipelines {share}")
+    done = []
+    total = max(PIPELINES // SHARES, 1)
+    while total > 0:
+        transcripts = []
+        with proxy.raw() as conn:
+            for _ in range(min(5, total)):
+                requests = [command(rng, number) for number in range(LENGTH)]
+                data = b"".join(encode(*words) for words in requests)
+                sender = threading.Thread(target=conn.send, args=(data,))
+                sender.start()
+                transcripts += [(words, conn.reply()) for words in requests]
+                sender.join()
+        total -= 5
+        done.append(transcripts)
+        assert writer.fault is None, writer.fault
+    return done

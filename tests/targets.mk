@@ -1,0 +1,85 @@
+# What proves and shows: included by the Makefile. Each target does its own set-up.
+#
+# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS and FLIPS set the length of the campaigns.
+
+PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
+PYTEST_JOBS ?= 2
+E2E_ARGS    ?=
+E2E          = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs TOOLS=$(CURDIR)/$(BUILD)/tests \
+               $(PYTEST) -n $(PYTEST_JOBS) --dist worksteal
+E2E_SERIAL   = $(subst -n $(PYTEST_JOBS) --dist worksteal,-p no:xdist,$(E2E))
+
+# A library to be preloaded, so it is compiled apart from everything else and without sanitizers.
+POWERCUT := $(BUILD)/tests/powercut.so
+$(POWERCUT): tests/tools/preload/powercut.c
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -shared -fPIC $< -o $@ -ldl
+
+.PHONY: programs
+programs: all $(POWERCUT)
+
+.PHONY: e2e
+e2e: programs
+	$(E2E) -m "not slow" $(E2E_ARGS) tests/e2e
+
+# Everything that must pass on the release build, with the back end that `auto` finds; then the
+# part of it that talks to sockets once more on epoll.
+.PHONY: test epoll
+test: tidy unit e2e epoll
+epoll: programs
+	QS_IO=epoll $(E2E) -m "not slow" -k "basic or tree or redis_tools or kill or failures" tests/e2e
+
+.PHONY: asan
+asan:
+	$(MAKE) FLAVOUR=asan unit e2e
+
+.PHONY: tsan
+tsan:
+	TSAN_OPTIONS=ignore_noninstrumented_modules=1 $(MAKE) FLAVOUR=tsan unit
+
+# Campaigns: the same tests with the numbers that the system is held to.
+.PHONY: kill fuzz pipelines wire campaigns
+kill: programs
+	KILL_CYCLES=200 POWER_CYCLES=100 $(E2E) tests/e2e/test_kill.py
+fuzz:
+	$(MAKE) FLAVOUR=asan programs
+	MUTATIONS=100000 $(MAKE) FLAVOUR=asan E2E_ARGS="-k fuzz" e2e
+pipelines: programs
+	PIPELINES=10000 $(E2E) tests/e2e/test_pipeline.py
+wire: programs
+	FLIPS=2000 $(E2E) tests/e2e/test_wire.py
+campaigns: kill pipelines wire fuzz
+
+.PHONY: tidy
+tidy: deps-check
+	@$(PYTHON) tests/tidy.py --self-test
+	@$(PYTHON) tests/tidy.py
+
+.PHONY: demo
+demo: all
+	$(PYTHON) bench/demo.py
+
+.PHONY: floor
+floor: all tools
+	$(PYTHON) bench/import_floor.py
+
+# The reference pages are what the daemon says about its own tables.
+.PHONY: docs
+docs: all
+	@for page in options metrics commands errors; do \
+	  $(BUILD)/qsd --reference $$page > docs/$$page.md.new && mv docs/$$page.md.new docs/$$page.md; \
+	done
+
+.PHONY: help
+help:
+	@echo "make            builds build/qsd, build/qs"
+	@echo "make demo       a whole tree on this machine with real data, written, read back, shown"
+	@echo "make test       everything that must pass (tidy, unit, end to end, both back ends)"
+	@echo "make unit       unit tests            make e2e    end-to-end tests"
+	@echo "make asan       unit and end to end under AddressSanitizer and UBSan"
+	@echo "make tsan       unit tests under ThreadSanitizer"
+	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), fuzz (100,000)"
+	@echo "make tidy       the house rules       make docs   the reference pages"
+	@echo "make floor      import rate of a root beside its floors"
+	@echo "make deps       installs the Debian packages that all this needs"
+	@echo "FLAVOUR=asan|tsan builds into a folder of its own; QS_IO=epoll|uring chooses the back end"

@@ -4,7 +4,6 @@
 #include <stdio.h>
 
 #include "common/base/clock.h"
-#include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/data/digest.h"
 
@@ -180,6 +179,7 @@ static int on_fetched(struct source *source, struct bytes payload)
         struct source_request *request = CONTAINER_OF(node, struct source_request, node);
         if (request->id == message.id && request->count == count) {
             list_remove(&request->node);
+            source->failures = 0;
             source->ops->on_answers(source, request, answers);
             finish(source, request);
             return OK;
@@ -242,11 +242,12 @@ static int on_welcome(struct source *source, struct bytes payload)
         return ERR_REFUSED;
     }
     loop_timer_clear(&source->timer);
-    source->failures = 0;
+    source->ready_ns = loop_now_ns(source->instance->home);
     source->refused = false;
     source->refusal_logged = false;
     set_state(source, SOURCE_READY);
-    log_line(LOG_INFO, source->instance->name, "fetching from replica %s", source->text);
+    LOG_GATED(&source->ready_gate, LOG_INFO, source->instance->name, "fetching from replica %s",
+              source->text);
     source->ops->on_ready(source);
     return OK;
 }
@@ -268,12 +269,22 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     return ERR_PROTOCOL;
 }
 
+// One that takes connections and drops them at once is tried no faster than one that is not there.
+static void note_loss(struct source *source, int error)
+{
+    struct instance *instance = source->instance;
+    if (loop_now_ns(instance->home) - source->ready_ns > instance->node->reconnect * NS_PER_MS) {
+        source->failures = 0;
+    }
+    LOG_GATED(&source->lost_gate, LOG_WARN, instance->name, "replica %s is lost: %s", source->text,
+              error_text(error));
+}
+
 static void on_close(struct link *link, int error)
 {
     struct source *source = link->owner;
     if (source_state(source) == SOURCE_READY) {
-        log_line(LOG_WARN, source->instance->name, "replica %s is lost: %s", source->text,
-                 error_text(error));
+        note_loss(source, error);
     }
     loop_timer_clear(&source->timer);
     set_state(source, SOURCE_LEAVING);

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "common/base/log.h"
 #include "common/core/instance.h"
 #include "common/io/address.h"
 #include "common/tree/link.h"
@@ -58,8 +59,10 @@ struct source {
     struct timer timer; // next attempt; while connecting: the limit on that
     struct list requests;
     uint64_t next_id;
-    unsigned failures; // since it was last ready
+    unsigned failures; // since it was last of use
+    uint64_t ready_ns;
     bool refused, refusal_logged, closing;
+    struct log_gate ready_gate, lost_gate;
     _Atomic int state;          // enum source_state; read by any thread
     _Atomic unsigned in_flight; // requests; read by any thread
     _Atomic uint64_t rtt_ns;

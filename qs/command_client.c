@@ -132,7 +132,8 @@ static void answer_client(struct request *request, struct call *call, struct buf
             continue;
         }
         unsigned words = call->word_count;
-        bool fits = row->arity >= 0 ? words == (unsigned)row->arity : words >= (unsigned)-row->arity;
+        bool fits = row->arity >= 0 ? words == (unsigned)row->arity
+                                    : words >= (unsigned)-row->arity;
         if (fits) {
             row->answer(request, call, to);
         } else {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // qs's own commands that answer at once or by keys: QS.GET QS.MGET QS.INDEX QS.DIGEST QS.TREE.
+// What they call the index is the view's, or, in a transaction that writes, the transaction's.
 #include "qs/dispatch.h"
 #include "qs/status.h"
 #include "qs/token.h"

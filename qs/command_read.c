@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Redis's commands that read keys: GET MGET EXISTS STRLEN TYPE TTL.
+// Redis's commands that read keys: GET MGET EXISTS STRLEN TYPE TTL PTTL. Each plans its keys and
+// renders what was found; where that was found, in a view or a transaction, makes no difference.
 #include "qs/dispatch.h"
 
 static bool plan_value(struct request *request, struct call *call, struct buf *to)

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Commands about the daemon: COMMAND CONFIG INFO DBSIZE.
+// Commands about the daemon: COMMAND CONFIG INFO DBSIZE. What they say is derived from the tables
+// and from qs/status.h. Loop thread.
 #include "qs/dispatch.h"
 #include "qs/status.h"
 

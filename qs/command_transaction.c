@@ -208,10 +208,11 @@ static void render_watch(struct request *request, struct call *call, struct buf 
 
 const struct command_steps *command_watch(void)
 {
-    static const struct command_steps steps = {.plan = plan_watch,
-                                               .render = render_watch,
-                                               .barrier = true,
-                                               .multi_error = "ERR WATCH inside MULTI is not allowed"};
+    static const struct command_steps steps = {
+        .plan = plan_watch,
+        .render = render_watch,
+        .barrier = true,
+        .multi_error = "ERR WATCH inside MULTI is not allowed"};
     return &steps;
 }
 

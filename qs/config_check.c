@@ -37,8 +37,9 @@ static unsigned line_of(const struct checking *checking, int instance, const cha
 static bool node_name_fits(const char *name)
 {
     size_t size = strlen(name);
-    return size <= NODE_NAME_MAX && strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                                 "0123456789._-") == size;
+    return size <= NODE_NAME_MAX &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                        "0123456789._-") == size;
 }
 
 static void check_names(struct checking *checking)
@@ -46,8 +47,8 @@ static void check_names(struct checking *checking)
     const struct node_options *node = &checking->config->node;
     if (!node_name_fits(node->node)) {
         FAIL(checking, line_of(checking, CONFIG_TOP, "node"),
-             "option 'node': '%.80s' must be 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-'", node->node,
-             NODE_NAME_MAX);
+             "option 'node': '%.80s' must be 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-'",
+             node->node, NODE_NAME_MAX);
     }
     if (!node_name_fits(node->cluster)) {
         FAIL(checking, line_of(checking, CONFIG_TOP, "cluster"),

@@ -59,7 +59,9 @@ static void append_kind(struct buf *to, const struct option_row *row)
 
 static const char *initial_text(const struct option_row *row)
 {
-    return option_is_required(row) ? "must be given" : row->initial[0] == '\0' ? "unset" : row->initial;
+    return option_is_required(row)   ? "must be given"
+           : row->initial[0] == '\0' ? "unset"
+                                     : row->initial;
 }
 
 static void help_scope(struct buf *to, struct option_scope scope)
@@ -68,7 +70,8 @@ static void help_scope(struct buf *to, struct option_scope scope)
         const struct option_row *row = &scope.rows[i];
         buf_format(to, "  %-15s %s\n  %-15s (", row->name, row->help, "");
         append_kind(to, row);
-        buf_format(to, "; %s%s)\n", option_is_required(row) || row->initial[0] == '\0' ? "" : "default ",
+        buf_format(to, "; %s%s)\n",
+                   option_is_required(row) || row->initial[0] == '\0' ? "" : "default ",
                    initial_text(row));
     }
 }
@@ -109,15 +112,16 @@ static void reference_scope(struct buf *to, struct option_scope scope)
 void config_reference(struct buf *to)
 {
     buf_append_text(
-        to, "# Options\n\n"
-            "The configuration is one text file, `qsd --config FILE`; `qsd --check-config FILE` says\n"
-            "what is wrong with it, with the line. One option stands after another, `name = value`,\n"
-            "without `;`. Comments begin with `#`. A value that holds blanks or any of\n"
-            "`# \" ' = { } ( ) + , * ;` needs quotes; a list is `{\"a\", \"b\"}`, and `+=` adds to a\n"
-            "list. In double quotes `${NAME}` and `${NAME:-text}` are replaced from the environment.\n"
-            "Sizes are bytes, or numbers with `KB`, `MB`, `GB`, `TB` (steps of 1024); durations are\n"
-            "milliseconds, or numbers with `ms`, `s`, `m`, `h`, `d`.\n\n"
-            "## Once a daemon\n\n");
+        to,
+        "# Options\n\n"
+        "The configuration is one text file, `qsd --config FILE`; `qsd --check-config FILE` says\n"
+        "what is wrong with it, with the line. One option stands after another, `name = value`,\n"
+        "without `;`. Comments begin with `#`. A value that holds blanks or any of\n"
+        "`# \" ' = { } ( ) + , * ;` needs quotes; a list is `{\"a\", \"b\"}`, and `+=` adds to a\n"
+        "list. In double quotes `${NAME}` and `${NAME:-text}` are replaced from the environment.\n"
+        "Sizes are bytes, or numbers with `KB`, `MB`, `GB`, `TB` (steps of 1024); durations are\n"
+        "milliseconds, or numbers with `ms`, `s`, `m`, `h`, `d`.\n\n"
+        "## Once a daemon\n\n");
     reference_scope(to, option_scope_node());
     buf_append_text(to, "\n## In each `instance NAME { ... }`\n\n"
                         "NAME is 1 to 40 of a-z, 0-9 and `-`.\n\n");

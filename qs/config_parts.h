@@ -93,7 +93,8 @@ struct config_scan {
 bool config_scan(struct config_scan *scan, struct bytes text, struct config_fault *fault);
 void config_scan_free(struct config_scan *scan);
 // The line of an option, 0 when it is not given.
-unsigned config_scan_line(const struct config_scan *scan, int instance, const struct option_row *row);
+unsigned config_scan_line(const struct config_scan *scan, int instance,
+                          const struct option_row *row);
 
 struct config_value {
     int instance;

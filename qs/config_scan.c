@@ -201,7 +201,10 @@ static bool is_value(const struct token *token)
     return token->kind == TOKEN_WORD || token->kind == TOKEN_STRING;
 }
 
-static bool is_instance(const struct token *name) { return bytes_equal_text(name->text, "instance"); }
+static bool is_instance(const struct token *name)
+{
+    return bytes_equal_text(name->text, "instance");
+}
 
 static void on_name(struct scanner *s, const struct token *token)
 {
@@ -227,8 +230,10 @@ static void unknown_option(struct scanner *s)
     struct option_scope there = top ? option_scope_instance() : option_scope_node();
     struct bytes name = s->name.text;
     if (option_find(there, name) != NULL) {
-        FAIL(s, s->name.line, top ? "option '%.*s' belongs inside an instance { ... }"
-                                  : "option '%.*s' belongs outside of instance { ... }", SHOW(name));
+        FAIL(s, s->name.line,
+             top ? "option '%.*s' belongs inside an instance { ... }"
+                 : "option '%.*s' belongs outside of instance { ... }",
+             SHOW(name));
         return;
     }
     const char *nearest = option_nearest(here, name);
@@ -361,7 +366,8 @@ static void on_list(struct scanner *s, const struct token *token)
     } else if (token->line != s->list_line) {
         FAIL(s, s->list_line, "the list that opens here is not closed before line %u", token->line);
     } else {
-        FAIL(s, token->line, "in a list, ',' must stand between values and '}' at the end, not %.*s",
+        FAIL(s, token->line,
+             "in a list, ',' must stand between values and '}' at the end, not %.*s",
              SHOW(token->text));
     }
 }
@@ -442,7 +448,8 @@ void config_scan_free(struct config_scan *scan)
     *scan = (struct config_scan){0};
 }
 
-unsigned config_scan_line(const struct config_scan *scan, int instance, const struct option_row *row)
+unsigned config_scan_line(const struct config_scan *scan, int instance,
+                          const struct option_row *row)
 {
     for (size_t i = 0; i < scan->place_count; i++) {
         if (scan->places[i].instance == instance && scan->places[i].row == row) {

@@ -104,7 +104,8 @@ const char *option_nearest(struct option_scope scope, struct bytes name)
 
 bool option_is_list(const struct option_row *row)
 {
-    return row->type == OPTION_TEXTS || row->type == OPTION_ADDRESSES || row->type == OPTION_CLIENTS;
+    return row->type == OPTION_TEXTS || row->type == OPTION_ADDRESSES ||
+           row->type == OPTION_CLIENTS;
 }
 
 bool option_is_number(const struct option_row *row)
@@ -218,7 +219,9 @@ static char *parse_number(const struct option_row *row, const char *text, uint64
     }
     bool overflow = __builtin_mul_overflow(number, unit->factor, &number);
     if (overflow || number < row->min || number > row->max) {
-        const char *what = row->type == OPTION_SIZE ? " bytes" : row->type == OPTION_MS ? " ms" : "";
+        const char *what = row->type == OPTION_SIZE ? " bytes"
+                           : row->type == OPTION_MS ? " ms"
+                                                    : "";
         return mem_format("'%.40s' is out of bounds, %" PRIu64 " to %" PRIu64 "%s are allowed",
                           text, row->min, row->max, what);
     }

@@ -173,11 +173,11 @@ static void close_instances(struct daemon *daemon)
 {
     for (unsigned i = 0; i < daemon->instance_count; i++) {
         struct daemon_instance *each = &daemon->instances[i];
-        if (each->fanout != NULL) {
-            fanout_close(each->fanout);
-        }
         if (each->instance != NULL) {
             instance_close(each->instance);
+        }
+        if (each->fanout != NULL) {
+            fanout_close(each->fanout);
         }
         if (each->sequencer != NULL) {
             sequencer_close(each->sequencer);
@@ -376,6 +376,7 @@ static struct daemon *daemon_new(const struct config *config)
 
 int daemon_run(const struct config *config)
 {
+    mem_open();
     log_open((enum log_level)config->node.log_level);
     sigset_t signals;
     block_signals(&signals);

@@ -104,8 +104,10 @@ struct page {
 
 static const struct page pages[] = {
     {"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics, "Prometheus metrics"},
-    {"/healthz", "text/plain; charset=utf-8", page_healthz, "200 while every instance takes updates"},
-    {"/readyz", "text/plain; charset=utf-8", page_readyz, "200 while all data is younger than ready_age"},
+    {"/healthz", "text/plain; charset=utf-8", page_healthz,
+     "200 while every instance takes updates"},
+    {"/readyz", "text/plain; charset=utf-8", page_readyz,
+     "200 while all data is younger than ready_age"},
     {"/api/status", "application/json", page_status, "everything about this daemon"},
     {"/api/tree", "application/json", page_tree, "this node's place in the tree of each instance"},
 };
@@ -173,11 +175,11 @@ static enum MHD_Result on_request(void *argument, struct MHD_Connection *connect
 
 static int start_server(struct http *http, int fd, const char **ret_reason)
 {
-    http->server = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, http, MHD_OPTION_LISTEN_SOCKET, fd,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-        (unsigned)TIMEOUT_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_BYTES,
-        MHD_OPTION_END);
+    http->server = MHD_start_daemon(MHD_USE_EPOLL_INTERNAL_THREAD, 0, NULL, NULL, on_request, http,
+                                    MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                                    (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
+                                    (unsigned)TIMEOUT_SECONDS, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
+                                    (size_t)CONNECTION_BYTES, MHD_OPTION_END);
     if (http->server == NULL) {
         close(fd);
         *ret_reason = "the HTTP server did not start";

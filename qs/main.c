@@ -12,7 +12,8 @@
 static const char usage[] =
     "usage: qsd --config FILE         runs the daemon until SIGTERM or SIGINT\n"
     "       qsd --check-config FILE   says whether FILE is valid, and what is wrong with it\n"
-    "       qsd --reference PAGE      prints a reference page (options, metrics, commands, errors)\n"
+    "       qsd --reference PAGE      prints a reference page (options, metrics, commands, "
+    "errors)\n"
     "       qsd --help | --version\n";
 
 static int print(struct buf *text)

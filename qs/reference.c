@@ -17,7 +17,7 @@ static void append_cell(struct buf *to, const char *text)
     }
 }
 
-// ---- commands ------------------------------------------------------------------------------------
+// ---- commands ---------------------------------------------------------------------------------
 
 struct command_row {
     const char *word;
@@ -65,7 +65,7 @@ static void page_commands(struct buf *to)
     }
 }
 
-// ---- errors --------------------------------------------------------------------------------------
+// ---- errors -----------------------------------------------------------------------------------
 
 struct error_row {
     int number;
@@ -80,9 +80,10 @@ static const struct error_row error_rows[] = {
 
 static void page_errors(struct buf *to)
 {
-    buf_append_text(to, "# Errors\n\n"
-                        "The number stands in messages between nodes, the word begins the error reply\n"
-                        "of a command.\n\n| number | word | text |\n|---|---|---|\n");
+    buf_append_text(to,
+                    "# Errors\n\n"
+                    "The number stands in messages between nodes, the word begins the error reply\n"
+                    "of a command.\n\n| number | word | text |\n|---|---|---|\n");
     for (size_t i = 0; i < ARRAY_LEN(error_rows); i++) {
         buf_format(to, "| %d | `%s` | ", error_rows[i].number, error_rows[i].word);
         append_cell(to, error_rows[i].text);
@@ -90,11 +91,12 @@ static void page_errors(struct buf *to)
     }
 }
 
-// ---- metrics -------------------------------------------------------------------------------------
+// ---- metrics ----------------------------------------------------------------------------------
 
 static void append_metric(struct buf *to, const struct metric_row *row)
 {
-    buf_format(to, "| `qs_%s` | %s | %s | ", row->name, row->counter ? "counter" : "gauge", row->unit);
+    buf_format(to, "| `qs_%s` | %s | %s | ", row->name, row->counter ? "counter" : "gauge",
+               row->unit);
     append_cell(to, row->help);
     buf_append_text(to, " |\n");
 }

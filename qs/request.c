@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// A request's life: from the loop's pool into the session's queue, one answer, and back. The answer
+// goes straight into the connection's buffer when it is this request's turn. Loop thread, but for
+// request_render of a call inside a transaction (qs/command.h).
 #include "qs/request.h"
 
 #include "qs/session.h"

@@ -1,4 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
+// Reading, starting and answering on one connection; session.h has the order that is kept. A
+// session is freed when its stream is closed and nothing is under way for it; until then its
+// requests complete into nowhere. All on the session's loop, but what stands under clients->lock.
 #include "qs/session.h"
 
 #include <netinet/in.h>

@@ -76,13 +76,6 @@ static void refresh_instance(struct daemon_instance *each)
     }
     METRIC_SET(metrics, instance, store_bytes, sum);
     METRIC_SET(metrics, instance, history_rows_bytes, sum - sizes.family_bytes[0]);
-    METRIC_SET(metrics, instance, children,
-               each->fanout == NULL ? 0 : fanout_status(each->fanout, NULL, 0));
-    if (instance->upstream != NULL) {
-        struct upstream_status upstream;
-        follow_status(instance, &upstream);
-        METRIC_SET(metrics, instance, parent_connected, upstream.connected);
-    }
 }
 
 void status_refresh(struct daemon *daemon)
@@ -92,7 +85,7 @@ void status_refresh(struct daemon *daemon)
     }
 }
 
-// ---- JSON ----------------------------------------------------------------------------------------
+// ---- JSON -------------------------------------------------------------------------------------
 
 // Text whose bytes nobody vouches for.
 static json_t *json_text(const char *text, size_t size)

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+// The history is immutable once there is one, and a token is only made or read on an instance that
+// has a view: so nothing here is locked. Any thread.
 #include "qs/token.h"
 
 #include <stdio.h>

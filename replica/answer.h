@@ -16,9 +16,9 @@
 #include "common/wire/fetch_items.h"
 #include "replica/mvcc.h"
 
-// Takes over (and frees) a link whose hello has the purpose FETCH, on the link's loop, and answers the hello.
-// A proxy of another cluster or history is answered `refused` with the reason and the link closes
-// by itself: it is taken over then too. Always true.
+// Takes over (and frees) a link whose hello has the purpose FETCH, on the link's loop, and answers
+// the hello. A proxy of another cluster or history is answered `refused` with the reason and the
+// link closes by itself: it is taken over then too. Always true.
 bool answer_accept(struct instance *instance, struct readers *readers, struct link *link,
                    const struct message_hello *hello);
 

@@ -1,17 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/base/mem.h"
 
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+// Chunks grow with the arena, so that one small request does not hold a whole page.
+#define ARENA_FIRST_BYTES 480
 #define ARENA_CHUNK_BYTES 4000
+#define OWN_MAPPING_BYTES (8 * 1024 * 1024)
+#define KEPT_FREE_BYTES (64 * 1024 * 1024)
 
 struct arena_chunk {
     struct arena_chunk *next;
     size_t size;
     uint64_t data[];
 };
+
+void mem_open(void)
+{
+    mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES);
+    mallopt(M_TRIM_THRESHOLD, KEPT_FREE_BYTES);
+}
 
 static NORETURN void out_of_memory(size_t size)
 {
@@ -76,7 +87,9 @@ void *arena_alloc(struct arena *arena, size_t size)
 {
     size_t rounded = (size + 7) & ~(size_t)7;
     if (arena->chunks == NULL || arena->chunks->size - arena->used < rounded) {
-        size_t chunk_size = rounded > ARENA_CHUNK_BYTES / 4 ? rounded : ARENA_CHUNK_BYTES;
+        size_t chunk_size = arena->total + ARENA_FIRST_BYTES;
+        chunk_size = chunk_size > ARENA_CHUNK_BYTES ? ARENA_CHUNK_BYTES : chunk_size;
+        chunk_size = rounded > chunk_size / 4 ? rounded : chunk_size;
         struct arena_chunk *chunk = mem_alloc(sizeof *chunk + chunk_size);
         chunk->next = arena->chunks;
         chunk->size = chunk_size;

@@ -136,7 +136,8 @@ static bool read_long_head(struct bytes rest, struct head *ret_head)
     struct head head = {format.kind, number, format.bytes, (size_t)1 + format.width};
     if (format.kind == UNPACK_BOOL) {
         head.number = rest.data[0] & 1;
-    } else if (format.kind == UNPACK_BIN || format.kind == UNPACK_STR || format.kind == UNPACK_EXT) {
+    } else if (format.kind == UNPACK_BIN || format.kind == UNPACK_STR ||
+               format.kind == UNPACK_EXT) {
         head.bytes += number;
     }
     *ret_head = head;

@@ -11,6 +11,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/applier.h"
+#include "common/core/children_file.h"
 #include "common/core/identity.h"
 #include "common/core/writer.h"
 
@@ -134,12 +135,15 @@ static int report_open_failure(struct instance *instance, int error,
                        "another node"
                      : ": the journal was lost; remove this directory to bootstrap from a parent");
     } else if (error == ERR_DAMAGED) {
+        struct buf children = {0};
+        children_file_read(instance->directory, &children);
         log_line(LOG_ERROR, instance->name,
-                 "the journal is damaged at %s: blocks %llu to %llu; a root does not guess: "
-                 "repair from a node that has them (children.txt in %s names the last children "
-                 "and their indexes)",
+                 "the journal is damaged at %s: blocks %llu to %llu; a root does not guess: repair "
+                 "it from a node that has them: %.*s",
                  report->place, (unsigned long long)report->damaged_first,
-                 (unsigned long long)report->damaged_last, instance->directory);
+                 (unsigned long long)report->damaged_last, (int)children.size,
+                 (const char *)children.data);
+        buf_free(&children);
     }
     return error;
 }
@@ -172,13 +176,17 @@ static int open_journal(struct instance *instance, const struct state *state)
     return error == OK ? OK : report_open_failure(instance, error, &report);
 }
 
-// A root that finds an empty directory founds a history: a random id and its birth block.
+// A root that finds an empty directory founds a history: a random id and its birth block. One that
+// died in between goes on with the block.
 static int found_history(struct instance *instance)
 {
-    uint8_t history[HISTORY_ID_BYTES];
-    random_fill(history, sizeof history);
-    int error = journal_begin(instance->journal, history);
-    if (error != OK) {
+    int error = OK;
+    if (!journal_has_history(instance->journal)) {
+        uint8_t history[HISTORY_ID_BYTES];
+        random_fill(history, sizeof history);
+        error = journal_begin(instance->journal, history);
+    }
+    if (error != OK || journal_last(instance->journal)->number > 0) {
         return error;
     }
     struct buf payload = {0};
@@ -201,8 +209,7 @@ static int open_data(struct instance *instance, struct store_cache *cache, struc
     if (error == OK) {
         error = open_journal(instance, ret_state);
     }
-    if (error == OK && instance->options->role == ROLE_ROOT &&
-        !journal_has_history(instance->journal)) {
+    if (error == OK && instance->options->role == ROLE_ROOT) {
         error = found_history(instance);
     }
     if (error == OK) {

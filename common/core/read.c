@@ -12,7 +12,8 @@
 static void lookup_store(struct read *read, struct lookup *lookup, enum store_tier tier)
 {
     const struct instance *instance = read->instance;
-    int code = store_get(read->view->store, read->view->snapshot, 0, lookup->key, tier, &lookup->pin);
+    const struct view *view = read->view;
+    int code = store_get(view->store, view->snapshot, 0, lookup->key, tier, &lookup->pin);
     if (code == OK) {
         code = instance->role->decode(lookup->pin.data, &lookup->record);
         if (code != OK) {

@@ -26,7 +26,8 @@ struct read {
     struct lookup *lookups;
     unsigned count;
     bool values;         // false: presence, version and length are enough
-    uint64_t reply_limit; // sum of value lengths allowed; beyond it every lookup gets ERR_REPLY_SIZE
+    uint64_t reply_limit; // sum of value lengths allowed (0 = any); beyond it every lookup gets
+                          // ERR_REPLY_SIZE
     void (*done)(struct read *read);
     // Private.
     struct read_job job;

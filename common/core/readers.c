@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One queue for all threads: jobs are long compared with the lock.
+// One queue for all threads, under one lock: jobs are long compared with it. A job belongs to the
+// pool from readers_submit until its `done` is posted; the pool touches nothing of it afterwards.
 #include "common/core/readers.h"
 
 #include <pthread.h>

@@ -229,7 +229,8 @@ static int check_all(struct block_header *ret_header, struct bytes stored, struc
     if (error != OK) {
         return error;
     }
-    struct bytes payload = bytes_of(stored.data + BLOCK_HEADER_BYTES, stored.size - BLOCK_HEADER_BYTES);
+    struct bytes payload =
+        bytes_of(stored.data + BLOCK_HEADER_BYTES, stored.size - BLOCK_HEADER_BYTES);
     if (header.number == 0 || payload.size != header.payload_length) {
         return ERR_PROTOCOL;
     }

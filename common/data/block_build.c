@@ -173,7 +173,8 @@ static struct block *seal(struct block_header header, struct buf *raw)
     return block;
 }
 
-static struct block_header header_after(const struct block_header *previous, struct block_stamp stamp)
+static struct block_header header_after(const struct block_header *previous,
+                                        struct block_stamp stamp)
 {
     CHECK(stamp.epoch >= previous->epoch);
     struct block_header header = {

@@ -54,7 +54,8 @@ struct segment *journal_published_segment(const struct journal *journal)
     return NULL;
 }
 
-void journal_settle(struct journal *journal, size_t at, uint64_t offset, const struct block_header *last)
+void journal_settle(struct journal *journal, size_t at, uint64_t offset,
+                    const struct block_header *last)
 {
     pthread_mutex_lock(&journal->lock);
     for (size_t i = 0; i < journal->count; i++) {
@@ -304,7 +305,8 @@ uint64_t journal_bytes(struct journal *journal)
 // May the oldest segment go? The one after it must be able to take its place.
 static bool may_trim(const struct journal *journal, uint64_t flushed_block, uint64_t bytes)
 {
-    if (journal->count < 2 || journal->damage.segment != NULL || journal->copy_damage.segment != NULL) {
+    if (journal->count < 2 || journal->damage.segment != NULL ||
+        journal->copy_damage.segment != NULL) {
         return false;
     }
     const struct segment *oldest = journal->segments[0];

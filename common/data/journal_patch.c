@@ -11,14 +11,16 @@ static bool wants(const struct damage *damage, const struct block *block)
 }
 
 // Is this the very block that stood there? Its bytes must fit and the chain must lead to it.
-static bool belongs(const struct journal *journal, const struct damage *damage, const struct block *block)
+static bool belongs(const struct journal *journal, const struct damage *damage,
+                    const struct block *block)
 {
     uint64_t end = damage->offset + block->stored.size;
     bool last = damage->next == damage->last;
     if (memcmp(block->header.history, journal->history, HISTORY_ID_BYTES) != 0) {
         return false;
     }
-    if (damage->end_offset != UINT64_MAX && (end > damage->end_offset || (last && end != damage->end_offset))) {
+    if (damage->end_offset != UINT64_MAX &&
+        (end > damage->end_offset || (last && end != damage->end_offset))) {
         return false;
     }
     return !damage->previous_known || block_follows(&damage->previous, block) == OK;
@@ -63,7 +65,8 @@ static int go_on(struct journal *journal, struct journal_report *report)
     struct journal_scan scan = {position_of(journal, segment), damage->offset, damage->previous};
     bool newest = scan.at + 1 == journal->count;
     // No block of this segment is missing any more, so nothing can follow the last one.
-    if (!newest && damage->end_offset == UINT64_MAX && damage->offset < atomic_load(&segment->size)) {
+    if (!newest && damage->end_offset == UINT64_MAX &&
+        damage->offset < atomic_load(&segment->size)) {
         int error = segment_truncate(segment, damage->offset);
         if (error != OK) {
             return error;
@@ -72,7 +75,8 @@ static int go_on(struct journal *journal, struct journal_report *report)
     return journal_read_on(journal, scan, report);
 }
 
-static int patch_opened(struct journal *journal, const struct block *block, struct journal_report *report)
+static int patch_opened(struct journal *journal, const struct block *block,
+                        struct journal_report *report)
 {
     int error = mend(journal, &journal->damage, block);
     if (error != OK) {
@@ -98,7 +102,8 @@ static int patch_later(struct journal *journal, const struct block *block)
 
 // The oldest copy is bad and this is the block whose header it copies. What proves that is the
 // block after it, the first of the segment.
-static int patch_copy(struct journal *journal, const struct block *block, struct journal_report *report)
+static int patch_copy(struct journal *journal, const struct block *block,
+                      struct journal_report *report)
 {
     struct segment *oldest = journal->segments[0];
     struct block *first;
@@ -111,7 +116,8 @@ static int patch_copy(struct journal *journal, const struct block *block, struct
     if (error == OK) {
         block_release(first);
     }
-    if (!proven && (error == OK || memcmp(block->header.history, journal->history, HISTORY_ID_BYTES) != 0)) {
+    if (!proven &&
+        (error == OK || memcmp(block->header.history, journal->history, HISTORY_ID_BYTES) != 0)) {
         return ERR_PROTOCOL;
     }
     error = journal_mend_copy(journal, oldest, &block->header);
@@ -173,8 +179,8 @@ static bool reads_well(const struct journal *journal, struct segment *segment,
                        const struct segment_spot *spot, int *ret_error)
 {
     struct block *block;
-    *ret_error = segment_block(segment, spot->offset, segment->limit, spot->number, journal->history,
-                               &block);
+    *ret_error = segment_block(segment, spot->offset, segment->limit, spot->number,
+                               journal->history, &block);
     if (*ret_error != OK) {
         return false;
     }

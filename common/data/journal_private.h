@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the journal's files share: journal.c (life, writing, trimming), journal_recover.c (opening),
-// journal_scan.c (telling torn from damaged), journal_patch.c (mending), journal_cursor.c (reading).
+// journal_scan.c (telling torn from damaged), journal_patch.c (mending), journal_cursor.c
+// (reading).
 //
 // The segments and all fields marked "lock" are changed by the writer under the lock, so the
 // writer itself may read them without it. Everything else belongs to the writer alone.
@@ -74,7 +75,8 @@ struct segment *journal_segment_of(const struct journal *journal, uint64_t numbe
 struct segment *journal_published_segment(const struct journal *journal);
 
 // Makes all blocks up to `last`, which ends at `offset` of segment `at`, readable and known.
-void journal_settle(struct journal *journal, size_t at, uint64_t offset, const struct block_header *last);
+void journal_settle(struct journal *journal, size_t at, uint64_t offset,
+                    const struct block_header *last);
 
 void journal_raise(struct journal *journal); // the subscribers' notices
 
@@ -87,7 +89,8 @@ struct journal_scan {
     uint64_t offset; // in it
     struct block_header previous;
 };
-int journal_read_on(struct journal *journal, struct journal_scan scan, struct journal_report *report) MUST_CHECK;
+int journal_read_on(struct journal *journal, struct journal_scan scan,
+                    struct journal_report *report) MUST_CHECK;
 
 // Everything from the oldest copy on; again once that copy is mended.
 int journal_read_all(struct journal *journal, struct journal_report *report) MUST_CHECK;

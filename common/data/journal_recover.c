@@ -61,7 +61,8 @@ static int load_segments(struct journal *journal)
     }
     for (size_t i = 0; i < count && error == OK; i++) {
         struct segment *segment;
-        error = segment_open(&segment, &journal->home, load_u64(numbers.data + i * sizeof(uint64_t)));
+        error =
+            segment_open(&segment, &journal->home, load_u64(numbers.data + i * sizeof(uint64_t)));
         if (error == OK) {
             journal_add_segment(journal, segment);
         }
@@ -83,13 +84,15 @@ static int find_history(struct journal *journal)
     for (size_t i = 0; i < journal->count && found == NULL; i++) {
         struct segment *segment = journal->segments[i];
         uint64_t offset;
-        int error = segment_search(segment, 0, atomic_load(&segment->size), 0, NULL, &offset, &header);
+        int error =
+            segment_search(segment, 0, atomic_load(&segment->size), 0, NULL, &offset, &header);
         if (error == OK) {
             found = &header;
         }
     }
     if (found == NULL) {
-        log_line(LOG_ERROR, journal->scope, "%s: no segment has a sound header", journal->directory);
+        log_line(LOG_ERROR, journal->scope, "%s: no segment has a sound header",
+                 journal->directory);
         return ERR_IO;
     }
     memcpy(journal->history, found->history, HISTORY_ID_BYTES);
@@ -97,7 +100,8 @@ static int find_history(struct journal *journal)
     return OK;
 }
 
-int journal_mend_copy(struct journal *journal, struct segment *segment, const struct block_header *before)
+int journal_mend_copy(struct journal *journal, struct segment *segment,
+                      const struct block_header *before)
 {
     log_line(LOG_WARN, journal->scope, "%s: the copy of the header before is bad: written anew",
              segment->path);
@@ -195,8 +199,9 @@ static int start_inside(struct journal *journal, uint64_t number, struct journal
     int error = segment_locate(segment, number, size, journal->history, &spot);
     if (error == OK) {
         *ret_scan = (struct journal_scan){at, spot.offset + block_size(&spot.header), spot.header};
-        return number != journal->flushed.number || is_flushed_place(journal, &spot.header) ? OK
-                                                                                            : ERR_AHEAD;
+        return number != journal->flushed.number || is_flushed_place(journal, &spot.header)
+                   ? OK
+                   : ERR_AHEAD;
     }
     // What bars the way may itself stand behind something bad: the first such spot counts.
     while (error != ERR_IO && !spot.previous_known && spot.number > segment->first) {
@@ -223,8 +228,9 @@ int journal_read_all(struct journal *journal, struct journal_report *report)
     if (number > oldest->before.number) {
         error = start_inside(journal, number, &scan);
     } else if (journal->flushed.number < oldest->before.number) {
-        log_line(LOG_WARN, journal->scope, "%s: begins after block %llu, the store needs it from %llu on",
-                 journal->directory, (unsigned long long)oldest->before.number,
+        log_line(LOG_WARN, journal->scope,
+                 "%s: begins after block %llu, the store needs it from %llu on", journal->directory,
+                 (unsigned long long)oldest->before.number,
                  (unsigned long long)journal->flushed.number);
     } else if (journal->flushed.number > 0 && number == journal->flushed.number &&
                !is_flushed_place(journal, &oldest->before)) {

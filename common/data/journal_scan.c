@@ -65,7 +65,8 @@ static void walk_enter(struct walk *walk)
     segment_reader_open(&walk->reader, segment, size_of(segment), walk->buffer, BUFFER_BYTES);
 }
 
-static void walk_open(struct walk *walk, const struct journal *journal, const struct journal_scan *scan)
+static void walk_open(struct walk *walk, const struct journal *journal,
+                      const struct journal_scan *scan)
 {
     *walk = (struct walk){
         .journal = journal,
@@ -97,8 +98,8 @@ static int walk_bad(struct walk *walk, struct stretch *ret_stretch)
     struct block_header next;
     uint64_t next_number = walk->number + 1;
     uint64_t next_offset = walk->reader.limit;
-    int error = segment_search(walk->reader.segment, walk->offset + 1, walk->reader.limit, walk->number,
-                               walk->journal->history, &next_offset, &next);
+    int error = segment_search(walk->reader.segment, walk->offset + 1, walk->reader.limit,
+                               walk->number, walk->journal->history, &next_offset, &next);
     if (error == OK) {
         next_number = next.number;
     } else if (error == ERR_IO) {
@@ -172,7 +173,8 @@ static void groups_take(struct groups *groups, struct stretch stretch)
 }
 
 // Do all bytes from here to the end of the journal fit into the last two groups?
-static int in_last_groups(const struct journal *journal, const struct journal_scan *scan, bool *ret_fit)
+static int in_last_groups(const struct journal *journal, const struct journal_scan *scan,
+                          bool *ret_fit)
 {
     struct walk walk;
     struct groups groups = {0};
@@ -196,7 +198,8 @@ struct behind {
 
 // Where the search begins: a block whose own header is sound is passed over, for its content is
 // anybody's bytes; otherwise no length is known and every byte counts.
-static int search_start(struct journal *journal, const struct journal_scan *scan, uint64_t *ret_offset)
+static int search_start(struct journal *journal, const struct journal_scan *scan,
+                        uint64_t *ret_offset)
 {
     uint8_t buffer[BLOCK_HEADER_BYTES];
     struct segment *segment = scanned(journal, scan);
@@ -212,7 +215,8 @@ static int search_start(struct journal *journal, const struct journal_scan *scan
     return error == ERR_IO ? ERR_IO : OK;
 }
 
-static int look_behind(struct journal *journal, const struct journal_scan *scan, struct behind *ret_behind)
+static int look_behind(struct journal *journal, const struct journal_scan *scan,
+                       struct behind *ret_behind)
 {
     struct behind behind = {0};
     struct block_header header;
@@ -234,8 +238,8 @@ static int look_behind(struct journal *journal, const struct journal_scan *scan,
         segment = journal->segments[i];
         bool proof = segment->before_sound && segment->before.number >= number;
         error = proof ? OK
-                      : segment_search(segment, 0, size_of(segment), number, journal->history, &offset,
-                                       &header);
+                      : segment_search(segment, 0, size_of(segment), number, journal->history,
+                                       &offset, &header);
         behind.later = error == OK;
     }
     if (error == ERR_IO) {
@@ -265,7 +269,8 @@ static int count_torn(struct journal *journal, const struct journal_scan *scan,
 
 // Cuts the journal off at the scan's place. Whole segments go first, the newest before the others,
 // so that a crash in between leaves a journal that is torn at the same place.
-static int cut(struct journal *journal, const struct journal_scan *scan, struct journal_report *report)
+static int cut(struct journal *journal, const struct journal_scan *scan,
+               struct journal_report *report)
 {
     struct segment *segment = scanned(journal, scan);
     int error = count_torn(journal, scan, report);
@@ -321,7 +326,8 @@ static int finish(struct journal *journal, const struct journal_scan *scan)
 }
 
 // A bad block at the scan's place: torn or damaged?
-static int judge(struct journal *journal, const struct journal_scan *scan, struct journal_report *report)
+static int judge(struct journal *journal, const struct journal_scan *scan,
+                 struct journal_report *report)
 {
     struct behind behind;
     bool torn = false;
@@ -345,7 +351,8 @@ static int judge(struct journal *journal, const struct journal_scan *scan, struc
 }
 
 // Reads the block at the scan's place and moves behind it.
-static int scan_block(struct journal *journal, struct journal_scan *scan, struct segment_reader *reader)
+static int scan_block(struct journal *journal, struct journal_scan *scan,
+                      struct segment_reader *reader)
 {
     struct block *block;
     uint64_t number = scan->previous.number + 1;
@@ -390,7 +397,8 @@ static int scan_enter(struct journal *journal, struct journal_scan *scan)
     return OK;
 }
 
-int journal_read_on(struct journal *journal, struct journal_scan scan, struct journal_report *report)
+int journal_read_on(struct journal *journal, struct journal_scan scan,
+                    struct journal_report *report)
 {
     uint8_t *buffer = mem_alloc(BUFFER_BYTES);
     struct segment_reader reader = {0};

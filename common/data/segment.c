@@ -53,8 +53,8 @@ static const char *file_name(const struct segment *segment)
 
 // Writes the file under a temporary name and gives it its own once its content is on disk: a
 // segment that exists has its copy.
-static int create_file(struct segment *segment, const struct segment_home *home, const char *temporary,
-                       const struct block_header *before)
+static int create_file(struct segment *segment, const struct segment_home *home,
+                       const char *temporary, const struct block_header *before)
 {
     segment->fd = openat(home->fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     if (segment->fd < 0) {
@@ -215,7 +215,8 @@ static void marks_reserve(struct segment *segment)
 {
     if (segment->mark_count == segment->mark_capacity) {
         segment->mark_capacity = segment->mark_capacity == 0 ? 16 : segment->mark_capacity * 2;
-        segment->marks = mem_realloc(segment->marks, segment->mark_capacity * sizeof *segment->marks);
+        segment->marks =
+            mem_realloc(segment->marks, segment->mark_capacity * sizeof *segment->marks);
     }
 }
 

@@ -56,7 +56,8 @@ int segment_create(struct segment **ret_segment, const struct segment_home *home
                    const struct block_header *before) MUST_CHECK;
 
 // Opens an existing one and reads its copy. A bad copy is no error: see before_sound.
-int segment_open(struct segment **ret_segment, const struct segment_home *home, uint64_t first) MUST_CHECK;
+int segment_open(struct segment **ret_segment, const struct segment_home *home, uint64_t first)
+    MUST_CHECK;
 
 struct segment *segment_hold(struct segment *segment);
 void segment_release(struct segment *segment);
@@ -100,7 +101,8 @@ struct segment_spot {
 //   ERR_NOT_FOUND  the blocks end before it, exactly at `limit`; ret_spot->number would come there
 //   ERR_IO
 int segment_locate(struct segment *segment, uint64_t number, uint64_t limit,
-                   const uint8_t history[HISTORY_ID_BYTES], struct segment_spot *ret_spot) MUST_CHECK;
+                   const uint8_t history[HISTORY_ID_BYTES], struct segment_spot *ret_spot)
+    MUST_CHECK;
 
 static inline uint64_t block_size(const struct block_header *header)
 {

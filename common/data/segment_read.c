@@ -20,7 +20,8 @@ void segment_reader_open(struct segment_reader *reader, struct segment *segment,
 }
 
 // Reads up to `size` bytes; fewer only at the end of the file.
-static int read_at(struct segment *segment, uint64_t offset, uint8_t *to, size_t size, size_t *ret_read)
+static int read_at(struct segment *segment, uint64_t offset, uint8_t *to, size_t size,
+                   size_t *ret_read)
 {
     size_t done = 0;
     while (done < size) {
@@ -66,7 +67,8 @@ int segment_reader_bytes(struct segment_reader *reader, uint64_t offset, size_t 
     return OK;
 }
 
-int segment_reader_header(struct segment_reader *reader, uint64_t offset, struct block_header *ret_header)
+int segment_reader_header(struct segment_reader *reader, uint64_t offset,
+                          struct block_header *ret_header)
 {
     const uint8_t *bytes;
     int error = segment_reader_bytes(reader, offset, BLOCK_HEADER_BYTES, &bytes);
@@ -83,7 +85,8 @@ static bool header_is(const struct block_header *header, uint64_t number,
 }
 
 // A block that is larger than the reader's buffer.
-static int read_large(struct segment *segment, uint64_t offset, size_t size, struct block **ret_block)
+static int read_large(struct segment *segment, uint64_t offset, size_t size,
+                      struct block **ret_block)
 {
     uint8_t *stored = mem_alloc(size);
     size_t got = 0;
@@ -187,8 +190,8 @@ static int walk_over(struct segment_reader *reader, struct segment_spot *spot,
 {
     struct block_header next;
     uint64_t offset;
-    int error = segment_search(reader->segment, spot->offset + 1, reader->limit, spot->number, history,
-                               &offset, &next);
+    int error = segment_search(reader->segment, spot->offset + 1, reader->limit, spot->number,
+                               history, &offset, &next);
     if (error == OK) {
         spot->next_number = next.number;
         spot->next_offset = offset;

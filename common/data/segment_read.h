@@ -30,7 +30,8 @@ int segment_reader_header(struct segment_reader *reader, uint64_t offset,
 
 // segment_block through this reader's buffer.
 int segment_reader_block(struct segment_reader *reader, uint64_t offset, uint64_t number,
-                         const uint8_t history[HISTORY_ID_BYTES], struct block **ret_block) MUST_CHECK;
+                         const uint8_t history[HISTORY_ID_BYTES], struct block **ret_block)
+    MUST_CHECK;
 
 // The remembered block nearest to `number`, not above it.
 struct segment_mark segment_mark_find(struct segment *segment, uint64_t number);

@@ -14,7 +14,6 @@
 #include <pthread.h>
 #include <rocksdb/c.h>
 #include <stdatomic.h>
-#include <string.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -26,8 +25,6 @@
 #define NUMBER_BYTES sizeof(uint64_t) // at the end of the state row
 #define FILE_BYTES_MIN (4 * MIB)
 #define FILE_BYTES_MAX (64 * MIB)
-// Two families are read one after the other; a flush may end in between, but not this often.
-#define STATE_READS_MAX 16
 #define FLUSH_POLL_NS NS_PER_MS
 #define FLUSH_AGAIN_NS NS_PER_S
 #define FLUSH_LIMIT_NS (120 * NS_PER_S)
@@ -243,59 +240,66 @@ void store_snapshot_release(struct store *store, struct store_snapshot *snapshot
     mem_free(snapshot);
 }
 
-static uint64_t number_of(struct store *store, unsigned family, const char *property)
+// The number of the write that left this state row, 0 when there is none.
+static uint64_t row_number(const struct store_value *row)
 {
-    uint64_t number = 0;
-    int code = rocksdb_property_int_cf(store->db, store->families[family], property, &number);
-    CHECK(code == 0);
-    return number;
+    size_t size = row->data.size;
+    return size > NUMBER_BYTES ? load_u64(row->data.data + size - NUMBER_BYTES) : 0;
 }
 
-// Reads the state row of every family through `read`. ERR_CORRUPT when they are not the same.
-// The number of the write follows what *ret_state shows.
-static int state_read(struct store *store, const rocksdb_readoptions_t *read,
-                      struct store_value *ret_state)
+// Reads the state row of every family through `read` and lends the oldest of them, which is empty
+// when a family has none. *ret_same tells whether they are all the same.
+static int state_rows(struct store *store, const rocksdb_readoptions_t *read,
+                      struct store_value *ret_oldest, bool *ret_same)
 {
-    struct store_value first = {0};
-    int error = read_row(store, read, 0, state_key, &first);
-    for (unsigned i = 1; i < store->family_count && (error == OK || error == ERR_NOT_FOUND); i++) {
-        struct store_value other = {0};
-        int other_error = read_row(store, read, i, state_key, &other);
-        if (other_error != error || !bytes_equal(first.data, other.data)) {
-            bool known = other_error == OK || other_error == ERR_NOT_FOUND;
-            error = known ? ERR_CORRUPT : other_error;
+    struct store_value oldest = {0};
+    bool same = true;
+    for (unsigned i = 0; i < store->family_count; i++) {
+        struct store_value row = {0}, other = {0};
+        int error = read_row(store, read, i, state_key, &row);
+        if (error != OK && error != ERR_NOT_FOUND) {
+            store_value_release(&oldest);
+            return error;
         }
+        if (i == 0 || row_number(&row) < row_number(&oldest)) {
+            other = oldest;
+            oldest = row;
+        } else {
+            other = row;
+        }
+        same = same && (i == 0 || bytes_equal(oldest.data, other.data));
         store_value_release(&other);
     }
-    if (error == OK && first.data.size <= NUMBER_BYTES) {
-        error = ERR_CORRUPT;
-    }
-    if (error != OK) {
-        store_value_release(&first);
-        return error;
-    }
-    first.data.size -= NUMBER_BYTES;
-    *ret_state = first;
+    *ret_oldest = oldest;
+    *ret_same = same;
     return OK;
 }
 
-// What is persisted has no snapshot: a flush may end between the reads of two families. The new
-// files of all families appear under RocksDB's mutex, which asking for the property takes; so in
-// the next try every family shows at least the flush that the first one showed before.
+// What is persisted has no snapshot, and the new files of one family may show before the other's:
+// so at that tier the oldest row is the answer, which all families have reached.
 int store_state(struct store *store, enum store_tier tier, struct store_value *ret_state)
 {
     struct store_snapshot *snapshot = tier == STORE_PERSISTED ? NULL : store_snapshot(store);
     const rocksdb_readoptions_t *read = (snapshot != NULL ? snapshot->read : store->read)[tier];
-    int error = state_read(store, read, ret_state);
-    for (int tries = 1; tries < STATE_READS_MAX && error == ERR_CORRUPT; tries++) {
-        (void)number_of(store, 0, "rocksdb.num-immutable-mem-table");
-        error = state_read(store, read, ret_state);
-    }
+    struct store_value row = {0};
+    bool same = true;
+    int error = state_rows(store, read, &row, &same);
     store_snapshot_release(store, snapshot);
-    if (error == ERR_CORRUPT) {
-        LOG_GATED(&store->read_gate, LOG_ERROR, store->scope, "store: the state is damaged");
+    if (error != OK) {
+        return error;
     }
-    return error;
+    bool damaged = row.pin != NULL && row_number(&row) == 0;
+    if (damaged || (!same && tier != STORE_PERSISTED)) {
+        log_line(LOG_ERROR, store->scope, "store: the families do not stand at the same block");
+        store_value_release(&row);
+        return ERR_CORRUPT;
+    }
+    if (row.pin == NULL) {
+        return ERR_NOT_FOUND;
+    }
+    row.data.size -= NUMBER_BYTES;
+    *ret_state = row;
+    return OK;
 }
 
 struct store_batch *store_batch_new(void)
@@ -357,9 +361,7 @@ static bool has_space(struct store *store)
     if (disk_free(store->directory, &free_bytes) != OK || free_bytes >= store->reserve_bytes) {
         return true;
     }
-    LOG_GATED(&store->write_gate, LOG_ERROR, store->scope, "store: %llu MiB of disk are free, %llu"
-              " are needed to write", (unsigned long long)(free_bytes / MIB),
-              (unsigned long long)(store->reserve_bytes / MIB));
+    LOG_GATED(&store->write_gate, LOG_ERROR, store->scope, "store: the disk is nearly full");
     return false;
 }
 
@@ -409,47 +411,38 @@ static int checkpoint(struct store *store)
     return error;
 }
 
-// The numbers of the newest write in the families, 0 in a fresh one.
-static int written_range(struct store *store, enum store_tier tier, uint64_t *ret_least,
-                         uint64_t *ret_most)
+// The number of the newest write that all families have, 0 in a fresh store.
+static int read_number(struct store *store, enum store_tier tier, uint64_t *ret_number)
 {
-    uint64_t least = UINT64_MAX, most = 0;
-    for (unsigned i = 0; i < store->family_count; i++) {
-        struct store_value row = {0};
-        int error = read_row(store, store->read[tier], i, state_key, &row);
-        if (error != OK && error != ERR_NOT_FOUND) {
-            return error;
-        }
-        size_t size = row.data.size;
-        uint64_t number = size > NUMBER_BYTES ? load_u64(row.data.data + size - NUMBER_BYTES) : 0;
-        least = u64_min(least, number);
-        most = u64_max(most, number);
+    struct store_value row = {0};
+    bool same;
+    int error = state_rows(store, store->read[tier], &row, &same);
+    if (error == OK) {
+        *ret_number = row_number(&row);
         store_value_release(&row);
     }
-    *ret_least = least;
-    *ret_most = most;
-    return OK;
+    return error;
 }
 
 // Until the files of all families show the write `number`.
 static int flush_until(struct store *store, uint64_t number)
 {
-    uint64_t least, most, started_ns = clock_mono_ns(), asked_ns = 0;
-    int error = written_range(store, STORE_PERSISTED, &least, &most);
+    uint64_t least = 0, started_ns = clock_mono_ns(), asked_ns = 0;
+    int error = read_number(store, STORE_PERSISTED, &least);
     while (error == OK && least < number) {
         uint64_t now_ns = clock_mono_ns();
         if (now_ns - started_ns > FLUSH_LIMIT_NS) {
             log_line(LOG_ERROR, store->scope, "store: a flush does not end");
             return ERR_TIMEOUT;
         }
-        if (now_ns - asked_ns > FLUSH_AGAIN_NS) {
+        if (asked_ns == 0 || now_ns - asked_ns > FLUSH_AGAIN_NS) {
             asked_ns = now_ns;
             error = checkpoint(store);
         } else {
             clock_sleep_ns(FLUSH_POLL_NS);
         }
         if (error == OK) {
-            error = written_range(store, STORE_PERSISTED, &least, &most);
+            error = read_number(store, STORE_PERSISTED, &least);
         }
     }
     return error;
@@ -469,8 +462,8 @@ int store_open(struct store **ret_store, const struct store_options *options)
     CHECK(strcmp(options->families[0], "default") == 0);
     CHECK(options->cache != NULL);
     struct store *store = store_new(options);
-    uint64_t file_bytes = u64_max(options->memtable_bytes, FILE_BYTES_MIN);
-    file_bytes = u64_min(file_bytes, FILE_BYTES_MAX);
+    uint64_t at_least = u64_max(options->memtable_bytes, FILE_BYTES_MIN);
+    uint64_t file_bytes = u64_min(at_least, FILE_BYTES_MAX);
     store->reserve_bytes =
         options->family_count * STORE_MEMTABLES_MAX * options->memtable_bytes + file_bytes;
     store->options = make_options(options, file_bytes);
@@ -485,43 +478,27 @@ int store_open(struct store **ret_store, const struct store_options *options)
     // Cleaned only now: before the open another process may be the one that flushes.
     int error = text != NULL ? error_logged(store->scope, &store->read_gate, "open", text)
                              : flush_clean(store);
-    uint64_t least, most = 0;
+    uint64_t number = 0;
     if (error == OK) {
-        error = written_range(store, STORE_ANY, &least, &most);
+        error = read_number(store, STORE_ANY, &number);
     }
     if (error != OK) {
         store_free(store);
         return error;
     }
-    atomic_store(&store->written, most);
+    atomic_store(&store->written, number);
     *ret_store = store;
     return OK;
 }
 
 void store_close(struct store *store)
 {
-    if (store == NULL) {
-        return;
-    }
     // RocksDB flushes on closing too, but tells nobody when that fails.
     int error = store_flush(store);
     if (error != OK) {
         log_line(LOG_ERROR, store->scope, "store: closed without a flush: %s", error_text(error));
     }
     store_free(store);
-}
-
-static rocksdb_readoptions_t *iterator_read(const struct store_snapshot *snapshot,
-                                            struct bytes lower, struct bytes upper)
-{
-    rocksdb_readoptions_t *read = rocksdb_readoptions_create();
-    rocksdb_readoptions_set_total_order_seek(read, 1);
-    rocksdb_readoptions_set_iterate_lower_bound(read, (const char *)lower.data, lower.size);
-    if (upper.size > 0) {
-        rocksdb_readoptions_set_iterate_upper_bound(read, (const char *)upper.data, upper.size);
-    }
-    rocksdb_readoptions_set_snapshot(read, snapshot != NULL ? snapshot->sequence : NULL);
-    return read;
 }
 
 struct store_iterator *store_iterator_open(struct store *store,
@@ -538,20 +515,22 @@ struct store_iterator *store_iterator_open(struct store *store,
         return iterator;
     }
     memcpy(iterator->bounds, lower.data, lower.size);
+    const char *bounds = (const char *)iterator->bounds;
+    iterator->read = rocksdb_readoptions_create();
     if (upper.size > 0) {
         memcpy(iterator->bounds + lower.size, upper.data, upper.size);
+        rocksdb_readoptions_set_iterate_upper_bound(iterator->read, bounds + lower.size,
+                                                    upper.size);
     }
-    iterator->read = iterator_read(snapshot, bytes_of(iterator->bounds, lower.size),
-                                   bytes_of(iterator->bounds + lower.size, upper.size));
+    rocksdb_readoptions_set_total_order_seek(iterator->read, 1);
+    rocksdb_readoptions_set_snapshot(iterator->read, snapshot != NULL ? snapshot->sequence : NULL);
+    rocksdb_readoptions_set_iterate_lower_bound(iterator->read, bounds, lower.size);
     iterator->rows = rocksdb_create_iterator_cf(store->db, iterator->read, store->families[family]);
     return iterator;
 }
 
 void store_iterator_close(struct store_iterator *iterator)
 {
-    if (iterator == NULL) {
-        return;
-    }
     if (iterator->rows != NULL) {
         rocksdb_iter_destroy(iterator->rows);
     }
@@ -603,6 +582,14 @@ int store_iterator_error(const struct store_iterator *iterator)
         return OK;
     }
     return error_logged(iterator->store->scope, &iterator->store->read_gate, "scan", text);
+}
+
+static uint64_t number_of(struct store *store, unsigned family, const char *property)
+{
+    uint64_t number = 0;
+    int code = rocksdb_property_int_cf(store->db, store->families[family], property, &number);
+    CHECK(code == 0);
+    return number;
 }
 
 void store_sizes(struct store *store, struct store_sizes *ret_sizes)

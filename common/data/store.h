@@ -74,7 +74,8 @@ void store_batch_delete(struct store_batch *batch, struct store *store, unsigned
 // ERR_DISK_FULL: nothing was written, try again later; ERR_IO, ERR_CORRUPT: the store is suspect.
 int store_write(struct store *store, struct store_batch *batch, struct bytes state) MUST_CHECK;
 
-// The state row at a tier; ERR_NOT_FOUND in a fresh store. Families that disagree: ERR_CORRUPT.
+// The state row at a tier; ERR_NOT_FOUND in a fresh store. Families that disagree: ERR_CORRUPT;
+// at STORE_PERSISTED the oldest of their states, as one family's new files may show a little later.
 int store_state(struct store *store, enum store_tier tier, struct store_value *ret_state) MUST_CHECK;
 
 // Flushes all families together (through a checkpoint, the only way in 7.8.3's C API). Blocks.

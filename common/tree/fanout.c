@@ -3,7 +3,40 @@
 // on the loops of their links (common/tree/child.c); everything here is under one lock.
 #include "common/tree/fanout.h"
 
+#include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/core/children_file.h"
+
+#define REMEMBER_EVERY_NS (5 * NS_PER_S)
+#define REMEMBERED_MAX 16
+
+// On the applier, which may block: writes down who the children are and how far they have come.
+static void remember(struct notice *notice)
+{
+    struct fanout *fanout = CONTAINER_OF(notice, struct fanout, remember);
+    struct child_status children[REMEMBERED_MAX];
+    size_t count = u64_min(fanout_status(fanout, children, REMEMBERED_MAX), REMEMBERED_MAX);
+    struct buf text = {0};
+    for (size_t i = 0; i < count; i++) {
+        buf_format(&text, "%s at %s, %s, synced to index %llu\n", children[i].node,
+                   children[i].address, role_text(children[i].role),
+                   (unsigned long long)children[i].synced);
+    }
+    if (count > 0) { // the last children stay on record after they left
+        const struct instance *instance = fanout->instance;
+        children_file_write(instance->directory, instance->name, buf_bytes(&text));
+    }
+    buf_free(&text);
+}
+
+static void remember_soon(struct fanout *fanout, bool now)
+{
+    uint64_t now_ns = clock_mono_ns();
+    if (now || now_ns - atomic_load(&fanout->remembered_ns) >= REMEMBER_EVERY_NS) {
+        atomic_store(&fanout->remembered_ns, now_ns);
+        notice_raise(&fanout->remember);
+    }
+}
 
 struct fanout *fanout_open(struct instance *instance)
 {
@@ -12,6 +45,7 @@ struct fanout *fanout_open(struct instance *instance)
     pthread_mutex_init(&fanout->lock, NULL);
     list_init(&fanout->children);
     list_init(&fanout->subscribers);
+    notice_init(&fanout->remember, instance_applier(instance), remember);
     return fanout;
 }
 
@@ -43,6 +77,7 @@ void fanout_add(struct fanout *fanout, struct fanout_child *child)
     list_append(&fanout->children, &child->node);
     count_children(fanout, fanout->count + 1);
     pthread_mutex_unlock(&fanout->lock);
+    remember_soon(fanout, true);
 }
 
 void fanout_remove(struct fanout *fanout, struct fanout_child *child)
@@ -68,6 +103,7 @@ void fanout_progress(struct fanout *fanout, struct fanout_child *child,
         raise_all(fanout);
     }
     pthread_mutex_unlock(&fanout->lock);
+    remember_soon(fanout, false);
 }
 
 void fanout_sent(struct fanout *fanout, struct fanout_child *child, uint64_t bytes)

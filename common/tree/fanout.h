@@ -15,6 +15,8 @@ struct fanout {
     struct list children;     // struct fanout_child
     struct list subscribers;
     unsigned count;
+    struct notice remember;   // runs on the applier: writes the children down
+    _Atomic uint64_t remembered_ns;
 };
 
 // A child as the registry knows it; embedded in child.c's own struct.

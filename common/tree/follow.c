@@ -67,6 +67,16 @@ static void set_connected(struct follow *follow, bool connected, const char *nod
     pthread_mutex_unlock(&follow->instance->lock);
 }
 
+// Blocks flow no more.
+static void disconnected(struct follow *follow)
+{
+    if (follow->stage == FOLLOW_STREAM) {
+        METRIC_ADD(follow->instance->metrics, instance, parent_lost, follow->closing ? 0 : 1);
+        set_connected(follow, false, "");
+        report_stop(follow);
+    }
+}
+
 // ---- choosing a parent -----------------------------------------------------------------------------
 
 static uint64_t pause_ms(const struct follow *follow)
@@ -74,10 +84,7 @@ static uint64_t pause_ms(const struct follow *follow)
     uint64_t longest = follow->instance->node->reconnect;
     unsigned rounds = follow->failures / follow->parent_count;
     uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << (rounds < 10 ? rounds : 10));
-    if (follow->slow && follow->failures % follow->parent_count == 0) {
-        pause = longest * SLOW_FACTOR;
-    }
-    return random_jitter_ms(pause);
+    return random_jitter_ms(follow->slow ? longest * SLOW_FACTOR : pause);
 }
 
 static bool is_left(const struct follow *follow, const struct parent *parent)
@@ -106,8 +113,14 @@ static void wait_for_retry(struct follow *follow)
 {
     follow->stage = FOLLOW_IDLE;
     follow->failures++;
-    loop_timer_set(follow->loop, &follow->retry, pause_ms(follow) * NS_PER_MS);
-    follow->slow = false;
+    uint64_t pause = pause_ms(follow);
+    bool round_over = follow->failures % follow->parent_count == 0;
+    if (follow->slow && !round_over) {
+        pause = 0; // the others may answer better
+    } else {
+        follow->slow = false;
+    }
+    loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
 }
 
 void follow_leave(struct follow *follow, int error, bool same, const char *reason)
@@ -115,12 +128,8 @@ void follow_leave(struct follow *follow, int error, bool same, const char *reaso
     if (follow->stage == FOLLOW_LEAVING || follow->stage == FOLLOW_IDLE) {
         return;
     }
-    if (follow->stage == FOLLOW_STREAM) {
-        METRIC_ADD(follow->instance->metrics, instance, parent_lost, 1);
-        set_connected(follow, false, "");
-    }
+    disconnected(follow);
     follow->stage = FOLLOW_LEAVING;
-    report_stop(follow);
     if (!same) {
         next_parent(follow);
     }
@@ -172,7 +181,7 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
     log_line(LOG_INFO, follow->instance->name, "following %s at %s from block %llu", node,
              follow->link.address, (unsigned long long)follow->last.number + 1);
     report_start(follow);
-    intake_repair(follow);
+    intake_repair(follow, false);
     intake_check_room(follow);
 }
 
@@ -285,11 +294,7 @@ static void on_close(struct link *link, int error)
 {
     struct follow *follow = link->owner;
     const char *words = link->closed_by_peer ? link->last_words : error_text(error);
-    if (follow->stage == FOLLOW_STREAM) {
-        METRIC_ADD(follow->instance->metrics, instance, parent_lost, 1);
-        set_connected(follow, false, "");
-        report_stop(follow);
-    }
+    disconnected(follow);
     if (!follow->closing && follow->stage == FOLLOW_STREAM) {
         follow_alarm(follow, LOG_WARN, "lost %s: %s", link->address, words);
         follow->at = follow->parent_count - 1; // after a loss the configured order counts again
@@ -355,7 +360,7 @@ static void on_room(struct notice *notice)
 static void on_repair(struct notice *notice)
 {
     struct follow *follow = CONTAINER_OF(notice, struct follow, repair);
-    intake_repair(follow);
+    intake_repair(follow, false);
     end_if_over(follow);
 }
 

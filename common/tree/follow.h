@@ -57,6 +57,7 @@ struct follow {
     struct block_header last;
     bool last_known;
     struct intake stream, patch;
+    uint64_t repair_ns; // when damaged blocks were asked for, or one of them came
 
     // What this link's parent has been told, and has told.
     struct message_progress told;
@@ -85,8 +86,9 @@ void follow_flows(struct follow *follow);
 int intake_raw(struct link *link, struct bytes data);
 void intake_reset(struct follow *follow); // before a new link
 void intake_check_room(struct follow *follow);
-// Asks for the damaged blocks that the stream will not bring by itself.
-void intake_repair(struct follow *follow);
+// Asks for the damaged blocks that the stream will not bring by itself; `again`: only if nothing of
+// it has come for long.
+void intake_repair(struct follow *follow, bool again);
 // Blocks that were handed over were dropped by the writer: ask for them again.
 bool intake_has_gap(const struct follow *follow);
 // The place where the log of this node ends, from the journal.

@@ -81,6 +81,17 @@ static void on_bad(struct follow *follow, uint64_t number, int error)
     follow_leave(follow, error, parent->bad_count < BAD_TWICE, "a block failed its check");
 }
 
+// Once a sound copy of a block is here, it matters no more who sent a bad one.
+static void forgive(struct follow *follow)
+{
+    for (unsigned i = 0; i < follow->parent_count; i++) {
+        struct parent *parent = &follow->parents[i];
+        if (parent->bad_count > 0 && parent->bad_block <= follow->last.number) {
+            parent->bad_count = 0;
+        }
+    }
+}
+
 // A whole block of the stream. Takes it over.
 static int take(struct follow *follow, struct block *block)
 {
@@ -91,7 +102,7 @@ static int take(struct follow *follow, struct block *block)
     }
     block->received_ns = clock_mono_ns();
     follow->last = block->header;
-    follow->parents[follow->at].bad_count = 0;
+    forgive(follow);
     instance_receive(follow->instance, block);
     report_soon(follow);
     return OK;
@@ -104,6 +115,7 @@ static int take_patch(struct follow *follow, struct block *block)
         block_release(block);
         return ERR_PROTOCOL;
     }
+    follow->repair_ns = loop_now_ns(follow->loop);
     // A patch that comes late is no more than a block that the writer knows already.
     bool known = block->header.number <= follow->last.number;
     if (known) {
@@ -188,15 +200,18 @@ int intake_raw(struct link *link, struct bytes data)
 
 // ---- repair ----------------------------------------------------------------------------------------
 
-void intake_repair(struct follow *follow)
+void intake_repair(struct follow *follow, bool again)
 {
     struct instance *instance = follow->instance;
     uint64_t first = atomic_load(&instance->damaged_first);
     uint64_t last = atomic_load(&instance->damaged_last);
+    uint64_t now_ns = loop_now_ns(follow->loop);
     if (follow->stage != FOLLOW_STREAM || follow->link.ending || first == 0 || last < first ||
-        first > follow->last.number || follow->link.raw_out_left > 0) {
+        first > follow->last.number ||
+        (again && now_ns - follow->repair_ns < instance->node->silence * NS_PER_MS)) {
         return;
     }
+    follow->repair_ns = now_ns;
     log_line(LOG_INFO, instance->name, "asking %s for the damaged blocks %llu to %llu",
              follow->link.address, (unsigned long long)first, (unsigned long long)last);
     struct message_refetch refetch = {.first = first, .last = last};

@@ -148,6 +148,10 @@ static void on_tick(struct timer *timer)
         return;
     }
     intake_check_room(follow);
+    intake_repair(follow, true);
+    if (follow->link.stream.paused) {
+        follow->news_ns = loop_now_ns(follow->loop); // it is us who do not listen
+    }
     follow->tick_fast = tell(follow) || follow->link.stream.paused;
     loop_timer_set(follow->loop, timer, follow->tick_fast ? SOON_NS : heartbeat_ns(follow));
 }

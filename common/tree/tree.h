@@ -87,7 +87,7 @@ struct child_status {
 struct fanout;
 
 struct fanout *fanout_open(struct instance *instance) MUST_CHECK;
-void fanout_close(struct fanout *fanout); // every child link must be gone
+void fanout_close(struct fanout *fanout); // after instance_close; every child link must be gone
 // How many direct children have reported `index` as synced. Any thread.
 unsigned fanout_synced(struct fanout *fanout, uint64_t index);
 // Copies up to `max` children; returns how many there are. Any thread.

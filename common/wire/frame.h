@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames between peers: a 16-byte head and a msgpack payload.
-//   0 payload length u32 · 4 message code u16 · 6 magic u16 · 8 checksum u64
+//   0 payload length u32 · 4 message code u16 · 6 mark u16 · 8 checksum u64
 // The checksum is XXH3-64 over the payload, seeded with the head's first eight bytes: a flipped bit
-// anywhere in a frame is found before anything in it is believed. Pure functions.
+// anywhere in a frame is found before anything in it is believed. The mark is the magic number
+// mixed (xor) with the code and both halves of the length: a damaged length is refused at once
+// and never waited for. Pure functions.
 #ifndef QS_COMMON_WIRE_FRAME_H
 #define QS_COMMON_WIRE_FRAME_H
 

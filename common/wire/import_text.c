@@ -48,7 +48,8 @@ enum import_format import_guess(struct bytes head)
     size_t left = head.size - at;
     if (left >= 2 && head.data[at] == '*' && head.data[at + 1] >= '0' && head.data[at + 1] <= '9') {
         const uint8_t *end = memchr(head.data + at, '\n', left);
-        const uint8_t *tab = memchr(head.data + at, '\t', end == NULL ? left : (size_t)(end - head.data - at));
+        const uint8_t *tab =
+            memchr(head.data + at, '\t', end == NULL ? left : (size_t)(end - head.data - at));
         return tab == NULL ? IMPORT_RESP : IMPORT_TSV;
     }
     return left >= 1 && head.data[at] == '{' ? IMPORT_JSONL : IMPORT_TSV;
@@ -62,7 +63,7 @@ static struct bytes without_return(struct bytes line)
     return line;
 }
 
-// ---- TSV -----------------------------------------------------------------------------------------
+// ---- TSV --------------------------------------------------------------------------------------
 
 static int hex_digit(uint8_t byte)
 {
@@ -179,7 +180,7 @@ void export_tsv(struct buf *to, struct bytes key, struct bytes value)
     buf_append(to, "\n", 1);
 }
 
-// ---- base64 --------------------------------------------------------------------------------------
+// ---- base64 -----------------------------------------------------------------------------------
 
 static const char digits64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -234,7 +235,7 @@ bool base64_decode(struct buf *to, struct bytes from)
     return true;
 }
 
-// ---- JSON lines ----------------------------------------------------------------------------------
+// ---- JSON lines -------------------------------------------------------------------------------
 
 // Appends one of the members `plain` and `base64` of `object`; false when it is missing, there
 // twice, or no text.

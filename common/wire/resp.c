@@ -9,7 +9,7 @@
 #include "common/base/mem.h"
 #include "common/wire/resp_inline.h"
 
-// A length beyond this is no length at all, whatever request_bytes says (Redis: proto-max-bulk-len).
+// A length beyond this is none, whatever request_bytes says (Redis: proto-max-bulk-len).
 #define BULK_MAX (512 * MIB)
 #define WORDS_FIRST 16
 // A word array longer than this is not kept for the next request.
@@ -80,7 +80,10 @@ static int find_end(struct resp_parser *parser, struct bytes data, char mark, si
                     const char *too_long)
 {
     size_t from = parser->scanned > parser->offset ? parser->scanned : parser->offset;
-    const uint8_t *found = from < data.size ? memchr(data.data + from, mark, data.size - from) : NULL;
+    const uint8_t *found = NULL;
+    if (from < data.size) {
+        found = memchr(data.data + from, mark, data.size - from);
+    }
     size_t at = found != NULL ? (size_t)(found - data.data) : data.size;
     parser->scanned = at;
     if (at - parser->offset > parser->limits.inline_max) {

@@ -35,7 +35,10 @@ void resp_close(struct resp_parser *parser);
 // empty line, `*0`, `*-1`), 0 when more is needed, or a negative error: ERR_PROTOCOL with
 // parser->error set, ERR_REQUEST_SIZE.
 ssize_t resp_parse(struct resp_parser *parser, struct bytes data) MUST_CHECK;
-static inline size_t resp_word_count(const struct resp_parser *parser) { return parser->word_count; }
+static inline size_t resp_word_count(const struct resp_parser *parser)
+{
+    return parser->word_count;
+}
 static inline struct bytes resp_word(const struct resp_parser *parser, struct bytes data, size_t i)
 {
     const uint8_t *base = parser->is_inline ? parser->unquoted.data : data.data;

@@ -81,7 +81,10 @@ void reply_bulk(struct buf *to, struct bytes value)
     buf_commit(to, head + value.size + 2);
 }
 
-void reply_nil(struct buf *to, int protocol) { buf_append_text(to, protocol == 3 ? "_\r\n" : "$-1\r\n"); }
+void reply_nil(struct buf *to, int protocol)
+{
+    buf_append_text(to, protocol == 3 ? "_\r\n" : "$-1\r\n");
+}
 
 void reply_nil_array(struct buf *to, int protocol)
 {

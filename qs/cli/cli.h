@@ -30,20 +30,21 @@ struct cli {
     redisContext *redis;
 };
 
-// ---- main.c: words --------------------------------------------------------------------------------
+// ---- main.c: words ----------------------------------------------------------------------------
 
 // Takes out option `name` (with its value, for the second); false / NULL when it is not there.
 bool cli_flag(struct cli *cli, const char *name);
 const char *cli_option(struct cli *cli, const char *name);
 // A number given to option `name`, else `initial`; false: no such number, usage was printed.
-bool cli_number(struct cli *cli, const char *name, uint64_t initial, uint64_t *ret_number) MUST_CHECK;
+bool cli_number(struct cli *cli, const char *name, uint64_t initial,
+                uint64_t *ret_number) MUST_CHECK;
 // Call after all options were read: false when a word that looks like an option is left, or the
 // number of words does not fit; usage was printed.
 bool cli_words_fit(struct cli *cli, int least, int most) MUST_CHECK;
 // Prints what is wrong and how the command is used.
 int cli_usage(struct cli *cli, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// ---- connect.c ------------------------------------------------------------------------------------
+// ---- connect.c --------------------------------------------------------------------------------
 
 // Connects and selects the instance. False: said why.
 bool cli_connect(struct cli *cli) MUST_CHECK;
@@ -56,7 +57,7 @@ redisReply *cli_call_any(struct cli *cli, size_t count, const struct bytes *word
 void cli_say_reply_error(const redisReply *reply);
 void cli_error(const char *format, ...) PRINTF_LIKE(1, 2);
 
-// ---- output.c -------------------------------------------------------------------------------------
+// ---- output.c ---------------------------------------------------------------------------------
 
 // Writes `text` to standard output and empties it. False: it cannot be written (said so).
 bool cli_print(struct buf *text) MUST_CHECK;
@@ -65,7 +66,7 @@ int cli_finish(struct buf *text, int code) MUST_CHECK;
 struct bytes reply_bytes(const redisReply *reply); // of a string; empty for nil
 void append_count(struct buf *to, uint64_t number); // 1,234,567
 
-// ---- commands: functions of the rows --------------------------------------------------------------
+// ---- commands: functions of the rows ----------------------------------------------------------
 
 int run_get(struct cli *cli);
 int run_put(struct cli *cli);

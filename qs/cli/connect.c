@@ -53,9 +53,10 @@ bool cli_connect(struct cli *cli)
     }
     bool connected = cli->redis != NULL && cli->redis->err == 0;
     if (!connected) {
-        cli_error("cannot connect to %s: %s\n    (is qsd running there? -s SOCKET or -h HOST -p PORT "
-                  "choose another address)",
-                  address, cli->redis == NULL ? "out of memory" : cli->redis->errstr);
+        cli_error(
+            "cannot connect to %s: %s\n    (is qsd running there? -s SOCKET or -h HOST -p PORT "
+            "choose another address)",
+            address, cli->redis == NULL ? "out of memory" : cli->redis->errstr);
     } else {
         redisSetTimeout(cli->redis, (struct timeval){0});
     }

@@ -74,7 +74,7 @@ struct importing {
 // Sets the first failure.
 void import_fail(struct importing *importing, const char *format, ...) PRINTF_LIKE(2, 3);
 
-// ---- import_read.c --------------------------------------------------------------------------------
+// ---- import_read.c ----------------------------------------------------------------------------
 
 // Reads some input; blocks on a pipe.
 void import_fill(struct importing *importing);
@@ -83,14 +83,14 @@ bool import_encode(struct importing *importing);
 // Nothing is left to encode.
 bool import_exhausted(const struct importing *importing);
 
-// ---- import_pump.c --------------------------------------------------------------------------------
+// ---- import_pump.c ----------------------------------------------------------------------------
 
 // Runs until all is acknowledged or the run failed.
 void import_pump(struct importing *importing);
 // A command of `bytes` bytes, which ends at `finished`, was put into `out`.
 void import_under_way(struct importing *importing, uint64_t bytes);
 
-// ---- import_progress.c ----------------------------------------------------------------------------
+// ---- import_progress.c ------------------------------------------------------------------------
 
 // Shows and saves progress when it is time.
 void import_tick(struct importing *importing);

@@ -172,6 +172,9 @@ static void turn(struct importing *importing)
     if (importing->out_sent < importing->out.size) {
         transmit(importing);
     }
+    if (importing->lost || (importing->window_count == 0 && import_exhausted(importing))) {
+        return;
+    }
     bool pending = importing->out_sent < importing->out.size;
     bool more = !pending && !hungry && window_open(importing) && !import_exhausted(importing);
     struct pollfd polled[2] = {

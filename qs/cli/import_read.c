@@ -43,7 +43,8 @@ static bool next_line(struct importing *importing, struct bytes *ret_line, size_
     if (size == 0) {
         return false;
     }
-    size_t from = importing->in_scanned > importing->in_at ? importing->in_scanned - importing->in_at : 0;
+    size_t from =
+        importing->in_scanned > importing->in_at ? importing->in_scanned - importing->in_at : 0;
     const uint8_t *end = size == from ? NULL : memchr(start + from, '\n', size - from);
     if (end == NULL && !importing->in_end) {
         importing->in_scanned = importing->in.size;
@@ -61,7 +62,7 @@ static void use_input(struct importing *importing, size_t used)
     importing->read.line++;
 }
 
-// ---- encoding ------------------------------------------------------------------------------------
+// ---- encoding ---------------------------------------------------------------------------------
 
 static uint8_t *put_text(uint8_t *to, const char *text, size_t size)
 {
@@ -142,7 +143,7 @@ static bool add_pair(struct importing *importing, const struct import_pair *pair
     return true;
 }
 
-// ---- lines ---------------------------------------------------------------------------------------
+// ---- lines ------------------------------------------------------------------------------------
 
 static const char *judge_pair(const struct import_pair *pair)
 {
@@ -181,7 +182,7 @@ static bool encode_lines(struct importing *importing)
     return false;
 }
 
-// ---- RESP ----------------------------------------------------------------------------------------
+// ---- RESP -------------------------------------------------------------------------------------
 
 static bool word_is(struct bytes word, const char *text)
 {
@@ -199,7 +200,8 @@ static uint64_t count_pairs(const struct importing *importing, struct bytes data
     if (word_is(word, "MSET")) {
         return count % 2 == 1 ? count / 2 : 0;
     }
-    return word_is(word, "DEL") || word_is(word, "UNLINK") || word_is(word, "QS.DELETE") ? count - 1 : 0;
+    bool deletes = word_is(word, "DEL") || word_is(word, "UNLINK") || word_is(word, "QS.DELETE");
+    return deletes ? count - 1 : 0;
 }
 
 static bool encode_resp(struct importing *importing)
@@ -223,8 +225,10 @@ static bool encode_resp(struct importing *importing)
         bool empty = resp_word_count(&importing->parser) == 0;
         uint64_t pairs = empty ? 0 : count_pairs(importing, data);
         if (!empty && pairs == 0) {
-            import_fail(importing, "command %llu: only SET key value, MSET, DEL, QS.PUT and QS.DELETE "
-                                   "are imported", number);
+            import_fail(importing,
+                        "command %llu: only SET key value, MSET, DEL, QS.PUT and QS.DELETE "
+                        "are imported",
+                        number);
             return false;
         }
         use_input(importing, (size_t)used);

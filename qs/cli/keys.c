@@ -214,7 +214,8 @@ static bool is_page(const redisReply *reply)
 static void append_page(struct cli *cli, struct buf *to, const redisReply *reply)
 {
     for (size_t i = 0; i < reply->elements; i += 2) {
-        struct bytes key = reply_bytes(reply->element[i]), value = reply_bytes(reply->element[i + 1]);
+        struct bytes key = reply_bytes(reply->element[i]),
+                     value = reply_bytes(reply->element[i + 1]);
         if (cli->json) {
             export_jsonl(to, key, value);
         } else {
@@ -252,7 +253,7 @@ int run_range(struct cli *cli)
     return cli_finish(&text, code);
 }
 
-// ---- export --------------------------------------------------------------------------------------
+// ---- export -----------------------------------------------------------------------------------
 
 struct exporting {
     struct cli *cli;
@@ -267,7 +268,7 @@ static bool write_page(struct exporting *exporting, const redisReply *reply)
 {
     struct buf text = {0};
     append_page(exporting->cli, &text, reply);
-    bool fine = fwrite(text.data, 1, text.size, exporting->to) == text.size;
+    bool fine = text.size == 0 || fwrite(text.data, 1, text.size, exporting->to) == text.size;
     if (!fine) {
         cli_error("cannot write: %s", strerror(errno));
     }

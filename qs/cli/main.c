@@ -30,16 +30,18 @@ static const struct command commands[] = {
     {"get", "KEY", "prints the value; exit code 1 when the key is absent", run_get},
     {"mget", "KEY...", "prints key TAB value lines, absent keys without a tab", run_mget},
     {"range", "START END [--limit N]", "prints [START, END) in order; \"\" = no bound", run_range},
-    {"put", "KEY [VALUE]", "writes a value (standard input without VALUE), prints the index", run_put},
+    {"put", "KEY [VALUE]", "writes a value (standard input without VALUE), prints the index",
+     run_put},
     {"del", "KEY...", "deletes keys, prints the index", run_del},
-    {"import", "[--format tsv|jsonl|resp|auto] [--batch N] [--from-offset N] [--resume] [--skip-bad] "
-               "[--progress] FILE|-",
+    {"import",
+     "[--format tsv|jsonl|resp|auto] [--batch N] [--from-offset N] [--resume] [--skip-bad] "
+     "[--progress] FILE|-",
      "writes all pairs of a file", run_import},
-    {"export", "[--page N] [FILE]", "writes all pairs as TSV (--json: JSON lines); not at one index",
-     run_export},
+    {"export", "[--page N] [FILE]",
+     "writes all pairs as TSV (--json: JSON lines); not at one index", run_export},
     {"index", "[--token]", "prints the visible index, or history:index", run_index},
-    {"wait", "INDEX|TOKEN [MS]", "waits until the index is visible; exit code 1 when it is not in time",
-     run_wait},
+    {"wait", "INDEX|TOKEN [MS]",
+     "waits until the index is visible; exit code 1 when it is not in time", run_wait},
     {"digest", "", "prints the visible index and the digest of the data there", run_digest},
     {"status", "", "shows the daemon and its instances", run_status},
     {"tree", "", "shows this node's place in the tree", run_tree},
@@ -60,10 +62,11 @@ static void show_help(FILE *to)
     for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
         show_command(to, &commands[i]);
     }
-    fprintf(to, "\nThe address is, without -s and -h: the socket in the environment's QS_SOCKET, else\n"
-                "%s if it is there, else %s:%d.\n"
-                "In TSV \\t \\n \\r \\\\ \\0 \\xHH stand for bytes.\n"
-                "Exit codes: 0 found or done, 1 absent, 2 wrong usage, 3 error.\n",
+    fprintf(to,
+            "\nThe address is, without -s and -h: the socket in the environment's QS_SOCKET, else\n"
+            "%s if it is there, else %s:%d.\n"
+            "In TSV \\t \\n \\r \\\\ \\0 \\xHH stand for bytes.\n"
+            "Exit codes: 0 found or done, 1 absent, 2 wrong usage, 3 error.\n",
             DEFAULT_SOCKET, DEFAULT_HOST, DEFAULT_PORT);
 }
 

@@ -10,7 +10,7 @@
 #include "common/wire/import_text.h"
 #include "qs/cli/cli.h"
 
-// ---- status --------------------------------------------------------------------------------------
+// ---- status -----------------------------------------------------------------------------------
 
 struct line {
     struct bytes name, value;
@@ -98,17 +98,22 @@ static void append_status_json(struct buf *to, struct bytes info)
 static void append_status_text(struct buf *to, struct bytes info)
 {
     static const char *const shown[][2] = {
-        {"node", "node"},       {"cluster", "cluster"},          {"qs", "qs_version"},
-        {"io", "multiplexing_api"}, {"uptime s", "uptime_in_seconds"}, {"clients", "connected_clients"},
-        {"peers", "connected_peers"}, {"commands", "total_commands_processed"},
+        {"node", "node"},
+        {"cluster", "cluster"},
+        {"qs", "qs_version"},
+        {"io", "multiplexing_api"},
+        {"uptime s", "uptime_in_seconds"},
+        {"clients", "connected_clients"},
+        {"peers", "connected_peers"},
+        {"commands", "total_commands_processed"},
         {"memory", "used_memory_human"},
     };
     for (size_t i = 0; i < ARRAY_LEN(shown); i++) {
         struct bytes value = find_field(info, shown[i][1]);
         buf_format(to, "%s%s %.*s", i == 0 ? "" : ", ", shown[i][0], SHOWN(value));
     }
-    buf_format(to, "\n\n%-16s %6s %-8s %-8s %12s %12s %12s %10s  %s\n", "INSTANCE", "NUMBER", "ROLE",
-               "STATE", "INDEX", "SYNCED", "KEYS", "AGE MS", "DIGEST");
+    buf_format(to, "\n\n%-16s %6s %-8s %-8s %12s %12s %12s %10s  %s\n", "INSTANCE", "NUMBER",
+               "ROLE", "STATE", "INDEX", "SYNCED", "KEYS", "AGE MS", "DIGEST");
     struct line line;
     while (take_line(&info, &line)) {
         if (line.section || line.name.size < 10 || memcmp(line.name.data, "instance_", 9) != 0) {
@@ -159,7 +164,7 @@ int run_status(struct cli *cli)
     return cli_finish(&text, EXIT_FOUND);
 }
 
-// ---- tree ----------------------------------------------------------------------------------------
+// ---- tree -------------------------------------------------------------------------------------
 
 static const char *text_of(json_t *object, const char *name)
 {

@@ -47,8 +47,13 @@ def pack(value):
                 head = {0x100: 0xCC, 0x10000: 0xCD, 1 << 32: 0xCE}.get(limit)
                 return struct.pack(form, value) if head is None else struct.pack(form, head, value)
         return struct.pack(">BQ", 0xCF, value)
-    if isinstance(value, (bytes, str)):
-        data = value.encode() if isinstance(value, str) else value
+    if isinstance(value, str):
+        data = value.encode("utf-8", "surrogateescape")
+        if len(data) < 32:
+            return bytes([0xA0 | len(data)]) + data
+        return struct.pack(">BH", 0xDA, len(data)) + data
+    if isinstance(value, bytes):
+        data = value
         if len(data) < 0x100:
             return struct.pack(">BB", 0xC4, len(data)) + data
         if len(data) < 0x10000:
@@ -115,8 +120,12 @@ def message(name, **fields):
     code, rows = MESSAGES[name]
     unknown = fields.keys() - {field for _, _, field in rows}
     assert not unknown, unknown
-    empty = {"U64": 0, "BYTES": b"", "TEXT": b""}
-    return frame(code, pack({key: fields.get(field, empty[kind]) for key, kind, field in rows}))
+    empty = {"U64": 0, "BYTES": b"", "TEXT": ""}
+    values = {key: fields.get(field, empty[kind]) for key, kind, field in rows}
+    for key, kind, _ in rows:
+        if kind == "TEXT" and isinstance(values[key], bytes):
+            values[key] = values[key].decode("utf-8", "surrogateescape")
+    return frame(code, pack(values))
 
 
 class PeerConn:

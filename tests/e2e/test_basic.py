@@ -310,7 +310,8 @@ def test_wait(nodes):
         assert conn.call("WAIT", "2", "10000") == 2
         assert conn.call("WAIT", "3", "50") == 2
         assert conn.call("WAIT", "0", "0") >= 0
-        assert conn.call("WAIT", "-1", "0").word == "ERR"
+        assert conn.call("WAIT", "0", "-1") == b"ERR timeout is negative"
+        assert conn.call("WAIT", "x", "0").word == "ERR"
 
 
 def test_several_instances_behind_one_address(cluster):

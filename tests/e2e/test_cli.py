@@ -3,10 +3,11 @@
 import json
 import random
 import re
+import threading
 
 import pytest
 
-from qs_cluster import qs
+from qs_cluster import qs, wait_for
 from resp import encode
 
 
@@ -47,7 +48,8 @@ def test_json(root):
     code, out, _ = at(root, "--json", "get", "a")
     assert code == 0 and json.loads(out)["value"] == "value"
     assert json.loads(at(root, "--json", "index")[1])
-    assert json.loads(at(root, "--json", "status")[1])["node"] == "root"
+    status = json.loads(at(root, "--json", "status")[1])
+    assert "root" in [section.get("node") for section in status.values()], status
     assert json.loads(at(root, "--json", "tree")[1])
 
 
@@ -127,15 +129,42 @@ def test_import_says_what_is_wrong(root, tmp_path):
 
 
 def test_import_resumes(root, tmp_path):
-    data = pairs(20000, "resume")
+    """The root dies in the middle; the second run goes on from what was acknowledged."""
+    data = {b"key/%07d" % i: b"value %d" % i for i in range(300_000)}
     path = tmp_path / "input.tsv"
-    path.write_bytes(tsv(data) + b"broken\n")
-    assert at(root, "import", "--resume", path)[0] == 3
-    path.write_bytes(tsv(data))
+    path.write_bytes(b"".join(b"%s\t%s\n" % pair for pair in data.items()))
+
+    def kill_midway():
+        wait_for(lambda: root.call("DBSIZE") > 20_000, 30, "the import to be under way")
+        root.kill()
+
+    killer = threading.Thread(target=kill_midway)
+    killer.start()
+    code, _, err = at(root, "import", "--resume", path)
+    killer.join()
+    assert code == 3 and b"--resume" in err, err
+    root.start()
+    before = root.index()
+    assert 0 < root.call("DBSIZE") < len(data)
     code, _, err = at(root, "import", "--resume", path)
     assert code == 0, err
+    assert root.index() < before + len(data), "the second run began anew"
     assert root.call("DBSIZE") == len(data)
-    assert root.call("MGET", *data) == list(data.values())
+    keys = list(data)
+    for start in range(0, len(keys), 10_000):
+        part = keys[start : start + 10_000]
+        assert root.call("MGET", *part) == [data[key] for key in part]
+
+
+def test_resume_refuses_another_file(root, tmp_path):
+    path = tmp_path / "input.tsv"
+    path.write_bytes(b"a\t1\nbroken\n")
+    assert at(root, "import", "--resume", path)[0] == 3
+    path.write_bytes(b"a\t1\nmended\t2\n")
+    code, _, err = at(root, "import", "--resume", path)
+    assert code == 3 and b"changed" in err, err
+    assert at(root, "import", path)[0] == 0
+    assert root.call("GET", "mended") == b"2"
 
 
 def test_export_and_import_are_inverse(cluster, root, tmp_path):

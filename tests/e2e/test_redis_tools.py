@@ -35,21 +35,22 @@ def cli(node, *arguments, stdin=None):
 
 
 def until(command, pattern, seconds=30):
-    """Runs a command that never ends by itself until its output matches, then ends it."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    os.set_blocking(process.stdout.fileno(), False)
+    """Runs a command at a terminal, as a person does, until its output matches; then ends it."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
     text = ""
     end = time.monotonic() + seconds * SLOW
     try:
         while not re.search(pattern, text):
             assert time.monotonic() < end, f"{command}: no {pattern!r} in {text!r}"
             assert process.poll() is None, f"{command} ended: {text!r}"
-            select.select([process.stdout], [], [], 0.2)
-            text += (process.stdout.read() or b"").decode(errors="replace")
+            if select.select([ours], [], [], 0.2)[0]:
+                text += os.read(ours, 65536).decode(errors="replace")
     finally:
         process.kill()
         process.wait()
-        process.stdout.close()
+        os.close(ours)
     return text
 
 
@@ -119,7 +120,7 @@ def test_latency_and_stat(nodes):
     for node in nodes:
         text = until(["redis-cli", "-s", node.socket, "--latency"], r"avg: \d")
         assert "(" in text
-        until(["redis-cli", "-s", node.socket, "--stat", "-i", "0.1"], r"keys.*\n\s*\d+ .*\n\s*\d+ ")
+        until(["redis-cli", "-s", node.socket, "--stat", "-i", "0.1"], r"keys.*\r?\n\s*\d+ .*\r?\n\s*\d+ ")
 
 
 def test_pipe(nodes):

@@ -76,7 +76,8 @@ static void test_layout(void **unused)
     assert_true(load_u64(stored + 80) == 99 && load_u64(stored + 120) == 0);
     assert_memory_equal(stored + BLOCK_HEADER_BYTES, payload, sizeof payload - 1);
     // The chain, computed here from the document alone.
-    static const uint8_t first[] = "\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\x03\0\0\0key\x05\0\0\0value";
+    static const uint8_t first[] =
+        "\x01\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\0\x03\0\0\0key\x05\0\0\0value";
     static const uint8_t second[] = "\x02\0\0\0\0\0\0\0\x02\x01\0\0\0\0\0\0\0\x03\0\0\0key\0\0\0\0";
     uint8_t all[16 + 16 + 8 + 8 + 4 + 32];
     hash128_store(all, hash128(bytes_of(test_history, 16), 0));
@@ -372,8 +373,9 @@ static void test_bad_frames(void **unused)
     struct bytes right = buf_bytes(&raw);
     assert_int_equal(decode_forged(header, right, bytes_of(frame, size)), OK);
     // It says more or less than it holds, is cut short, or is followed by another frame.
-    assert_int_equal(decode_forged(header, bytes_of(right.data, right.size - 1), bytes_of(frame, size)),
-                     ERR_PROTOCOL);
+    assert_int_equal(
+        decode_forged(header, bytes_of(right.data, right.size - 1), bytes_of(frame, size)),
+        ERR_PROTOCOL);
     assert_int_equal(decode_forged(header, bytes_of(NULL, right.size + 1), bytes_of(frame, size)),
                      ERR_PROTOCOL);
     assert_int_equal(decode_forged(header, right, bytes_of(frame, size - 1)), ERR_PROTOCOL);

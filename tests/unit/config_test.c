@@ -172,7 +172,8 @@ static const struct wrong wrong_files[] = {
     {GOOD "# one\n# two\n\nhartbeat = 1s\n" ROOT, 5, "did you mean 'heartbeat'"},
     {GOOD "quux = x\n" ROOT, 2, "unknown option 'quux' (qsd --help"},
     {GOOD "parents = {}\n" ROOT, 2, "belongs inside an instance"},
-    {GOOD "instance a {\n number=0\n role=root\n heartbeat=1s }\n", 5, "belongs outside of instance"},
+    {GOOD "instance a {\n number=0\n role=root\n heartbeat=1s }\n", 5,
+     "belongs outside of instance"},
     {GOOD "\ncluster = x;\n" ROOT, 3, "';' separates nothing"},
     {GOOD "cluster = x ; idle = 1\n" ROOT, 2, "';'"},
     {GOOD "// words\n" ROOT, 2, "comments begin with '#'"},
@@ -200,13 +201,15 @@ static const struct wrong wrong_files[] = {
     {GOOD ROOT "client = {\n\n", 3, "the list that opens here is not closed"},
     {GOOD ROOT "}\n", 3, "closes nothing"},
     {GOOD "instance a {\n number=0\n role=root\n\n", 2, "instance that opens here is not closed"},
-    {GOOD "instance a {\n number=0\n role=root\ninstance b {\n}\n", 5, "'{' of line 2 is not closed"},
+    {GOOD "instance a {\n number=0\n role=root\ninstance b {\n}\n", 5,
+     "'{' of line 2 is not closed"},
     {GOOD "instance {\n}\n", 2, "needs a name"},
     {GOOD "instance = a\n", 2, "is a section"},
     {GOOD "instance a number = 0\n", 2, "'{' is missing"},
     {GOOD "\ninstance Zones { number=0 role=root }\n", 3, "a-z, 0-9"},
     {GOOD "instance \"\" { number=0 role=root }\n", 2, "a-z, 0-9"},
-    {GOOD "instance aaaaaaaaaabbbbbbbbbbccccccccccddddddddddx { number=0 role=root }\n", 2, "1 to 40"},
+    {GOOD "instance aaaaaaaaaabbbbbbbbbbccccccccccddddddddddx { number=0 role=root }\n", 2,
+     "1 to 40"},
     {GOOD ROOT "\ninstance a { number=1 role=root }\n", 4, "there twice, first on line 2"},
     {GOOD "cache { }\n" ROOT, 2, "unknown section 'cache'"},
     {GOOD "include(\"x\")\n" ROOT, 2, "'(' means nothing"},
@@ -245,14 +248,17 @@ static const struct wrong wrong_files[] = {
     {GOOD "instance a { number=1024 role=root }\n", 2, "0 to 1023"},
     {GOOD ROOT "instance b {\n role=root\n number=0 }\n", 5, "taken by instance 'a' (line 2)"},
     {GOOD "instance a {\n number=0 role=root\n parents={\"h:1\"} }\n", 4, "not an address"},
-    {GOOD "instance a {\n number=0 role=root\n parents={\"10.0.0.1:1\"} }\n", 4, "root has no parents"},
+    {GOOD "instance a {\n number=0 role=root\n parents={\"10.0.0.1:1\"} }\n", 4,
+     "root has no parents"},
     {GOOD "\ninstance a {\n number=0 role=replica }\n", 3, "needs parents"},
     {GOOD "instance a {\n number=0 role=replica\n parents = {} }\n", 4, "needs parents"},
     {GOOD "instance a {\n number=0 role=replica\n parents={\"10.0.0.1:0\"} }\n", 4, "port 0"},
     {GOOD "instance a {\n number=0 role=replica parents={\"10.0.0.1:1\"}\n"
-          " replicas={\"10.0.0.1:1\"} }\n", 4, "replicas are for a proxy"},
+          " replicas={\"10.0.0.1:1\"} }\n",
+     4, "replicas are for a proxy"},
     {GOOD "\ninstance a {\n number=0 role=proxy parents={\"10.0.0.1:1\"}}\n", 3, "needs replicas"},
-    {GOOD "client={127.0.0.1:7401}\npeer=127.0.0.1:7401\n" ROOT, 3, "taken by option 'client' on line 2"},
+    {GOOD "client={127.0.0.1:7401}\npeer=127.0.0.1:7401\n" ROOT, 3,
+     "taken by option 'client' on line 2"},
     {GOOD "client = {\"unix:DIR/s\",\n \"127.0.0.1:0\",\n \"unix:DIR/s\"}\n" ROOT, 4, "is taken"},
     {GOOD "client = 127.0.0.1:7401\ninstance a { number=0 role=root\n client=127.0.0.1:7401 }\n", 4,
      "is taken"},
@@ -274,7 +280,8 @@ static void check_wrong(const struct wrong *wrong)
     }
     if (strncmp(message, head, strlen(head)) != 0 || strstr(message, wrong->words) == NULL ||
         strchr(message, '\n') != NULL) {
-        fail_msg("for:\n%s\nwanted %s...%s...\ngot    %s", wrong->text, head, wrong->words, message);
+        fail_msg("for:\n%s\nwanted %s...%s...\ngot    %s", wrong->text, head, wrong->words,
+                 message);
     }
     mem_free(message);
 }

@@ -12,7 +12,8 @@
 #include "common/base/mem.h"
 #include "common/wire/import_text.h"
 
-typedef const char *parse_line(struct bytes line, struct buf *scratch, struct import_pair *ret_pair);
+typedef const char *parse_line(struct bytes line, struct buf *scratch,
+                               struct import_pair *ret_pair);
 
 #define LINE(text) bytes_of(text, sizeof(text) - 1)
 
@@ -86,7 +87,8 @@ static void json_lines(void **state)
     expect_refused(import_jsonl, LINE("{\"key\":\"a\",\"key\":\"a\",\"value\":\"b\"}"), "not JSON");
     expect_refused(import_jsonl, LINE("{\"key\":\"a\",\"key_base64\":\"YQ==\",\"value\":\"b\"}"),
                    "one text \"key\"");
-    expect_refused(import_jsonl, LINE("{\"key\":\"a\",\"value\":\"b\",\"ttl\":\"5\"}"), "member other");
+    expect_refused(import_jsonl, LINE("{\"key\":\"a\",\"value\":\"b\",\"ttl\":\"5\"}"),
+                   "member other");
     expect_refused(import_jsonl, LINE("{\"key\":\"a\",\"value_base64\":\"YQ=\"}"), "base64");
     expect_refused(import_jsonl, LINE("{\"key\":\"a\",\"value_base64\":\"YR==\"}"), "base64");
     expect_refused(import_jsonl, LINE("{\"key\":\"a\",\"value_base64\":\"Y===\"}"), "base64");
@@ -124,7 +126,8 @@ static size_t random_field(uint8_t *to, size_t max, uint64_t *seed)
     bool ascii = next_random(seed) % 2 == 0;
     for (size_t i = 0; i < size; i++) {
         uint64_t random = next_random(seed);
-        uint8_t byte = random % 3 == 0 ? often[(random >> 8) % sizeof often] : (uint8_t)(random >> 16);
+        uint8_t byte =
+            random % 3 == 0 ? often[(random >> 8) % sizeof often] : (uint8_t)(random >> 16);
         to[i] = ascii ? byte & 0x7f : byte;
     }
     return size;

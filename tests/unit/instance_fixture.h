@@ -42,7 +42,10 @@ struct model {
     struct block_header last;
 };
 
-SUPPORT struct bytes model_name(const struct model_key *key) { return bytes_of(key->data, key->size); }
+SUPPORT struct bytes model_name(const struct model_key *key)
+{
+    return bytes_of(key->data, key->size);
+}
 
 SUPPORT void model_open(struct model *model, uint64_t seed)
 {
@@ -92,7 +95,8 @@ SUPPORT void model_entry(struct model *model, struct model_key *key, bool put, s
     const struct model_version *before = model_at(key, UINT64_MAX);
     CHECK(put || before != NULL);
     uint64_t replaced = before != NULL ? before->version : 0;
-    struct model_version version = {.version = model->index + 1, .put = put, .size = put ? size : 0};
+    struct model_version version = {
+        .version = model->index + 1, .put = put, .size = put ? size : 0};
     for (size_t i = 0; i < version.size; i++) {
         version.value[i] = (uint8_t)test_random(&model->seed);
     }

@@ -4,6 +4,8 @@
 #include "tests/unit/support.h"
 
 #include <pthread.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include "common/base/clock.h"
 #include "common/data/journal.h"
@@ -372,6 +374,53 @@ static void test_leftovers(void **unused)
     test_rmdir(path);
 }
 
+// ---- a full disk -------------------------------------------------------------------------------
+
+// A write that fails half way leaves nothing behind, and can be repeated.
+static void test_failed_append(void **unused)
+{
+    (void)unused;
+    char *path = test_mkdir();
+    struct journal *journal = new_journal(path);
+    uint64_t state = 5;
+    test_fill(journal, &state, 20, 100);
+    struct test_files *before_it = test_load(path);
+    uint64_t size = journal_bytes(journal);
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    struct rlimit small = {.rlim_cur = size + 1000, .rlim_max = before.rlim_max};
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    struct block_builder builder;
+    builder_open(&builder);
+    struct block *block;
+    do {
+        block = test_block(&builder, journal_last(journal), &state, 8000);
+        if (block->stored.size <= 1000) {
+            block_release(block);
+            block = NULL;
+        }
+    } while (block == NULL);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    int error = journal_append(journal, block);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    signal(SIGXFSZ, handler);
+    assert_int_equal(error, ERR_IO);
+    assert_int_equal(journal_bytes(journal), size);
+    assert_int_equal(journal_last(journal)->number, 20);
+    struct test_files *after_it = test_load(path);
+    assert_true(test_files_same(before_it, after_it));
+    test_files_free(before_it);
+    test_files_free(after_it);
+    assert_int_equal(journal_append(journal, block), OK);
+    assert_int_equal(journal_sync(journal), OK);
+    journal_publish(journal);
+    assert_int_equal(read_blocks(journal, 0), 21);
+    block_release(block);
+    builder_close(&builder);
+    journal_close(journal);
+    test_rmdir(path);
+}
+
 // ---- threads -----------------------------------------------------------------------------------
 
 struct listener {
@@ -482,7 +531,8 @@ static void read_along(bool trimmed)
 {
     char *path = test_mkdir();
     journal_close(new_journal(path));
-    struct journal *journal = reopen_for_trim(path, trimmed ? 2 * SEGMENT_BYTES : UINT64_MAX, UINT64_MAX);
+    struct journal *journal =
+        reopen_for_trim(path, trimmed ? 2 * SEGMENT_BYTES : UINT64_MAX, UINT64_MAX);
     struct reader readers[2] = {{journal, trimmed, 0, 0}, {journal, trimmed, 0, 0}};
     pthread_t threads[2];
     for (size_t i = 0; i < 2; i++) {
@@ -516,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_spans),         cmocka_unit_test(test_large_blocks),
         cmocka_unit_test(test_trim_by_size),  cmocka_unit_test(test_trim_by_age),
         cmocka_unit_test(test_flushed_place), cmocka_unit_test(test_leftovers),
+        cmocka_unit_test(test_failed_append),
         cmocka_unit_test(test_notices),       cmocka_unit_test(test_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -183,7 +183,8 @@ static void test_random_bytes(void **unused)
         msgpack_unpacked object;
         msgpack_unpacked_init(&object);
         size_t used = 0;
-        bool theirs = msgpack_unpack_next(&object, (char *)data, size, &used) == MSGPACK_UNPACK_SUCCESS;
+        bool theirs =
+            msgpack_unpack_next(&object, (char *)data, size, &used) == MSGPACK_UNPACK_SUCCESS;
         assert_int_equal(unpack_ok(&from), theirs);
         assert_true(!theirs || used == item.size);
         sound += theirs;

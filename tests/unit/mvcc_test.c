@@ -107,7 +107,8 @@ static void check_key(struct instance *instance, const struct view *view,
 static uint64_t count_rows(const struct view *view, unsigned family)
 {
     struct bytes none = bytes_of(NULL, 0);
-    struct store_iterator *rows = store_iterator_open(view->store, view->snapshot, family, none, none);
+    struct store_iterator *rows =
+        store_iterator_open(view->store, view->snapshot, family, none, none);
     uint64_t count = 0;
     for (store_iterator_seek(rows, none); store_iterator_valid(rows); store_iterator_next(rows)) {
         count++;

@@ -1,159 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The store against the real RocksDB: what is visible when, what survives a kill, a full disk.
-//
-// A process that has had RocksDB open must not fork without exec, so the writers that get killed
-// are this program again, started with a role as its first argument (see main). They speak to
-// the test through a pipe on standard output.
-#include <dirent.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <sched.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
+// The store against the real RocksDB, one process, no faults: what is visible when, where, at
+// which tier, to which snapshot, and that the state row never shows.
+#include "tests/unit/store_fixture.h"
 
 #include "common/base/clock.h"
-#include "common/base/log.h"
-#include "common/base/mem.h"
-#include "common/data/store.h"
-
-#define SMALL_MEMTABLE (64 * KIB) // the least that RocksDB takes
-#define LARGE_MEMTABLE (8 * MIB)
-#define KILL_ROUNDS 20
-#define KILL_KEYS 256
-#define KILL_PUTS 8
-#define SKIPPED 77
 
 static const struct bytes none;
-
-struct fixture {
-    char *parent;
-    char *directory;
-    uint64_t memtable_bytes;
-    unsigned families;
-    struct store_cache *cache;
-    struct store *store;
-    struct store_batch *batch;
-};
-
-static int fixture_open(struct fixture *fixture)
-{
-    fixture->cache = store_cache_open(16 * MIB);
-    struct store_options options = {
-        .directory = fixture->directory,
-        .scope = "test",
-        .families = {"default", "mvcc"},
-        .family_count = fixture->families,
-        .cache = fixture->cache,
-        .memtable_bytes = fixture->memtable_bytes,
-    };
-    fixture->batch = store_batch_new();
-    fixture->store = NULL;
-    return store_open(&fixture->store, &options);
-}
-
-static void fixture_close(struct fixture *fixture)
-{
-    store_batch_free(fixture->batch);
-    store_close(fixture->store);
-    store_cache_close(fixture->cache); // cold at the next open
-}
-
-static void fixture_reopen(struct fixture *fixture)
-{
-    fixture_close(fixture);
-    assert_int_equal(fixture_open(fixture), OK);
-}
-
-static void files_remove(const char *path)
-{
-    DIR *directory = opendir(path);
-    if (directory == NULL) {
-        return;
-    }
-    const struct dirent *entry;
-    while ((entry = readdir(directory)) != NULL) {
-        unlinkat(dirfd(directory), entry->d_name, 0);
-    }
-    closedir(directory);
-    rmdir(path);
-}
-
-static int setup(void **state)
-{
-    struct fixture *fixture = mem_zalloc(sizeof *fixture);
-    const char *base = getenv("TMPDIR");
-    fixture->parent = mem_format("%s/qs-store-XXXXXX", base != NULL ? base : "/tmp");
-    if (mkdtemp(fixture->parent) == NULL) {
-        return -1;
-    }
-    fixture->directory = mem_format("%s/store", fixture->parent);
-    fixture->memtable_bytes = LARGE_MEMTABLE;
-    fixture->families = 2;
-    *state = fixture;
-    return fixture_open(fixture);
-}
-
-static int teardown(void **state)
-{
-    struct fixture *fixture = *state;
-    fixture_close(fixture);
-    files_remove(fixture->directory);
-    if (rmdir(fixture->parent) != 0) {
-        return -1; // something was left beside the store
-    }
-    mem_free(fixture->directory);
-    mem_free(fixture->parent);
-    mem_free(fixture);
-    return 0;
-}
-
-static void put(struct fixture *fixture, unsigned family, const char *key, const char *value)
-{
-    store_batch_put(fixture->batch, fixture->store, family, bytes_text(key), bytes_text(value));
-}
-
-static void write_state(struct fixture *fixture, const char *state)
-{
-    assert_int_equal(store_write(fixture->store, fixture->batch, bytes_text(state)), OK);
-    store_batch_clear(fixture->batch);
-}
-
-static void expect(struct fixture *fixture, const struct store_snapshot *snapshot, unsigned family,
-                   const char *key, enum store_tier tier, const char *value)
-{
-    struct store_value got = {0};
-    int error = store_get(fixture->store, snapshot, family, bytes_text(key), tier, &got);
-    if (value == NULL) {
-        assert_int_equal(error, ERR_NOT_FOUND);
-        assert_null(got.pin);
-        return;
-    }
-    assert_int_equal(error, OK);
-    assert_true(bytes_equal_text(got.data, value));
-    store_value_release(&got);
-}
-
-static void expect_state(struct fixture *fixture, enum store_tier tier, const char *state)
-{
-    struct store_value got = {0};
-    int error = store_state(fixture->store, tier, &got);
-    if (state == NULL) {
-        assert_int_equal(error, ERR_NOT_FOUND);
-        return;
-    }
-    assert_int_equal(error, OK);
-    assert_true(bytes_equal_text(got.data, state));
-    store_value_release(&got);
-}
 
 static void test_reads_and_writes(void **state)
 {
@@ -345,7 +197,6 @@ static void test_cold_cache(void **state)
         store_get(fixture->store, NULL, 0, bytes_text("key-000777"), STORE_CACHED, &got),
         ERR_INCOMPLETE);
     assert_null(got.pin);
-    assert_int_equal(store_state(fixture->store, STORE_CACHED, &got), ERR_INCOMPLETE);
     for (enum store_tier tier = STORE_ANY; tier <= STORE_PERSISTED; tier++) {
         int error = store_get(fixture->store, NULL, 0, bytes_text("key-000777"), tier, &got);
         assert_int_equal(error, OK);
@@ -398,12 +249,13 @@ static void test_open_fails(void **state)
     fixture_reopen(&second);
     struct store_value got = {0};
     assert_int_equal(store_state(second.store, STORE_ANY, &got), ERR_CORRUPT);
-    assert_int_equal(store_state(second.store, STORE_PERSISTED, &got), ERR_CORRUPT);
+    assert_int_equal(store_state(second.store, STORE_PERSISTED, &got), ERR_NOT_FOUND);
     write_state(&second, "t");
     expect_state(&second, STORE_ANY, "t");
     log_open(LOG_INFO);
     fixture_close(&second);
-    files_remove(second.directory);
+    test_empty(second.directory);
+    assert_int_equal(rmdir(second.directory), 0);
     mem_free(second.directory);
 }
 
@@ -425,249 +277,8 @@ static void test_left_over_flush(void **state)
     }
 }
 
-// Batches of the killed writers: batch n puts n under KILL_PUTS keys in turn, in both families.
-static void kill_batch(struct fixture *fixture, uint64_t number)
+int main(void)
 {
-    uint8_t value[200] = {0};
-    store_u64(value, number);
-    for (uint64_t i = 0; i < KILL_PUTS; i++) {
-        uint64_t key = 1 + (number * KILL_PUTS + i) % KILL_KEYS;
-        for (unsigned family = 0; family < 2; family++) {
-            store_batch_put(fixture->batch, fixture->store, family, bytes_of(&key, sizeof key),
-                            bytes_of(value, sizeof value));
-        }
-    }
-}
-
-static int kill_write(struct fixture *fixture, uint64_t number)
-{
-    store_batch_clear(fixture->batch);
-    kill_batch(fixture, number);
-    return store_write(fixture->store, fixture->batch, bytes_of(&number, sizeof number));
-}
-
-static uint64_t state_number(struct fixture *fixture, enum store_tier tier)
-{
-    struct store_value got = {0};
-    int error = store_state(fixture->store, tier, &got);
-    CHECK(error == OK || error == ERR_NOT_FOUND);
-    uint64_t number = error == OK ? load_u64(got.data.data) : 0;
-    store_value_release(&got);
-    return number;
-}
-
-// Both families hold exactly the batches up to their state. Returns that state.
-static uint64_t kill_verify(struct fixture *fixture)
-{
-    uint64_t number = state_number(fixture, STORE_ANY);
-    uint64_t cycle = KILL_KEYS / KILL_PUTS;
-    for (uint64_t slot = 0; slot < KILL_KEYS; slot++) {
-        uint64_t key = 1 + slot, turn = slot / KILL_PUTS;
-        // The newest batch up to `number` whose turn it was; batches count from 1.
-        uint64_t newest = number >= turn ? number - (number - turn) % cycle : 0;
-        for (unsigned family = 0; family < 2; family++) {
-            struct store_value got = {0};
-            int error = store_get(fixture->store, NULL, family, bytes_of(&key, sizeof key),
-                                  STORE_ANY, &got);
-            assert_int_equal(error, newest == 0 ? ERR_NOT_FOUND : OK);
-            assert_int_equal(error == OK ? load_u64(got.data.data) : 0, newest);
-            store_value_release(&got);
-        }
-    }
-    return number;
-}
-
-struct flusher {
-    struct fixture *fixture;
-    _Atomic uint64_t written;
-    _Atomic bool stop;
-    uint64_t flushes;
-    void (*flushed)(struct flusher *flusher, uint64_t number);
-};
-
-static void *flusher_main(void *argument)
-{
-    struct flusher *flusher = argument;
-    while (!flusher->stop) {
-        uint64_t number = flusher->written;
-        CHECK(store_flush(flusher->fixture->store) == OK);
-        CHECK(state_number(flusher->fixture, STORE_PERSISTED) >= number);
-        flusher->flushes++;
-        if (flusher->flushed != NULL) {
-            flusher->flushed(flusher, number);
-        }
-    }
-    return NULL;
-}
-
-static void test_flush_while_writing(void **state)
-{
-    struct fixture *fixture = *state;
-    fixture->memtable_bytes = SMALL_MEMTABLE; // so that RocksDB flushes by itself, too
-    fixture_reopen(fixture);
-    struct flusher flusher = {.fixture = fixture};
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, flusher_main, &flusher), 0);
-    uint64_t number = 0;
-    while (number < 1000) {
-        assert_int_equal(kill_write(fixture, ++number), OK);
-        flusher.written = number;
-        assert_true(state_number(fixture, STORE_PERSISTED) <= number); // and they always agree
-    }
-    flusher.stop = true;
-    pthread_join(thread, NULL);
-    assert_true(flusher.flushes > 0);
-    fixture_reopen(fixture);
-    assert_int_equal(kill_verify(fixture), number);
-}
-
-struct report {
-    uint64_t written;
-    uint64_t flushed;
-};
-
-static void report_send(struct report report)
-{
-    CHECK(write(STDOUT_FILENO, &report, sizeof report) == sizeof report);
-}
-
-static void report_flushed(struct flusher *flusher, uint64_t number)
-{
-    (void)flusher;
-    report_send((struct report){.flushed = number});
-}
-
-// Role "write": writes and flushes until it is killed.
-static int writer_main(char *directory)
-{
-    struct fixture fixture = {
-        .directory = directory, .memtable_bytes = SMALL_MEMTABLE, .families = 2};
-    CHECK(fixture_open(&fixture) == OK);
-    struct flusher flusher = {.fixture = &fixture, .flushed = report_flushed};
-    uint64_t number = state_number(&fixture, STORE_ANY);
-    flusher.written = number;
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, flusher_main, &flusher) == 0);
-    for (;;) {
-        CHECK(kill_write(&fixture, ++number) == OK);
-        flusher.written = number;
-        report_send((struct report){.written = number});
-    }
-}
-
-static pid_t role_start(const char *role, const char *directory, int *ret_pipe)
-{
-    int ends[2];
-    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(ends[1], STDOUT_FILENO);
-        execl("/proc/self/exe", "store_test", role, directory, (char *)NULL);
-        _exit(127);
-    }
-    close(ends[1]);
-    *ret_pipe = ends[0];
-    return pid;
-}
-
-static void test_kill(void **state)
-{
-    struct fixture *fixture = *state;
-    uint64_t persisted = 0;
-    for (unsigned round = 0; round < KILL_ROUNDS; round++) {
-        fixture_close(fixture);
-        int pipe_end;
-        pid_t pid = role_start("write", fixture->directory, &pipe_end);
-        struct report report;
-        uint64_t written = persisted, flushed = persisted, left = 1 + random_u64() % 200;
-        while (read(pipe_end, &report, sizeof report) == sizeof report) {
-            written = u64_max(written, report.written);
-            flushed = u64_max(flushed, report.flushed);
-            if (--left == 0) {
-                kill(pid, SIGKILL); // what it said before that is still read
-            }
-        }
-        close(pipe_end);
-        int status;
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
-        assert_int_equal(fixture_open(fixture), OK);
-        persisted = kill_verify(fixture);
-        assert_in_range(persisted, flushed, written + 1);
-    }
-}
-
-// Role "full": a file system of its own that fills up, in a mount namespace of its own.
-static int full_main(const char *directory)
-{
-    if ((unshare(CLONE_NEWNS) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("none", directory, "tmpfs", 0, "size=12m") != 0) {
-        return SKIPPED;
-    }
-    log_open(LOG_ERROR + 1);
-    char *ballast = mem_format("%s/ballast", directory);
-    int fd = open(ballast, O_CREAT | O_WRONLY, 0600);
-    CHECK(fd >= 0 && posix_fallocate(fd, 0, 8 * MIB) == 0);
-    close(fd);
-    struct fixture fixture = {.directory = mem_format("%s/store", directory),
-                              .memtable_bytes = 512 * KIB, .families = 2};
-    CHECK(fixture_open(&fixture) == OK);
-    uint64_t number = 0;
-    int error = OK;
-    while (error == OK) {
-        uint8_t large[64 * KIB];
-        random_fill(large, sizeof large);
-        store_batch_clear(fixture.batch);
-        kill_batch(&fixture, ++number);
-        uint64_t key = KILL_KEYS + number;
-        store_batch_put(fixture.batch, fixture.store, 0, bytes_of(&key, sizeof key),
-                        bytes_of(large, sizeof large));
-        error = store_write(fixture.store, fixture.batch, bytes_of(&number, sizeof number));
-    }
-    CHECK(error == ERR_DISK_FULL);
-    CHECK(store_flush(fixture.store) == ERR_DISK_FULL);
-    CHECK(kill_verify(&fixture) == number - 1); // the failed batch is not there, nor lost the others
-    CHECK(state_number(&fixture, STORE_PERSISTED) < number);
-    CHECK(unlink(ballast) == 0);
-    uint64_t deadline = clock_mono_ns() + 30 * NS_PER_S;
-    while (error == ERR_DISK_FULL && clock_mono_ns() < deadline) {
-        clock_sleep_ns(5 * NS_PER_MS);
-        error = store_write(fixture.store, fixture.batch, bytes_of(&number, sizeof number));
-    }
-    CHECK(error == OK);
-    CHECK(store_flush(fixture.store) == OK);
-    CHECK(state_number(&fixture, STORE_PERSISTED) == number);
-    fixture_reopen(&fixture);
-    CHECK(kill_verify(&fixture) == number);
-    fixture_close(&fixture);
-    return 0;
-}
-
-static void test_disk_full(void **state)
-{
-    struct fixture *fixture = *state;
-    char *directory = mem_format("%s/full", fixture->parent);
-    assert_int_equal(mkdir(directory, 0700), 0);
-    int pipe_end;
-    pid_t pid = role_start("full", directory, &pipe_end);
-    int status;
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    close(pipe_end);
-    rmdir(directory);
-    mem_free(directory);
-    if (WIFEXITED(status) && WEXITSTATUS(status) == SKIPPED) {
-        skip();
-    }
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
-int main(int count, char **arguments)
-{
-    if (count == 3) {
-        return strcmp(arguments[1], "full") == 0 ? full_main(arguments[2])
-                                                 : writer_main(arguments[2]);
-    }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_reads_and_writes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
@@ -678,9 +289,6 @@ int main(int count, char **arguments)
         cmocka_unit_test_setup_teardown(test_sizes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_left_over_flush, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_flush_while_writing, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Commands about the connection itself: PING ECHO HELLO AUTH SELECT QUIT RESET (CLIENT has a file of
-// its own). They change the session when they start, so those behind them see it. Loop thread.
+// Commands about the connection itself: PING ECHO HELLO AUTH SELECT QUIT RESET (CLIENT has a file
+// of its own). They change the session when they start, so those behind them see it. Loop thread.
 #include "qs/dispatch.h"
 #include "qs/version.h"
 

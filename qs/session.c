@@ -159,6 +159,9 @@ static void flush_answers(struct session *session)
             stream_finish(&session->stream);
         }
     }
+    if (session->finishing && !session->gone) {
+        stream_finish(&session->stream);
+    }
 }
 
 // Nothing may wait behind a closed connection: what is done is dropped in any order.
@@ -197,6 +200,15 @@ void session_settle(struct session *session)
     }
     flush_answers(session);
     unblock(session);
+}
+
+// A client may end its side and still wait for its answers. Not for a barrier's: that may last, and
+// whether anybody still listens cannot be seen.
+static bool on_end(struct stream *stream)
+{
+    struct session *session = CONTAINER_OF(stream, struct session, stream);
+    session->finishing = !list_empty(&session->requests) && session->barriers == 0;
+    return session->finishing;
 }
 
 static void on_drained(struct stream *stream)
@@ -285,7 +297,7 @@ static void session_register(struct session *session)
 void session_open(struct client_loop *home, int fd, struct daemon_instance *first)
 {
     static const struct stream_ops ops = {
-        .on_data = on_data, .on_drained = on_drained, .on_close = on_close};
+        .on_data = on_data, .on_drained = on_drained, .on_end = on_end, .on_close = on_close};
     struct clients *clients = home->clients;
     const struct node_options *options = &clients->daemon->config->node;
     struct session *session = mem_zalloc(sizeof *session);

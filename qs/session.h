@@ -53,6 +53,7 @@ struct session {
     bool blocked_quiet; // ... because it must see the writes before it
     bool full;         // pipeline_max or output_bytes is reached
     bool ended;        // nothing more is parsed; closes behind the last answer
+    bool finishing;    // the client sent its last byte: closes once all is answered
     bool gone;         // the stream is closed; only waits for what is under way
     unsigned holds;    // keeps the session while its queue is walked
     struct multi multi;

@@ -43,7 +43,7 @@ struct journal {
     size_t capacity;           // lock
     struct journal_place end;  // lock: published
     struct list subscribers;   // lock
-    bool has_history;          // lock
+    _Atomic bool has_history;  // set last, once: then `history` is there for any thread
     uint8_t history[HISTORY_ID_BYTES]; // never changes once there is one
 
     struct block_header last; // appended

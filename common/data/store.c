@@ -6,9 +6,6 @@
 // ever (is_db_stopped_ is never taken back), so a flush is believed only when that number is read
 // back from the files. A flush that fails while another is queued can even block RocksDB's own
 // recovery, and its close, for good. So writes are refused before the disk is full.
-//
-// Read options are made once (per store and per snapshot) and shared by all readers, because a
-// read only looks at them.
 #include "common/data/store.h"
 
 #include <pthread.h>
@@ -25,7 +22,6 @@
 #define NUMBER_BYTES sizeof(uint64_t) // at the end of the state row
 #define FILE_BYTES_MIN (4 * MIB)
 #define FILE_BYTES_MAX (64 * MIB)
-#define FLUSH_POLL_NS NS_PER_MS
 #define FLUSH_AGAIN_NS NS_PER_S
 #define FLUSH_LIMIT_NS (120 * NS_PER_S)
 
@@ -46,7 +42,7 @@ struct store {
     rocksdb_t *db;
     unsigned family_count;
     rocksdb_column_family_handle_t *families[STORE_FAMILIES_MAX];
-    rocksdb_readoptions_t *read[TIERS];
+    rocksdb_readoptions_t *read[TIERS]; // shared by all readers, who only look at them
     rocksdb_writeoptions_t *write;
     pthread_mutex_t flush_lock; // one flush at a time, they share the directory
     _Atomic uint64_t written;   // number of the newest write
@@ -79,8 +75,8 @@ static int error_of(const char *text)
     if (strstr(text, "No space left") != NULL || strstr(text, "quota exceeded") != NULL) {
         return ERR_DISK_FULL;
     }
-    bool incomplete = strstr(text, "Result incomplete") != NULL && strstr(text, "IO error") == NULL;
-    return incomplete ? ERR_INCOMPLETE : ERR_IO; // the rest should not occur
+    bool wrapped = strstr(text, "IO error") != NULL;
+    return !wrapped && strstr(text, "Result incomplete") != NULL ? ERR_INCOMPLETE : ERR_IO;
 }
 
 // Takes the text, logs it, and returns its number.
@@ -248,31 +244,30 @@ static uint64_t row_number(const struct store_value *row)
 }
 
 // Reads the state row of every family through `read` and lends the oldest of them, which is empty
-// when a family has none. *ret_same tells whether they are all the same.
+// when a family has none. *ret_newest is the number of the newest: the families agree when it is
+// that of the oldest, too.
 static int state_rows(struct store *store, const rocksdb_readoptions_t *read,
-                      struct store_value *ret_oldest, bool *ret_same)
+                      struct store_value *ret_oldest, uint64_t *ret_newest)
 {
-    struct store_value oldest = {0};
-    bool same = true;
-    for (unsigned i = 0; i < store->family_count; i++) {
-        struct store_value row = {0}, other = {0};
-        int error = read_row(store, read, i, state_key, &row);
-        if (error != OK && error != ERR_NOT_FOUND) {
-            store_value_release(&oldest);
-            return error;
-        }
-        if (i == 0 || row_number(&row) < row_number(&oldest)) {
-            other = oldest;
-            oldest = row;
-        } else {
-            other = row;
-        }
-        same = same && (i == 0 || bytes_equal(oldest.data, other.data));
-        store_value_release(&other);
+    struct store_value rows[STORE_FAMILIES_MAX] = {0};
+    unsigned oldest = 0;
+    uint64_t newest = 0;
+    int error = OK;
+    for (unsigned i = 0; i < store->family_count && error == OK; i++) {
+        int found = read_row(store, read, i, state_key, &rows[i]);
+        error = found == ERR_NOT_FOUND ? OK : found;
+        oldest = row_number(&rows[i]) < row_number(&rows[oldest]) ? i : oldest;
+        newest = u64_max(newest, row_number(&rows[i]));
     }
-    *ret_oldest = oldest;
-    *ret_same = same;
-    return OK;
+    if (error == OK) {
+        *ret_oldest = rows[oldest];
+        *ret_newest = newest;
+        rows[oldest] = (struct store_value){0};
+    }
+    for (unsigned i = 0; i < store->family_count; i++) {
+        store_value_release(&rows[i]);
+    }
+    return error;
 }
 
 // What is persisted has no snapshot, and the new files of one family may show before the other's:
@@ -282,14 +277,14 @@ int store_state(struct store *store, enum store_tier tier, struct store_value *r
     struct store_snapshot *snapshot = tier == STORE_PERSISTED ? NULL : store_snapshot(store);
     const rocksdb_readoptions_t *read = (snapshot != NULL ? snapshot->read : store->read)[tier];
     struct store_value row = {0};
-    bool same = true;
-    int error = state_rows(store, read, &row, &same);
+    uint64_t newest = 0;
+    int error = state_rows(store, read, &row, &newest);
     store_snapshot_release(store, snapshot);
     if (error != OK) {
         return error;
     }
     bool damaged = row.pin != NULL && row_number(&row) == 0;
-    if (damaged || (!same && tier != STORE_PERSISTED)) {
+    if (damaged || (tier != STORE_PERSISTED && newest != row_number(&row))) {
         log_line(LOG_ERROR, store->scope, "store: the families do not stand at the same block");
         store_value_release(&row);
         return ERR_CORRUPT;
@@ -411,14 +406,14 @@ static int checkpoint(struct store *store)
     return error;
 }
 
-// The number of the newest write that all families have, 0 in a fresh store.
-static int read_number(struct store *store, enum store_tier tier, uint64_t *ret_number)
+// The numbers of the newest writes that all families have, and that any has; 0 in a fresh store.
+static int read_numbers(struct store *store, enum store_tier tier, uint64_t *ret_all,
+                        uint64_t *ret_any)
 {
     struct store_value row = {0};
-    bool same;
-    int error = state_rows(store, store->read[tier], &row, &same);
+    int error = state_rows(store, store->read[tier], &row, ret_any);
     if (error == OK) {
-        *ret_number = row_number(&row);
+        *ret_all = row_number(&row);
         store_value_release(&row);
     }
     return error;
@@ -427,9 +422,9 @@ static int read_number(struct store *store, enum store_tier tier, uint64_t *ret_
 // Until the files of all families show the write `number`.
 static int flush_until(struct store *store, uint64_t number)
 {
-    uint64_t least = 0, started_ns = clock_mono_ns(), asked_ns = 0;
-    int error = read_number(store, STORE_PERSISTED, &least);
-    while (error == OK && least < number) {
+    uint64_t all = 0, any = 0, started_ns = clock_mono_ns(), asked_ns = 0;
+    int error;
+    while ((error = read_numbers(store, STORE_PERSISTED, &all, &any)) == OK && all < number) {
         uint64_t now_ns = clock_mono_ns();
         if (now_ns - started_ns > FLUSH_LIMIT_NS) {
             log_line(LOG_ERROR, store->scope, "store: a flush does not end");
@@ -438,11 +433,11 @@ static int flush_until(struct store *store, uint64_t number)
         if (asked_ns == 0 || now_ns - asked_ns > FLUSH_AGAIN_NS) {
             asked_ns = now_ns;
             error = checkpoint(store);
+            if (error != OK) {
+                return error;
+            }
         } else {
-            clock_sleep_ns(FLUSH_POLL_NS);
-        }
-        if (error == OK) {
-            error = read_number(store, STORE_PERSISTED, &least);
+            clock_sleep_ns(NS_PER_MS);
         }
     }
     return error;
@@ -460,10 +455,8 @@ int store_open(struct store **ret_store, const struct store_options *options)
 {
     CHECK(options->family_count >= 1 && options->family_count <= STORE_FAMILIES_MAX);
     CHECK(strcmp(options->families[0], "default") == 0);
-    CHECK(options->cache != NULL);
     struct store *store = store_new(options);
-    uint64_t at_least = u64_max(options->memtable_bytes, FILE_BYTES_MIN);
-    uint64_t file_bytes = u64_min(at_least, FILE_BYTES_MAX);
+    uint64_t file_bytes = u64_min(u64_max(options->memtable_bytes, FILE_BYTES_MIN), FILE_BYTES_MAX);
     store->reserve_bytes =
         options->family_count * STORE_MEMTABLES_MAX * options->memtable_bytes + file_bytes;
     store->options = make_options(options, file_bytes);
@@ -478,15 +471,15 @@ int store_open(struct store **ret_store, const struct store_options *options)
     // Cleaned only now: before the open another process may be the one that flushes.
     int error = text != NULL ? error_logged(store->scope, &store->read_gate, "open", text)
                              : flush_clean(store);
-    uint64_t number = 0;
+    uint64_t all = 0, any = 0;
     if (error == OK) {
-        error = read_number(store, STORE_ANY, &number);
+        error = read_numbers(store, STORE_ANY, &all, &any);
     }
     if (error != OK) {
         store_free(store);
         return error;
     }
-    atomic_store(&store->written, number);
+    atomic_store(&store->written, any);
     *ret_store = store;
     return OK;
 }

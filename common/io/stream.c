@@ -134,8 +134,14 @@ static void hand_over_kept(struct stream *stream)
 // Everything that the other side sent has been handed over: what is pending leaves, then the end.
 static void end_if_due(struct stream *stream)
 {
-    if (stream->ended && !stream->paused && !stream->draining && !stream->closing) {
-        stream->close_error = ERR_CLOSED;
+    if (!stream->ended || stream->paused || stream->draining || stream->closing) {
+        return;
+    }
+    stream->close_error = ERR_CLOSED;
+    stream->in_callback = true;
+    bool kept = stream->ops->on_end != NULL && stream->ops->on_end(stream);
+    stream->in_callback = false;
+    if (!kept) {
         stream_finish(stream);
     }
 }

@@ -31,6 +31,9 @@ struct stream_ops {
     // has sent all that was pending, and after stream_want_drained. This is where a feeder writes
     // its next frame or sends its next stretch of file.
     void (*on_drained)(struct stream *stream);
+    // The other side sent its last byte, and all was handed over. True: the owner still owes
+    // answers and calls stream_finish when they are written; false, or NULL: finish now.
+    bool (*on_end)(struct stream *stream);
     // The last call: `error` = OK after stream_close by the owner, ERR_CLOSED when the other side
     // ended, or what went wrong. The memory is the owner's again.
     void (*on_close)(struct stream *stream, int error);

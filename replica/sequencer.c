@@ -138,9 +138,10 @@ static int evaluate(struct sequencer *sequencer, struct transaction *transaction
 // Evaluates waiting transactions until the block is full. What was evaluated goes to `done`.
 static void fill_block(struct sequencer *sequencer, struct view *view, struct list *done)
 {
-    uint64_t limit = sequencer->instance->options->block_bytes;
+    const struct instance_options *options = sequencer->instance->options;
     struct list *node;
-    while (builder_size(&sequencer->builder) < limit &&
+    while (builder_size(&sequencer->builder) < options->block_bytes &&
+           sequencer->builder.entry_count < options->block_entries &&
            (node = list_take(&sequencer->waiting)) != NULL) {
         struct transaction *transaction = CONTAINER_OF(node, struct transaction, node);
         int error = evaluate(sequencer, transaction, view);

@@ -284,9 +284,12 @@ class Tidy:
         """A global that other files can reach must be const."""
         if source.folder.startswith("tests"):
             return
-        text = " ".join(source.code.split("\n")[max(0, line - 2) : line])
+        lines = source.code.split("\n")
+        first = line - 1
+        while first > 0 and not re.match(r"\w", lines[first]):
+            first -= 1
+        text = " ".join(lines[first:line])
         declared = re.split(rf"\b{re.escape(name)}\b", text)[0]
-        declared = re.split(r"[;}]", declared)[-1]
         if re.search(r"\bstatic\b|\btypedef\b", declared):
             return
         if "const" not in declared.split("*")[-1]:

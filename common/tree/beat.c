@@ -130,7 +130,7 @@ void beats_unsubscribe(struct beats *beats, struct beats_subscriber *subscriber)
     pthread_mutex_unlock(&beats->lock);
 }
 
-// ---- paths and messages --------------------------------------------------------------------------
+// ---- paths and messages ------------------------------------------------------------------------
 
 bool beat_passed(const struct beat *beat, const char *node)
 {
@@ -160,11 +160,12 @@ int beat_decode(struct beat *ret_beat, struct bytes payload, uint64_t half_rtt_n
         return ERR_PROTOCOL;
     }
     bool overflow = message.delay_ns > UINT64_MAX / 2 || half_rtt_ns > UINT64_MAX / 4;
+    uint64_t delay_ns = overflow ? UINT64_MAX / 2 : message.delay_ns + half_rtt_ns;
     *ret_beat = (struct beat){.epoch = message.epoch,
                               .commit_index = message.commit_index,
                               .block = message.block,
                               .root_ms = message.root_ms,
-                              .delay_ns = overflow ? UINT64_MAX / 2 : message.delay_ns + half_rtt_ns,
+                              .delay_ns = delay_ns,
                               .sequence = message.sequence,
                               .chain = hash128_load(message.chain.data),
                               .digest = hash128_load(message.digest.data),

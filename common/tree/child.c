@@ -17,6 +17,8 @@
 // A refetch asks for what is damaged: more than this many blocks is no repair.
 #define REFETCH_MAX 1000000u
 
+static struct log_gate bad_block_gate, refetch_gate, deep_gate;
+
 struct child {
     struct fanout_child entry;
     struct fanout *fanout;
@@ -36,7 +38,7 @@ struct child {
     bool complained;
 };
 
-// ---- heartbeats ----------------------------------------------------------------------------------
+// ---- heartbeats --------------------------------------------------------------------------------
 
 // What a root says about itself. False while it has no view yet.
 static bool own_beat(struct child *child, struct beat *ret_beat)
@@ -68,8 +70,7 @@ static void send_beat(struct child *child)
     }
     struct buf *out = link_out(child->link);
     if (beat_encode(out, &beat, child->instance->node->node, clock_mono_ns()) != OK) {
-        static struct log_gate gate;
-        LOG_GATED(&gate, LOG_WARN, child->instance->name,
+        LOG_GATED(&deep_gate, LOG_WARN, child->instance->name,
                   "a heartbeat's path is too long to be passed on: the tree is too deep");
         return;
     }
@@ -87,7 +88,7 @@ static void beat_if_due(struct child *child)
     }
 }
 
-// ---- blocks asked for again ------------------------------------------------------------------------
+// ---- blocks asked for again --------------------------------------------------------------------
 
 static void cannot_give(struct child *child, int error)
 {
@@ -126,7 +127,7 @@ static void send_again(struct child *child)
     }
 }
 
-// ---- the feed --------------------------------------------------------------------------------------
+// ---- the feed ----------------------------------------------------------------------------------
 
 // Announces the next stretch. False: there is nothing to send now.
 static bool announce(struct child *child)
@@ -220,7 +221,7 @@ static void on_beat_timer(struct timer *timer)
     child_turn(child);
 }
 
-// ---- messages ----------------------------------------------------------------------------------------
+// ---- messages ----------------------------------------------------------------------------------
 
 static int on_progress(struct child *child, struct bytes payload)
 {
@@ -240,10 +241,10 @@ static int on_bad_block(struct child *child, struct bytes payload)
         return ERR_PROTOCOL; // it leaves after the first: a second one is made up
     }
     child->complained = true;
-    log_line(LOG_ERROR, child->instance->name,
-             "%s at %s found block %llu bad (%s): it is read again here", child->entry.status.node,
-             child->link->address, (unsigned long long)bad.block,
-             bad.error <= INT32_MAX ? error_text(-(int)bad.error) : "unknown error");
+    LOG_GATED(&bad_block_gate, LOG_ERROR, child->instance->name,
+              "%s at %s found block %llu bad (%s): it is read again here", child->entry.status.node,
+              child->link->address, (unsigned long long)bad.block,
+              bad.error <= INT32_MAX ? error_text(-(int)bad.error) : "unknown error");
     instance_recheck(child->instance, bad.block);
     return OK;
 }
@@ -256,9 +257,10 @@ static int on_refetch(struct child *child, struct bytes payload)
         refetch.last - refetch.first >= REFETCH_MAX) {
         return ERR_PROTOCOL;
     }
-    log_line(LOG_WARN, child->instance->name, "%s at %s repairs its journal: blocks %llu to %llu",
-             child->entry.status.node, child->link->address, (unsigned long long)refetch.first,
-             (unsigned long long)refetch.last);
+    LOG_GATED(&refetch_gate, LOG_WARN, child->instance->name,
+              "%s at %s repairs its journal: blocks %llu to %llu", child->entry.status.node,
+              child->link->address, (unsigned long long)refetch.first,
+              (unsigned long long)refetch.last);
     journal_cursor_close(&child->again); // a later wish takes the place of the one before
     child->again_next = refetch.first;
     child->again_last = refetch.last;
@@ -281,7 +283,7 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     }
 }
 
-// ---- life --------------------------------------------------------------------------------------------
+// ---- life --------------------------------------------------------------------------------------
 
 static void child_free_if_over(struct child *child)
 {

@@ -15,7 +15,7 @@
 
 static struct follow *follow_of(const struct instance *instance) { return instance->upstream; }
 
-// ---- state for people ----------------------------------------------------------------------------
+// ---- state for people --------------------------------------------------------------------------
 
 static void set_words(struct follow *follow, const char *words)
 {
@@ -77,7 +77,7 @@ static void disconnected(struct follow *follow)
     }
 }
 
-// ---- choosing a parent -----------------------------------------------------------------------------
+// ---- choosing a parent -------------------------------------------------------------------------
 
 static uint64_t pause_ms(const struct follow *follow)
 {
@@ -136,7 +136,7 @@ void follow_leave(struct follow *follow, int error, bool same, const char *reaso
     link_dismiss(&follow->link, error, reason);
 }
 
-// ---- handshake -------------------------------------------------------------------------------------
+// ---- handshake ---------------------------------------------------------------------------------
 
 static void on_connected(struct link *link)
 {
@@ -267,7 +267,7 @@ static int on_welcome(struct follow *follow, struct bytes payload)
     return OK;
 }
 
-// ---- link ------------------------------------------------------------------------------------------
+// ---- link --------------------------------------------------------------------------------------
 
 static int on_message(struct link *link, uint16_t code, struct bytes payload)
 {
@@ -348,7 +348,7 @@ static void on_retry(struct timer *timer)
     connect_parent(follow);
 }
 
-// ---- notices ---------------------------------------------------------------------------------------
+// ---- notices -----------------------------------------------------------------------------------
 
 static void on_room(struct notice *notice)
 {
@@ -364,7 +364,7 @@ static void on_repair(struct notice *notice)
     end_if_over(follow);
 }
 
-// ---- open and close --------------------------------------------------------------------------------
+// ---- open and close ----------------------------------------------------------------------------
 
 static void hook(struct follow *follow, bool on)
 {

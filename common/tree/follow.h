@@ -39,7 +39,7 @@ struct follow {
     struct parent *parents;
     unsigned parent_count;
     unsigned at;       // the parent in use or to be tried next
-    unsigned failures; // attempts since blocks or heartbeats last came
+    unsigned failures; // attempts since follow_flows
     bool slow;         // a parent's answer will hardly change soon
     enum follow_stage stage;
     struct link link;
@@ -63,6 +63,7 @@ struct follow {
     struct message_progress told;
     uint64_t told_ns;
     uint64_t beat_sequence, beat_commit;
+    uint64_t started_ns;   // when its blocks began to flow
     uint64_t news_ns;      // when a new heartbeat last came
     unsigned stale_rounds; // parents left since for bringing none
     struct beat judged;    // the newest heartbeat not compared yet; sequence 0 = none
@@ -79,7 +80,7 @@ void follow_alarm(struct follow *follow, enum log_level level, const char *forma
     PRINTF_LIKE(3, 4);
 // Ends the link with words; the next parent's turn comes, unless `same`.
 void follow_leave(struct follow *follow, int error, bool same, const char *reason);
-// Something good came over this link.
+// Blocks came over this link, or it has lasted: a failure is the first one again.
 void follow_flows(struct follow *follow);
 
 // intake.c

@@ -4,6 +4,8 @@
 #include "common/base/log.h"
 #include "common/tree/fanout.h"
 
+static struct log_gate diverged_gate;
+
 static void refuse(struct greeting *greeting, const char *reason)
 {
     greeting->welcome.answer = ANSWER_REFUSED;
@@ -63,6 +65,11 @@ static bool damaged_before(struct instance *instance, uint64_t block)
     return last != 0 && block < last;
 }
 
+static bool unrelated(const struct greeting *greeting, const struct message_hello *hello)
+{
+    return hello->history.size != 0 && !bytes_equal(hello->history, greeting->welcome.history);
+}
+
 static void decide(struct greeting *greeting, struct instance *instance,
                    const struct message_hello *hello, const struct journal_place *end)
 {
@@ -71,7 +78,7 @@ static void decide(struct greeting *greeting, struct instance *instance,
         refuse(greeting, "a root follows nobody");
     } else if (end->number == 0) {
         greeting->welcome.answer = ANSWER_BEHIND;
-    } else if (hello->history.size != 0 && !bytes_equal(hello->history, greeting->welcome.history)) {
+    } else if (unrelated(greeting, hello)) {
         refuse(greeting, "unrelated history");
     } else if (hello->block > end->number) {
         greeting->welcome.answer = ANSWER_BEHIND;
@@ -141,10 +148,10 @@ bool fanout_accept(struct fanout *fanout, struct link *link, const struct messag
         return true;
     }
     if (greeting.welcome.answer == ANSWER_DIVERGED) {
-        static struct log_gate gate;
-        LOG_GATED(&gate, LOG_ERROR, instance->name,
+        LOG_GATED(&diverged_gate, LOG_ERROR, instance->name,
                   "%s at %s has diverged: its chain at block %llu, index %llu is another", node,
-                  link->address, (unsigned long long)hello->block, (unsigned long long)hello->index);
+                  link->address, (unsigned long long)hello->block,
+                  (unsigned long long)hello->index);
     }
     link_finish(link, ERR_REFUSED);
     return greeting.welcome.answer != ANSWER_REFUSED;

@@ -53,7 +53,7 @@ bool intake_has_gap(const struct follow *follow)
            journal_end(instance->journal).number < follow->last.number;
 }
 
-// ---- flow ----------------------------------------------------------------------------------------
+// ---- flow --------------------------------------------------------------------------------------
 
 void intake_check_room(struct follow *follow)
 {
@@ -103,6 +103,7 @@ static int take(struct follow *follow, struct block *block)
     block->received_ns = clock_mono_ns();
     follow->last = block->header;
     forgive(follow);
+    follow_flows(follow);
     instance_receive(follow->instance, block);
     report_soon(follow);
     return OK;
@@ -126,7 +127,7 @@ static int take_patch(struct follow *follow, struct block *block)
     return OK;
 }
 
-// ---- assembling ------------------------------------------------------------------------------------
+// ---- assembling --------------------------------------------------------------------------------
 
 // The header is complete: room for the whole block, if it is one.
 static int begin_block(struct intake *intake)
@@ -198,7 +199,7 @@ int intake_raw(struct link *link, struct bytes data)
     return OK;
 }
 
-// ---- repair ----------------------------------------------------------------------------------------
+// ---- repair ------------------------------------------------------------------------------------
 
 void intake_repair(struct follow *follow, bool again)
 {

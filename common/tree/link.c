@@ -9,7 +9,10 @@
 
 static struct log_gate goodbye_gate;
 
-static struct link *link_of(struct stream *stream) { return CONTAINER_OF(stream, struct link, stream); }
+static struct link *link_of(struct stream *stream)
+{
+    return CONTAINER_OF(stream, struct link, stream);
+}
 
 static uint64_t now_ns(const struct link *link) { return loop_now_ns(link->stream.watch.loop); }
 
@@ -320,12 +323,13 @@ static void on_tick(struct timer *timer)
     loop_timer_set(link->stream.watch.loop, timer, tick_ns(link));
 }
 
-static void say_hello(struct timer *timer)
+// Deferred tasks run before the turn frees what was closed, so the link is still there.
+static void say_hello(struct task *task)
 {
-    struct link *link = CONTAINER_OF(timer, struct link, timer);
-    timer->fire = on_tick;
-    loop_timer_set(link->stream.watch.loop, timer, tick_ns(link));
-    link->ops->on_connected(link);
+    struct link *link = CONTAINER_OF(task, struct link, hello_task);
+    if (!is_over(link)) {
+        link->ops->on_connected(link);
+    }
 }
 
 void link_open(struct link *link, struct loop *loop, int fd, bool connecting,
@@ -350,8 +354,12 @@ void link_open(struct link *link, struct loop *loop, int fd, bool connecting,
         address_text(&address, link->address);
     }
     stream_open(&link->stream, loop, fd, FRAME_PAYLOAD_MAX + FRAME_HEAD_BYTES, &stream_ops);
-    timer_init(&link->timer, connecting ? say_hello : on_tick);
-    loop_timer_set(loop, &link->timer, connecting ? 0 : tick_ns(link));
+    timer_init(&link->timer, on_tick);
+    loop_timer_set(loop, &link->timer, tick_ns(link));
+    if (connecting) {
+        link->hello_task.run = say_hello;
+        loop_defer(loop, &link->hello_task);
+    }
 }
 
 void link_adopt(struct link *link, const struct link_ops *ops, void *owner)

@@ -55,6 +55,7 @@ struct link {
     uint64_t ping_every_ns, silence_ns;
     uint64_t pong_ns;        // owed once the raw stretch is out; 0 = none
     struct timer timer;
+    struct task hello_task;
     bool connecting;         // nothing was heard yet
     bool trusted;            // the handshake was accepted
     bool ending;             // closed or dismissed here
@@ -79,7 +80,8 @@ void link_adopt(struct link *link, const struct link_ops *ops, void *owner);
 // inside a raw stretch.
 struct buf *link_out(struct link *link);
 void link_wrote(struct link *link);
-// May something optional be written now? Not inside a raw stretch, nor to a side that reads nothing.
+// May something optional be written now? Not inside a raw stretch, not to a side that reads
+// nothing.
 bool link_may_talk(const struct link *link);
 
 // Announces `size` raw bytes of the stream, or the whole block `number`; they follow by

@@ -14,7 +14,7 @@ static uint64_t heartbeat_ns(const struct follow *follow)
     return follow->instance->node->heartbeat * NS_PER_MS;
 }
 
-// ---- judging -------------------------------------------------------------------------------------
+// ---- judging -----------------------------------------------------------------------------------
 
 // A beat says what the state at the end of a block must be; when this node shows just that block
 // its own digest is compared.
@@ -44,7 +44,8 @@ static void judge(struct follow *follow, const struct view *view)
 
 static bool is_news(struct follow *follow, const struct beat *beat)
 {
-    bool news = beat->sequence != follow->beat_sequence || beat->commit_index != follow->beat_commit;
+    bool news = beat->sequence != follow->beat_sequence ||
+                beat->commit_index != follow->beat_commit;
     follow->beat_sequence = beat->sequence;
     follow->beat_commit = beat->commit_index;
     return news;
@@ -72,7 +73,9 @@ int report_on_beat(struct follow *follow, struct bytes payload)
         follow->news_ns = loop_now_ns(follow->loop);
         follow->stale_rounds = 0;
         follow->judged = beat;
-        follow_flows(follow);
+        if (follow->news_ns - follow->started_ns >= instance->node->reconnect * NS_PER_MS) {
+            follow_flows(follow);
+        }
         struct view *view = instance_pin(instance);
         if (view != NULL) {
             judge(follow, view);
@@ -82,7 +85,7 @@ int report_on_beat(struct follow *follow, struct bytes payload)
     return OK;
 }
 
-// ---- progress ------------------------------------------------------------------------------------
+// ---- progress ----------------------------------------------------------------------------------
 
 static void publish_status(struct follow *follow, uint64_t received)
 {
@@ -169,7 +172,7 @@ void report_start(struct follow *follow)
     timer_init(&follow->tick, on_tick);
     follow->told = (struct message_progress){0};
     follow->told_ns = 0;
-    follow->news_ns = loop_now_ns(follow->loop);
+    follow->news_ns = follow->started_ns = loop_now_ns(follow->loop);
     follow->beat_sequence = follow->beat_commit = 0;
     follow->tick_fast = true;
     loop_timer_set(follow->loop, &follow->tick, 0);

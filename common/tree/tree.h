@@ -55,7 +55,8 @@ bool beat_passed(const struct beat *beat, const char *node);
 // field of an impossible size, or a path too long to be passed on.
 int beat_decode(struct beat *ret_beat, struct bytes payload, uint64_t half_rtt_ns,
                 uint64_t now_ns) MUST_CHECK;
-int beat_encode(struct buf *to, const struct beat *beat, const char *node, uint64_t now_ns) MUST_CHECK;
+int beat_encode(struct buf *to, const struct beat *beat, const char *node,
+                uint64_t now_ns) MUST_CHECK;
 
 // Age of an instance's data in nanoseconds: 0 at a root, UINT64_MAX when unknown. Any thread.
 uint64_t instance_age_ns(struct instance *instance);
@@ -123,7 +124,8 @@ struct peers_setup {
 };
 
 // Listens on node->peer. *ret_reason says what is wrong with the address.
-int peers_open(struct peers **ret_peers, const struct peers_setup *setup, const char **ret_reason) MUST_CHECK;
+int peers_open(struct peers **ret_peers, const struct peers_setup *setup,
+               const char **ret_reason) MUST_CHECK;
 // The address that it listens on, with the port that was chosen (ADDRESS_TEXT_BYTES).
 void peers_address(const struct peers *peers, char *to);
 // Closes the listener and every link that is left; `closed` is raised when all are gone. Any

@@ -13,7 +13,8 @@
 
 #define MS NS_PER_MS
 
-static struct beat beat_at(uint64_t sequence, uint64_t index, uint64_t delay_ns, uint64_t received_ns)
+static struct beat beat_at(uint64_t sequence, uint64_t index, uint64_t delay_ns,
+                           uint64_t received_ns)
 {
     struct beat beat = {.history = "a history",
                         .sequence = sequence,
@@ -100,7 +101,8 @@ static void test_long_catch_up(void **state)
 }
 
 // Decodes a frame's heartbeat at the other side.
-static int pass_on(const struct buf *wire, uint64_t half_rtt_ns, uint64_t now_ns, struct beat *ret_beat)
+static int pass_on(const struct buf *wire, uint64_t half_rtt_ns, uint64_t now_ns,
+                   struct beat *ret_beat)
 {
     struct frame frame;
     assert_int_equal(frame_decode(buf_bytes(wire), FRAME_PAYLOAD_MAX, &frame), wire->size);

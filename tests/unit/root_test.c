@@ -159,7 +159,8 @@ static int set_up(void **state)
         .node = "n1", .cluster = "c", .data_dir = fixture->directory, .heartbeat = 500};
     fixture->options = (struct instance_options){
         .name = "i", .role = ROLE_ROOT, .value_bytes = MIB, .batch_entries = 100,
-        .batch_bytes = MIB, .block_bytes = MIB, .segment_bytes = 64 * KIB, .journal_bytes = GIB,
+        .batch_bytes = MIB, .block_bytes = MIB, .block_entries = 1000,
+        .segment_bytes = 64 * KIB, .journal_bytes = GIB,
         .journal_age = 1000000, .replay_bytes = 64 * MIB, .memtable = 4 * MIB,
         .apply_queue = 8 * MIB, .apply_chunk = MIB, .submit_queue = 8 * MIB};
     fixture->metrics = aligned_alloc(64, sizeof *fixture->metrics);

@@ -43,7 +43,8 @@ SUPPORT int bare_decode(struct bytes row, struct record *ret_record)
 {
     return (void)row, (void)ret_record, ERR_CORRUPT;
 }
-SUPPORT int bare_apply(struct instance *instance, const struct block *block, struct store_batch *batch)
+SUPPORT int bare_apply(struct instance *instance, const struct block *block,
+                       struct store_batch *batch)
 {
     return (void)instance, (void)block, (void)batch, OK;
 }
@@ -249,7 +250,10 @@ SUPPORT struct block *author_block(struct author *author, size_t value_max)
     return block;
 }
 
-SUPPORT uint64_t site_block(struct site *site) { return journal_end(site->instance->journal).number; }
+SUPPORT uint64_t site_block(struct site *site)
+{
+    return journal_end(site->instance->journal).number;
+}
 
 SUPPORT bool site_shows(struct site *site, uint64_t number)
 {

@@ -6,7 +6,7 @@
 #include <netinet/in.h>
 #include <stdatomic.h>
 
-// ---- a relay between two nodes ------------------------------------------------------------------
+// ---- a relay between two nodes -----------------------------------------------------------------
 
 enum relay_mode { RELAY_PASS, RELAY_FLIP, RELAY_CUT };
 
@@ -78,7 +78,8 @@ static bool carry(struct relay *relay, int child)
     crossing.hit_at = test_random(&relay->seed) % (crossing.down ? relay->reach : 300);
     bool stopped = false;
     while (going && !stopped) {
-        struct pollfd polls[] = {{child, POLLIN, 0}, {parent, POLLIN, 0}, {relay->stop[0], POLLIN, 0}};
+        struct pollfd polls[] = {
+            {child, POLLIN, 0}, {parent, POLLIN, 0}, {relay->stop[0], POLLIN, 0}};
         poll(polls, 3, -1);
         stopped = polls[2].revents != 0;
         if (polls[0].revents != 0) {
@@ -119,7 +120,8 @@ static void listen_here(int *ret_fd, char *ret_text)
     address_text(&address, ret_text);
 }
 
-static void relay_open(struct relay *relay, const char *target, uint64_t seed, uint64_t reach, int mode)
+static void relay_open(struct relay *relay, const char *target, uint64_t seed, uint64_t reach,
+                       int mode)
 {
     const char *reason;
     *relay = (struct relay){.seed = seed, .reach = reach, .mode = mode};
@@ -174,16 +176,16 @@ static void run_relayed(enum relay_mode mode, uint64_t hits, uint64_t reach)
 static void test_flips(void **state)
 {
     (void)state;
-    run_relayed(RELAY_FLIP, 2000, 3000);
+    run_relayed(RELAY_FLIP, getenv("QS_TEST_LONG") != NULL ? 20000 : 300, 3000);
 }
 
 static void test_cuts(void **state)
 {
     (void)state;
-    run_relayed(RELAY_CUT, 500, 6000);
+    run_relayed(RELAY_CUT, getenv("QS_TEST_LONG") != NULL ? 5000 : 100, 6000);
 }
 
-// ---- a peer made by hand -------------------------------------------------------------------------
+// ---- a peer made by hand -----------------------------------------------------------------------
 
 struct hand {
     int fd;
@@ -269,7 +271,8 @@ static void test_slow_child(void **state)
     (void)state;
     struct author author;
     author_open(&author, 30);
-    struct site *parent = site_new("parent", ROLE_REPLICA), *child = site_new("child", ROLE_REPLICA);
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    struct site *child = site_new("child", ROLE_REPLICA);
     site_open(parent);
     author_feed(&author, parent, 1, 100);
     struct hand hand;
@@ -282,7 +285,8 @@ static void test_slow_child(void **state)
     AWAIT(site_shows(child, 61));
     struct child_status status[2];
     assert_int_equal(fanout_status(parent->fanout, status, 2), 2);
-    uint64_t slow = strcmp(status[0].node, "hand") == 0 ? status[0].sent_bytes : status[1].sent_bytes;
+    unsigned slower = strcmp(status[0].node, "hand") == 0 ? 0 : 1;
+    uint64_t slow = status[slower].sent_bytes;
     uint64_t total = journal_bytes(parent->instance->journal);
     assert_true(slow < total);
     hand_read(&hand, total - 4096);
@@ -359,7 +363,7 @@ static void test_nonsense(void **state)
     site_close(parent);
 }
 
-// ---- closing, starting -----------------------------------------------------------------------------
+// ---- closing, starting -------------------------------------------------------------------------
 
 static void test_close_any_time(void **state)
 {
@@ -410,7 +414,8 @@ static void test_damage_at_start(void **state)
     (void)state;
     struct author author;
     author_open(&author, 50);
-    struct site *parent = site_new("parent", ROLE_REPLICA), *child = site_new("child", ROLE_REPLICA);
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    struct site *child = site_new("child", ROLE_REPLICA);
     site_open(parent);
     author_feed(&author, parent, 60, 100000);
     child->parents[0] = parent->address;

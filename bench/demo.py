@@ -41,7 +41,7 @@ def mib(size):
     return f"{size / 2**20:,.1f} MiB"
 
 
-# ---- the source -----------------------------------------------------------------------------------
+# ---- the source ---------------------------------------------------------------------------------
 
 
 def dump():
@@ -85,7 +85,7 @@ def write_tsv(pairs, path):
             out.write(f"{key}\t{value.translate(ESCAPES)}\n")
 
 
-# ---- reading back ---------------------------------------------------------------------------------
+# ---- reading back -------------------------------------------------------------------------------
 
 
 def raw(text):
@@ -142,7 +142,7 @@ def absent_keys(keys):
     return [(raw(name), None) for name in out]
 
 
-# ---- the import -----------------------------------------------------------------------------------
+# ---- the import ---------------------------------------------------------------------------------
 
 
 def cpu_seconds(pid):
@@ -184,7 +184,7 @@ def show_import(took, shares, count, metrics):
     say("what binds it", f"{bound} ({busy:.2f} of {cores} cores in use)")
 
 
-# ---- the show -------------------------------------------------------------------------------------
+# ---- the show -----------------------------------------------------------------------------------
 
 
 def disk(path):
@@ -269,7 +269,8 @@ class Demo:
             count, asked, took = self.read_back(name, absent, "absent keys")
             self.expect(asked == 0, f"{name}: {asked} absent keys were asked for remotely")
             say(f"absent keys, through {name}",
-                f"{count - asked:,} answered locally, {asked} remotely, {count / took:,.0f} a second")
+                f"{count - asked:,} answered locally, {asked} remotely, "
+                f"{count / took:,.0f} a second")
 
     def compare(self):
         print("\nThe five nodes")
@@ -297,7 +298,8 @@ class Demo:
                     print(node.tail(15))
                 self.cluster.abandon()
         self.cluster.close()
-        print(f"\n{'Failed' if self.faults else 'All right'}, {time.monotonic() - began:.0f} s in all")
+        word = "Failed" if self.faults else "All right"
+        print(f"\n{word}, {time.monotonic() - began:.0f} s in all")
         return 1 if self.faults else 0
 
 

@@ -67,6 +67,10 @@ static void reply_index(struct request *request, struct call *call, uint64_t ind
     if (call->word_count == 1) {
         reply_integer(to, (int64_t)index);
     } else if (call->word_count == 2 && word_is(call_word(call, 1), "TOKEN")) {
+        if (!journal_has_history(request->at->instance->journal)) {
+            reply_error_code(to, ERR_LOADING); // an empty node that no parent has answered yet
+            return;
+        }
         char text[TOKEN_BYTES];
         token_text(request->at->instance, index, text);
         reply_bulk(to, bytes_text(text));

@@ -181,8 +181,9 @@ static bool plan_watch(struct request *request, struct call *call, struct buf *t
 }
 
 // A key that is watched twice keeps both versions, and both must hold: the first decides.
-static void watch_key(struct session *session, struct bytes key, uint64_t version)
+static void watch_key(struct request *request, struct bytes key, uint64_t version)
 {
+    struct session *session = request->session;
     if (session->watched_count == session->watched_capacity) {
         unsigned capacity = session->watched_capacity == 0 ? QUEUE_FIRST
                                                            : session->watched_capacity * 2;
@@ -190,7 +191,9 @@ static void watch_key(struct session *session, struct bytes key, uint64_t versio
         session->watched_capacity = capacity;
     }
     session->watched[session->watched_count++] =
-        (struct watched){.key = arena_copy(&session->watched_keys, key), .version = version};
+        (struct watched){.at = request->at,
+                         .key = arena_copy(&session->watched_keys, key),
+                         .version = version};
 }
 
 static void render_watch(struct request *request, struct call *call, struct buf *to)
@@ -201,7 +204,7 @@ static void render_watch(struct request *request, struct call *call, struct buf 
     for (unsigned i = 0; i < call->key_count; i++) {
         const struct lookup *lookup = &call->lookups[i];
         uint64_t version = lookup->status == OK ? lookup->record.version : 0;
-        watch_key(request->session, lookup->key, version);
+        watch_key(request, lookup->key, version);
     }
     reply_simple(to, "OK");
 }

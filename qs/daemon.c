@@ -319,6 +319,11 @@ static void close_upstreams(struct daemon *daemon)
 static void stop_loops(struct daemon *daemon)
 {
     close_http(daemon); // its handlers look at everything below
+    for (unsigned i = 0; i < daemon->instance_count; i++) {
+        if (daemon->instances[i].instance != NULL) {
+            atomic_store(&daemon->instances[i].instance->closing, true);
+        }
+    }
     struct gate gate;
     if (daemon->clients != NULL) {
         gate_open(&gate);

@@ -13,6 +13,7 @@ struct client_loop;
 
 // A key of WATCH, and what version it had.
 struct watched {
+    const struct daemon_instance *at; // EXEC on another instance than this fails
     struct bytes key;
     uint64_t version; // 0 = absent
 };

@@ -91,7 +91,8 @@ static void compare_watched(struct request *request)
     for (unsigned i = 0; i < request->watched_count; i++) {
         bool known = lookups[i].status == OK || lookups[i].status == ERR_NOT_FOUND;
         uint64_t version = lookups[i].status == OK ? lookups[i].record.version : 0;
-        if (!known || version != request->watched[i].version) {
+        if (!known || version != request->watched[i].version ||
+            request->at != request->watched[i].at) {
             request->conflict = true;
         }
     }

@@ -65,7 +65,8 @@ static int watched_changed(struct request *request, struct txn *txn)
             return code;
         }
         uint64_t version = code == OK ? found.version : 0;
-        request->conflict = request->conflict || version != request->watched[i].version;
+        request->conflict = request->conflict || version != request->watched[i].version ||
+                            request->at != request->watched[i].at;
     }
     return OK;
 }

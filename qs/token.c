@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The history is immutable once there is one, and a token is only made or read on an instance that
-// has a view: so nothing here is locked. Any thread.
+// The history is immutable once there is one, and whether there is one is asked first: so nothing
+// here is locked. Any thread.
 #include "qs/token.h"
 
 #include <stdio.h>
@@ -63,6 +63,9 @@ int token_parse(const struct instance *instance, struct bytes text, uint64_t *re
     uint64_t index;
     if (!is_history(history) || !parse_u64(number, &index)) {
         return ERR_USAGE;
+    }
+    if (!journal_has_history(instance->journal)) {
+        return ERR_LOADING; // an empty node that no parent has answered yet
     }
     char ours[HISTORY_TEXT + 1];
     history_text(instance, ours);

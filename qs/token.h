@@ -8,11 +8,11 @@
 
 #define TOKEN_BYTES (2 * HISTORY_ID_BYTES + 1 + 20 + 1)
 
-// `instance` has a history: it has a view.
+// `instance` has a history (an empty node has none until a parent answered, but has a view).
 void token_text(const struct instance *instance, uint64_t index, char to[TOKEN_BYTES]);
 
 // Reads a token, or a bare index, which is of whatever history the instance has. ERR_USAGE: it is
-// neither; ERR_HISTORY: of another history.
+// neither; ERR_HISTORY: of another history; ERR_LOADING: the instance has none yet.
 int token_parse(const struct instance *instance, struct bytes text, uint64_t *ret_index) MUST_CHECK;
 
 #endif

@@ -6,8 +6,8 @@ PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -
 PYTEST_JOBS ?= 2
 E2E_ARGS    ?=
 E2E          = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs TOOLS=$(CURDIR)/$(BUILD)/tests \
-               $(PYTEST) -n $(PYTEST_JOBS) --dist worksteal
-E2E_SERIAL   = $(subst -n $(PYTEST_JOBS) --dist worksteal,-p no:xdist,$(E2E))
+               $(PYTEST) -n $(PYTEST_JOBS) --dist load
+E2E_SERIAL   = $(subst -n $(PYTEST_JOBS) --dist load,-p no:xdist,$(E2E))
 
 # A library to be preloaded, so it is compiled apart from everything else and without sanitizers.
 POWERCUT := $(BUILD)/tests/powercut.so

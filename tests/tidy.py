@@ -324,6 +324,12 @@ class Tidy:
         for source, line, name in self.rows("errors", r"ERROR\((\w+),"):
             if f"ERR_{name}" not in words:
                 self.find(source.path, line, f"error {name} is never given")
+        page = self.root / "docs/protocol.md"
+        told = page.read_text() if page.exists() else None
+        for source, line, row in self.rows("messages", r"FIELD\((\w+, \d+, \w+, \w+)\)"):
+            _, number, kind, field = row.split(", ")
+            if told is not None and f"| {number} | {kind} | {field} |" not in told:
+                self.find(source.path, line, f"{row} is not in docs/protocol.md")
         for source, line, name in self.rows("messages", r"MESSAGE\((\w+), \d+\)"):
             if not {f"message_{name}_encode", f"message_{name}_decode"} <= words:
                 self.find(source.path, line, f"message {name} is not both written and read")

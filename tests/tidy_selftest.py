@@ -81,6 +81,12 @@ OFFENCES = [
     ({"common/tables/commands.h": HEAD + '// Rows.\nCOMMAND("LOST", lost, 1, LOCAL, "", "help")\n',
       "tests/layers.txt": CLEAN["tests/layers.txt"].replace("errors", "errors commands")},
      "command lost has no handler", "common/tables/commands.h:3"),
+    ({"common/tables/messages.h": HEAD + "// Rows.\nMESSAGE(said, 1)\nFIELD(said, 1, U64, word)\n",
+      "common/base/low.c": CLEAN["common/base/low.c"]
+      + "int message_said_encode(void);\nint message_said_decode(void);\n",
+      "docs/protocol.md": "| 1 | U64 | other |\n",
+      "tests/layers.txt": CLEAN["tests/layers.txt"].replace("errors", "errors messages")},
+     "is not in docs/protocol.md", "common/tables/messages.h:4"),
 ]
 
 

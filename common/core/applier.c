@@ -33,7 +33,7 @@ struct applier {
     struct journal_cursor cursor; // replay
     uint64_t replay_until;
     bool replaying;
-    bool damaged;                // replay waits for the repair
+    bool damaged;                // the journal goes on behind a damage: replay waits for the repair
     bool republish;              // fills are to be shown
     uint64_t unflushed_bytes;    // raw bytes applied since the persisted state was seen to move
     uint64_t unchecked_bytes;    // ... since it was looked at
@@ -84,6 +84,10 @@ static int write_state(struct applier *applier, struct store_batch *batch, const
 
 int instance_write_ahead(struct instance *instance, struct store_batch *batch)
 {
+    // A block that needs this may take long. It is in the journal: the next start applies it.
+    if (atomic_load(&instance->closing)) {
+        return ERR_STOPPED;
+    }
     int error = write_state(instance->apply, batch, &instance->apply->state);
     store_batch_clear(batch);
     return error;
@@ -188,7 +192,9 @@ static bool try_apply(struct applier *applier, const struct block *block)
         LOG_GATED(&applier->full_gate, LOG_ERROR, instance->name,
                   "the disk is full: applying waits at index %llu",
                   (unsigned long long)applier->state.place.index);
-        return false;
+        if (!atomic_load(&instance->closing)) {
+            return false;
+        }
     }
     if (error != OK) {
         char reason[128];
@@ -244,14 +250,13 @@ static uint64_t replay_turn(struct applier *applier)
     struct instance *instance = applier->instance;
     uint64_t until_ns = clock_mono_ns() + REPLAY_SLICE_NS;
     while (clock_mono_ns() < until_ns) {
-        if (applier->damaged || instance_state(instance) == INSTANCE_STOPPED) {
+        if (instance_state(instance) == INSTANCE_STOPPED) {
             return WORKER_IDLE;
         }
         struct block *block;
         int error = replay_next(applier, &block);
         if (error == ERR_NOT_FOUND) {
-            if (atomic_load(&instance->damaged_first) != 0) {
-                applier->damaged = true;
+            if (applier->damaged) {
                 return WORKER_IDLE;
             }
             serve(applier);
@@ -377,6 +382,8 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
     applier->flushed_block = state->place.number;
     applier->replay_until = until;
     applier->replaying = true;
+    // Cleared by on_mended alone: the instance's own mark goes before the new end is known here.
+    applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->batch = store_batch_new();
     list_init(&applier->blocks);
     instance->apply = applier;

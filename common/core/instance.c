@@ -2,6 +2,7 @@
 #include "common/core/instance.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -148,6 +149,20 @@ static int report_open_failure(struct instance *instance, int error,
     return error;
 }
 
+// What is synced inside a directory is lost with the directory's own name.
+static int sync_directory(const struct instance *instance, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int error = fd >= 0 && fsync(fd) == 0 ? OK : error_from_errno(errno);
+    if (error != OK) {
+        log_line(LOG_ERROR, instance->name, "cannot sync %s: %s", path, error_text(error));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    return error;
+}
+
 static int open_journal(struct instance *instance, const struct state *state)
 {
     char *directory = mem_format("%s/journal", instance->directory);
@@ -155,6 +170,14 @@ static int open_journal(struct instance *instance, const struct state *state)
         log_line(LOG_ERROR, instance->name, "cannot create %s: %s", directory, strerror(errno));
         mem_free(directory);
         return ERR_IO;
+    }
+    int synced = sync_directory(instance, instance->directory);
+    if (synced == OK) {
+        synced = sync_directory(instance, instance->node->data_dir);
+    }
+    if (synced != OK) {
+        mem_free(directory);
+        return synced;
     }
     bool root = instance->options->role == ROLE_ROOT;
     struct journal_options options = {

@@ -82,6 +82,7 @@ struct instance {
     struct notice *repair;        // raised when the journal is found damaged; set by the follower
     struct notice writer_wake;
     bool role_open;
+    _Atomic bool closing;         // work that may last shall be left to the next start
     struct beats *beats;          // common/tree/beat.c
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
 };
@@ -117,7 +118,7 @@ bool instance_apply_full(const struct instance *instance);
 void instance_wake_writer(struct instance *instance); // any thread
 
 // Applier thread, role->apply: writes rows ahead of the block's own batch (the state row of the
-// block before is repeated); the batch is cleared.
+// block before is repeated); the batch is cleared. ERR_STOPPED: the daemon ends meanwhile.
 int instance_write_ahead(struct instance *instance, struct store_batch *batch) MUST_CHECK;
 
 // The applier's mailbox: for fills and other store writes that must not race with applying.

@@ -69,6 +69,21 @@ void instance_receive(struct instance *instance, struct block *block)
     mailbox_post(worker_mailbox(instance->writer), &received->task);
 }
 
+static int sync_journal(struct instance *instance)
+{
+    uint64_t start_ns = clock_mono_ns();
+    int error = journal_sync(instance->journal);
+    METRIC_ADD(instance->metrics, instance, journal_syncs, 1);
+    METRIC_ADD(instance->metrics, instance, journal_sync_ns, clock_mono_ns() - start_ns);
+    if (error != OK) {
+        // Never retried: after a failed fdatasync nobody knows what the disk holds.
+        instance_stop_updates(instance, error, "fdatasync of the journal failed");
+        return error;
+    }
+    atomic_store(&instance->synced, block_end(journal_last(instance->journal)));
+    return OK;
+}
+
 static void clear_damage(struct instance *instance)
 {
     atomic_store(&instance->damaged_first, 0);
@@ -83,6 +98,10 @@ static void patch(struct instance *instance, struct block *block)
         METRIC_ADD(instance->metrics, instance, journal_repaired, 1);
     }
     if (error == OK) {
+        // What is shown must be synced, what was appended last too; and progress counts from there.
+        if (sync_journal(instance) != OK) {
+            return;
+        }
         clear_damage(instance);
         log_line(LOG_INFO, instance->name, "the journal is whole again: block %llu was the last "
                  "damaged one", (unsigned long long)block->header.number);
@@ -107,12 +126,16 @@ static bool take(struct writer *writer, struct received *received, uint64_t now_
         drop(received);
         return true;
     }
-    if (damaged_last != 0 || block->header.number != journal_last(instance->journal)->number + 1 ||
+    if (block->header.number != journal_last(instance->journal)->number + 1 ||
         instance_state(instance) == INSTANCE_STOPPED) {
         drop(received); // known already, or it will be asked for again
         return true;
     }
     int error = journal_append(instance->journal, block);
+    if (error == ERR_DAMAGED) {
+        drop(received); // what stands before it must be mended first; it will be asked for again
+        return true;
+    }
     if (error == ERR_DISK_FULL) {
         LOG_GATED(&writer->full_gate, LOG_ERROR, instance->name,
                   "the disk is full: replication waits");
@@ -132,21 +155,6 @@ static bool take(struct writer *writer, struct received *received, uint64_t now_
     }
     list_append(&writer->unsynced, &received->node);
     return true;
-}
-
-static int sync_journal(struct instance *instance)
-{
-    uint64_t start_ns = clock_mono_ns();
-    int error = journal_sync(instance->journal);
-    METRIC_ADD(instance->metrics, instance, journal_syncs, 1);
-    METRIC_ADD(instance->metrics, instance, journal_sync_ns, clock_mono_ns() - start_ns);
-    if (error != OK) {
-        // Never retried: after a failed fdatasync nobody knows what the disk holds.
-        instance_stop_updates(instance, error, "fdatasync of the journal failed");
-        return error;
-    }
-    atomic_store(&instance->synced, block_end(journal_last(instance->journal)));
-    return OK;
 }
 
 static void sync_received(struct writer *writer)
@@ -253,7 +261,13 @@ static void post_order(struct instance *instance, void (*run)(struct task *), ui
 static void on_trim(struct task *task)
 {
     struct order *order = CONTAINER_OF(task, struct order, task);
-    journal_trim(order->instance->journal, order->number);
+    struct instance *instance = order->instance;
+    journal_trim(instance->journal, order->number);
+    // Damage that left with its segment needs no repair, and perhaps nobody has those blocks still.
+    uint64_t damaged_last = atomic_load(&instance->damaged_last);
+    if (damaged_last != 0 && damaged_last <= journal_oldest(instance->journal).number) {
+        clear_damage(instance);
+    }
     mem_free(order);
 }
 

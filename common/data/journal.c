@@ -135,10 +135,10 @@ int journal_begin(struct journal *journal, const uint8_t history[HISTORY_ID_BYTE
     }
     pthread_mutex_lock(&journal->lock);
     memcpy(journal->history, history, HISTORY_ID_BYTES);
-    journal->has_history = true;
     pthread_mutex_unlock(&journal->lock);
     journal_add_segment(journal, segment);
     journal_settle(journal, 0, BLOCK_HEADER_BYTES, &genesis);
+    journal->has_history = true; // last: who sees it may ask for the end
     return OK;
 }
 

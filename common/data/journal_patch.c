@@ -193,6 +193,9 @@ int journal_recheck(struct journal *journal, uint64_t number, struct journal_rep
 {
     struct segment *segment = NULL;
     struct segment_spot spot;
+    if (journal->damage.segment != NULL || journal->copy_damage.segment != NULL) {
+        return ERR_NOT_FOUND; // one range at a time: that one is waited for already
+    }
     int error = locate(journal, number, &segment, &spot);
     if (segment == NULL || error == ERR_IO) {
         return error;

@@ -239,6 +239,17 @@ int journal_read_all(struct journal *journal, struct journal_report *report)
     return error == OK ? journal_read_on(journal, scan, report) : error;
 }
 
+// A process that was killed leaves blocks in the page cache that no disk has yet. They are going to
+// be shown, so first they must be where a power cut does not reach them.
+static int sync_found(const struct journal *journal)
+{
+    if (fsync(journal->home.fd) != 0) {
+        log_line(LOG_ERROR, journal->scope, "%s: fsync: %s", journal->directory, strerror(errno));
+        return error_from_errno(errno);
+    }
+    return segment_sync(journal_newest(journal)); // those before it were synced when it was begun
+}
+
 int journal_recover(struct journal *journal, struct journal_report *report)
 {
     int error = load_segments(journal);
@@ -248,7 +259,10 @@ int journal_recover(struct journal *journal, struct journal_report *report)
     if (journal->count == 0) {
         return journal->flushed.number == 0 ? OK : ERR_AHEAD;
     }
-    error = find_history(journal);
+    error = sync_found(journal);
+    if (error == OK) {
+        error = find_history(journal);
+    }
     if (error == OK) {
         error = check_copies(journal);
     }

@@ -63,7 +63,7 @@ INSTANCE_OPTION(ADDRESSES, replicas, "", 0, 0, "peer addresses where a proxy fet
 INSTANCE_OPTION(SIZE, value_bytes, "16MB", 1, 16777216, "largest value that a root accepts")
 INSTANCE_OPTION(INT, batch_entries, "10000", 1, 10000, "largest number of entries in one batch")
 INSTANCE_OPTION(SIZE, batch_bytes, "32MB", 65536, 33554432, "largest batch, keys and values together")
-INSTANCE_OPTION(SIZE, block_bytes, "1MB", 4096, 33554432, "raw size at which the root closes a block")
+INSTANCE_OPTION(SIZE, block_bytes, "1MB", 4096, 1048576, "raw size at which the root closes a block")
 INSTANCE_OPTION(INT, block_entries, "1000", 1, 1000000, "entries at which the root closes a block: the next is sequenced while this one is applied")
 INSTANCE_OPTION(MS, sync, "2ms", 0, 1000, "a follower's unsynced blocks are synced after this time or 1 MiB")
 INSTANCE_OPTION(SIZE, segment_bytes, "64MB", 65536, 4294967296, "size at which a journal segment is closed")

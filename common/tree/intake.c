@@ -117,8 +117,10 @@ static int take_patch(struct follow *follow, struct block *block)
         return ERR_PROTOCOL;
     }
     follow->repair_ns = loop_now_ns(follow->loop);
-    // A patch that comes late is no more than a block that the writer knows already.
-    bool known = block->header.number <= follow->last.number;
+    // A patch that comes late is no more than a block that the writer knows already; and only the
+    // place of a damaged block proves a patch, so the writer must have nothing else to do with it.
+    bool known = block->header.number <= follow->last.number &&
+                 block->header.number <= atomic_load(&follow->instance->damaged_last);
     if (known) {
         instance_receive(follow->instance, block);
     } else {

@@ -49,9 +49,10 @@ static struct log_gate limit_gate, refused_gate, malformed_gate;
 
 static void one_less(struct peers *peers)
 {
-    struct notice *closed = peers->closed; // after the last one `peers` may be gone
+    // All doors have closed before the last one ends, so `closed` is set; and nobody frees this
+    // before it is raised.
     if (atomic_fetch_sub(&peers->alive, 1) == 1) {
-        notice_raise(closed);
+        notice_raise(peers->closed);
     }
 }
 

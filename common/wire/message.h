@@ -44,7 +44,8 @@ typedef struct bytes message_TEXT;
 // &ret_message) returns OK or ERR_PROTOCOL (wrong type, missing or repeated field, trailing bytes).
 #define MESSAGE(name, code)                                                                        \
     void message_##name##_encode(struct buf *to, const struct message_##name *message);            \
-    int message_##name##_decode(struct bytes payload, struct message_##name *ret_message) MUST_CHECK;
+    int message_##name##_decode(struct bytes payload,                                              \
+                                struct message_##name *ret_message) MUST_CHECK;
 #include "common/tables/messages.h"
 
 const char *message_text(uint16_t code); // "hello", ...; "unknown"

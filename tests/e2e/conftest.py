@@ -27,6 +27,25 @@ def pytest_runtest_makereport(item, call):
         item.call_failed = outcome.get_result().failed
 
 
+@pytest.fixture
+def say(record_property):
+    """A figure that the run shall show: printed at its end, from whichever process ran the test."""
+    return lambda text: record_property("said", text)
+
+
+def pytest_terminal_summary(terminalreporter):
+    said = [
+        (report.nodeid.rpartition("::")[2], text)
+        for report in terminalreporter.getreports("passed")
+        for name, text in report.user_properties
+        if name == "said" and report.when == "call"
+    ]
+    if said:
+        terminalreporter.section("figures")
+        for test, text in said:
+            terminalreporter.line(f"{test}: {text}")
+
+
 @pytest.fixture(autouse=True)
 def bounded(request):
     marker = request.node.get_closest_marker("limit")

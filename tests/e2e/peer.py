@@ -25,7 +25,8 @@ _XXH.XXH3_64bits_withSeed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c
 def messages():
     """{name: (code, [(key, type, field), ...])} of common/tables/messages.h."""
     text = TABLE.read_text()
-    out = {name: (int(code), []) for name, code in re.findall(r"^MESSAGE\((\w+), (\d+)\)", text, re.M)}
+    rows = re.findall(r"^MESSAGE\((\w+), (\d+)\)", text, re.M)
+    out = {name: (int(code), []) for name, code in rows}
     for name, key, kind, field in re.findall(r"^FIELD\((\w+), (\d+), (\w+), (\w+)\)", text, re.M):
         out[name][1].append((int(key), kind, field))
     return out
@@ -60,10 +61,13 @@ def pack(value):
             return struct.pack(">BH", 0xC5, len(data)) + data
         return struct.pack(">BI", 0xC6, len(data)) + data
     if isinstance(value, dict):
-        head = bytes([0x80 | len(value)]) if len(value) < 16 else struct.pack(">BH", 0xDE, len(value))
-        return head + b"".join(pack(k) + pack(v) for k, v in value.items())
-    head = bytes([0x90 | len(value)]) if len(value) < 16 else struct.pack(">BH", 0xDC, len(value))
-    return head + b"".join(map(pack, value))
+        fields = b"".join(pack(k) + pack(v) for k, v in value.items())
+        return array_head(len(value), 0x80, 0xDE) + fields
+    return array_head(len(value), 0x90, 0xDC) + b"".join(map(pack, value))
+
+
+def array_head(count, short, long):
+    return bytes([short | count]) if count < 16 else struct.pack(">BH", long, count)
 
 
 class Unpacker:
@@ -109,10 +113,16 @@ def unpack(data):
     return Unpacker(data).next()
 
 
+def mark(length, code):
+    """A damaged length must not be waited for: head and length vouch for each other."""
+    return MAGIC ^ code ^ length & 0xFFFF ^ length >> 16
+
+
 def frame(code, payload):
-    head = struct.pack("<IHH", len(payload), code, MAGIC)
+    head = struct.pack("<IHH", len(payload), code, mark(len(payload), code))
     seed = int.from_bytes(head, "little")
-    return head + struct.pack("<Q", _XXH.XXH3_64bits_withSeed(payload, len(payload), seed)) + payload
+    checksum = _XXH.XXH3_64bits_withSeed(payload, len(payload), seed)
+    return head + struct.pack("<Q", checksum) + payload
 
 
 def message(name, **fields):
@@ -158,9 +168,9 @@ class PeerConn:
 
     def receive(self):
         """(name, {field: value}); the raw bytes after `blocks` come as field `raw`."""
-        length, code, magic = struct.unpack("<IHH", self.take(8))
+        length, code, given = struct.unpack("<IHH", self.take(8))
         self.take(8)
-        assert magic == MAGIC
+        assert given == mark(length, code)
         name = NAMES[code]
         found = unpack(self.take(length))
         fields = {field: found.get(key) for key, _, field in MESSAGES[name][1]}

@@ -33,7 +33,8 @@ def requests(data):
         if data[at : at + 1] != b"*":
             if end < 0:
                 return
-            words = inline(data[at:end].rstrip(b"\r") if data[end - 1 : end] == b"\r" else data[at:end])
+            line = data[at:end]
+            words = inline(line[:-1] if line.endswith(b"\r") else line)
             at = end + 1
             if words:
                 yield words

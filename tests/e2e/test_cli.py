@@ -54,7 +54,9 @@ def test_json(root):
 
 
 def test_usage_and_errors(root):
-    for words in ((), ("nosuch",), ("get",), ("get", "a", "b", "c"), ("put",), ("--nonsense", "get", "a")):
+    for words in (
+        (), ("nosuch",), ("get",), ("get", "a", "b", "c"), ("put",), ("--nonsense", "get", "a"),
+    ):
         code, _, err = at(root, *words)
         assert code == 2 and err, words
     code, _, err = qs("-s", "/nonexistent.sock", "get", "a")

@@ -44,10 +44,12 @@ WRONG = {
     "no instance": ("instance zones", "instance_zones", None, ""),
     "bad node name": ("edge-17", "edge 17", 2, "node"),
     "bad instance name": ("instance zones", "instance Zones!", 6, ""),
-    "same instance twice": ("instance zones", "instance zones {{ number=1 role=root }}\ninstance zones",
-                            7, "zones"),
-    "same number twice": ("instance zones", "instance other {{ number=0 role=root }}\ninstance zones",
-                          None, "number"),
+    "same instance twice": (
+        "instance zones", "instance zones {{ number=1 role=root }}\ninstance zones", 7, "zones",
+    ),
+    "same number twice": (
+        "instance zones", "instance other {{ number=0 role=root }}\ninstance zones", 9, "number",
+    ),
     "data missing": ("{data}\"\n", "{data}/nosuch\"\n", 3, "does not exist"),
 }
 

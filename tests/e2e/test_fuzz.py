@@ -30,8 +30,8 @@ def dictionary():
 
 
 COMMANDS = dictionary()
-OPTIONS = [b"NX", b"XX", b"GET", b"MATCH", b"COUNT", b"TYPE", b"LIMIT", b"TOKEN", b"main", b"0", b"1",
-           b"-1", b"*", b"[a-", b"string", b"99999999999999999999", b"", b"\0", b"\r\n", b"3"]
+OPTIONS = [b"NX", b"XX", b"GET", b"MATCH", b"COUNT", b"TYPE", b"LIMIT", b"TOKEN", b"main", b"0",
+           b"1", b"-1", b"*", b"[a-", b"string", b"99999999999999999999", b"", b"\0", b"\r\n", b"3"]
 # Waiting is not what is tested here, and CLIENT REPLY would hide answers.
 SKIPPED = {b"WAIT", b"QS.WAITINDEX", b"CLIENT"}
 
@@ -41,7 +41,8 @@ def request(rng):
     name, arity = rng.choice(COMMANDS)
     if name in SKIPPED:
         name, arity = b"SET", 3
-    count = max(abs(arity) + (rng.randrange(3) if arity < 0 else 0) + rng.choice([0, 0, 0, 0, 1, -1]), 1)
+    more = rng.randrange(3) if arity < 0 else 0
+    count = max(abs(arity) + more + rng.choice([0, 0, 0, 0, 1, -1]), 1)
     words = [rng.choice([name, name, name.lower()])]
     for _ in range(count - 1):
         kind = rng.randrange(10)
@@ -52,7 +53,8 @@ def request(rng):
         else:
             words.append(rng.randbytes(rng.randrange(40)))
     if rng.random() < 0.1:
-        return b" ".join(w for w in words if w and not set(w) & set(b" \r\n\t\"'\\\0\v\f")) + b"\r\n"
+        special = set(b" \r\n\t\"'\\\0\v\f")
+        return b" ".join(word for word in words if word and not set(word) & special) + b"\r\n"
     return encode(*words)
 
 
@@ -118,7 +120,7 @@ class Bystander(threading.Thread):
 
 @pytest.mark.limit(120 + MUTATIONS // 50)
 @pytest.mark.parametrize("share", range(SHARES))
-def test_requests(cluster, share):
+def test_requests(cluster, share, say):
     root = cluster.root().start()
     bystander = Bystander(root)
     bystander.start()
@@ -145,8 +147,8 @@ def test_requests(cluster, share):
              if held.get(k) != database.data.get(k)}
     assert not wrong, f"{len(wrong)} keys differ from the model: {sorted(wrong.items())[:3]}"
     metrics = root.metrics()
-    print(f"{MUTATIONS // SHARES} mutations, {metrics['client_protocol_errors']:.0f} closed for "
-          f"malformed bytes, {bystander.rounds} rounds of the bystander")
+    say(f"{MUTATIONS // SHARES} mutations, {metrics['client_protocol_errors']:.0f} closed for "
+        f"malformed bytes, {bystander.rounds} rounds of the bystander")
     root.restart()
     with root.raw() as conn:
         assert {k: v for k, v in zip(keys, conn.call("MGET", *keys)) if k != b"bystander"} == held
@@ -160,7 +162,8 @@ def random_fields(rng, name):
         else:
             out[field] = rng.choice([b"", b"main", b"qs", rng.randbytes(16), rng.randbytes(300)])
     if name in ("fetch", "fetched"):
-        items = [[rng.randbytes(rng.randrange(20)), rng.randrange(100)] for _ in range(rng.randrange(5))]
+        count = rng.randrange(5)
+        items = [[rng.randbytes(rng.randrange(20)), rng.randrange(100)] for _ in range(count)]
         out["items"] = mutate(rng, pack(items)) if rng.random() < 0.5 else pack(items)
     return out
 
@@ -236,7 +239,8 @@ def test_frames_from_above(cluster, role):
                                           oldest=1))
                     names = ["blocks", "heartbeat", "welcome", "fetched", "goodbye", "ping", "pong"]
                     for _ in range(rng.choice([1, 2, 4])):
-                        conn.send(mutated_frame(rng, names) + rng.randbytes(rng.choice([0, 1, 200])))
+                        noise = rng.randbytes(rng.choice([0, 1, 200]))
+                        conn.send(mutated_frame(rng, names) + noise)
                     conn.finish()
                 except (OSError, ConnectionError, ValueError, KeyError, AssertionError):
                     pass

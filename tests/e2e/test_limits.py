@@ -14,7 +14,8 @@ def test_key_value_batch(cluster):
         index = conn.call("QS.INDEX")
         key = b"ERR invalid key length, 1 to 1024 bytes are allowed"
         for words in (("SET", b"k" * 1025, "v"), ("SET", "", "v"), ("QS.PUT", b"k" * 1025, "v"),
-                      ("MSET", "a", "1", b"k" * 1025, "v"), ("DEL", ""), ("QS.DELETE", b"k" * 1025)):
+                      ("MSET", "a", "1", b"k" * 1025, "v"), ("DEL", ""),
+                      ("QS.DELETE", b"k" * 1025)):
             reply = conn.call(*words)
             assert reply == key or words[0] == "DEL" and reply == 0, (words[0], reply)
         for words in (("SET", "a", b"v" * (MIB + 1)), ("MSET", "a", b"v" * (MIB + 1))):
@@ -156,7 +157,7 @@ def test_a_client_that_does_not_read(cluster):
     lazy.close()
 
 
-def test_submit_queue(cluster):
+def test_submit_queue(cluster, say):
     """Writes beyond submit_queue are refused by name; what was accepted is there."""
     root = cluster.root(submit_queue="1MB").start()
     accepted, refused = 0, 0
@@ -173,10 +174,10 @@ def test_submit_queue(cluster):
                 refused += 1
         conn.close()
     assert root.call("DBSIZE") == accepted and accepted > 0
-    print(f"accepted {accepted}, refused {refused}")
+    say(f"accepted {accepted}, refused {refused}")
 
 
-def test_big_delete_bounds_memory(cluster):
+def test_big_delete_bounds_memory(cluster, say):
     """A DEL of 2,000 values of 1 MiB: a replica turns them to history without holding them all."""
     bound = 400 * MIB * (4 if SLOW > 1 else 1)
     small = {"memtable": "8MB", "apply_chunk": "8MB", "replay_bytes": "64MB"}
@@ -198,7 +199,7 @@ def test_big_delete_bounds_memory(cluster):
     cluster.check_equal()
     assert replica.call("DBSIZE") == 0
     for name, peak in peaks.highest.items():
-        print(f"{name}: peak {peak / MIB:.0f} MiB, bound {bound / MIB:.0f} MiB")
+        say(f"{name}: peak {peak / MIB:.0f} MiB, bound {bound / MIB:.0f} MiB")
         assert peak < bound, f"{name}: {peak / MIB:.0f} MiB"
 
 

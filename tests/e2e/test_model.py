@@ -100,7 +100,8 @@ def test_against_brute_force(seed):
                 for index in range(model.last + 1)
                 if all(model.value(key, index) == value for key, value in answer)
             }
-            reachable = {index for index in right if index >= min(reachable)} if reachable else set()
+            lowest = min(reachable, default=model.last + 1)
+            reachable = {index for index in right if index >= lowest}
         reader = Reader(model)
         try:
             for answer in answers:

@@ -52,7 +52,8 @@ class Writer(threading.Thread):
             changes = {hot(i): self.value(hot(i)) for i in keys}
             return ["MSET", *[w for pair in changes.items() for w in pair]], changes
         # Cold keys change all the time: a changed value is one the proxy does not hold again.
-        key = hot(self.rng.randrange(HOT)) if self.rng.random() < 0.4 else cold(self.rng.randrange(COLD))
+        is_hot = self.rng.random() < 0.4
+        key = hot(self.rng.randrange(HOT)) if is_hot else cold(self.rng.randrange(COLD))
         if self.rng.random() < 0.2 and key.startswith(b"hot"):
             return ["QS.DELETE", key], {key: ABSENT}
         value = self.value(key)
@@ -141,7 +142,7 @@ def check(reader, words, reply):
 
 @pytest.mark.limit(120 + PIPELINES)
 @pytest.mark.parametrize("share", range(SHARES))
-def test_pipelines(cluster, share):
+def test_pipelines(cluster, share, say):
     root = cluster.root().start()
     replica = cluster.replica("replica", root).start()
     proxy = cluster.proxy("proxy", root, [replica, root], fetch="20s", **KEEPS_NOTHING).start()
@@ -170,8 +171,8 @@ def test_pipelines(cluster, share):
     metrics = proxy.metrics("main")
     assert metrics["fetch_sent"] > 0
     cluster.check_equal()
-    print(f"{checked} answers checked, {metrics['fetch_sent']:.0f} values fetched, "
-          f"{rate:.0f} writes/s, {model.last} indexes")
+    say(f"{checked} answers checked, {metrics['fetch_sent']:.0f} values fetched, "
+        f"{rate:.0f} writes/s, {model.last} indexes")
 
 
 def run_pipelines(proxy, share, writer):

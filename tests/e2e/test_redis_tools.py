@@ -120,7 +120,8 @@ def test_latency_and_stat(nodes):
     for node in nodes:
         text = until(["redis-cli", "-s", node.socket, "--latency"], r"avg: \d")
         assert "(" in text
-        until(["redis-cli", "-s", node.socket, "--stat", "-i", "0.1"], r"keys.*\r?\n\s*\d+ .*\r?\n\s*\d+ ")
+        rows = r"keys.*\r?\n\s*\d+ .*\r?\n\s*\d+ "
+        until(["redis-cli", "-s", node.socket, "--stat", "-i", "0.1"], rows)
 
 
 def test_pipe(nodes):

@@ -96,7 +96,7 @@ def keep_writing(root, stop, seed):
 
 
 @pytest.mark.limit(120 + FLIPS // 5)
-def test_flips(cluster):
+def test_flips(cluster, say):
     fast = {"reconnect": "10ms", "heartbeat": "20ms", "silence": "1s"}
     root = cluster.root(node=fast).start()
     middles, children = [], []
@@ -132,8 +132,8 @@ def test_flips(cluster):
     seen = [c.metrics("main")["parent_bad_blocks"] + c.metrics()["peer_protocol_errors"]
             for c in children]
     flips = sum(m.flips for m in middles)
-    print(f"{flips} bits flipped; noticed by the children: {seen}, "
-          f"by the parent: {root.metrics()['peer_protocol_errors']:.0f}")
+    say(f"{flips} bits flipped; noticed by the children: {seen}, "
+        f"by the parent: {root.metrics()['peer_protocol_errors']:.0f}")
     assert all(count > 0 for count in seen)
     for middle in middles:
         middle.running = False

@@ -68,6 +68,7 @@ struct site {
     struct node_options node;
     struct instance_options options;
     const char *parents[SITE_PARENTS_MAX + 1];
+    char parent_texts[SITE_PARENTS_MAX][ADDRESS_TEXT_BYTES];
     struct instance_metrics *metrics;
     struct node_metrics *node_metrics;
     struct store_cache *cache;
@@ -121,6 +122,18 @@ SUPPORT struct site *site_new(const char *name, int role)
     site->metrics = site_metrics(sizeof *site->metrics);
     site->node_metrics = site_metrics(sizeof *site->node_metrics);
     return site;
+}
+
+// Adds a parent; the text may go before the node does.
+SUPPORT void site_parent(struct site *site, const char *address)
+{
+    unsigned at = 0;
+    while (site->parents[at] != NULL) {
+        at++;
+    }
+    assert_true(at < SITE_PARENTS_MAX);
+    snprintf(site->parent_texts[at], sizeof site->parent_texts[at], "%s", address);
+    site->parents[at] = site->parent_texts[at];
 }
 
 SUPPORT void site_open_instance(struct site *site)
@@ -198,9 +211,9 @@ SUPPORT void site_stop(struct site *site)
     gate_await(&gate);
     loop_stop(site->loop);
     pthread_join(site->thread, NULL);
-    fanout_close(site->fanout);
     peers_free(site->peers);
     instance_close(site->instance);
+    fanout_close(site->fanout);
     beats_close(site->beats);
     loop_close(site->loop);
     store_cache_close(site->cache);

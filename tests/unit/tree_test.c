@@ -6,7 +6,7 @@
 static struct site *child_new(const char *name, const char *parent)
 {
     struct site *site = site_new(name, ROLE_REPLICA);
-    site->parents[0] = parent;
+    site_parent(site, parent);
     return site;
 }
 
@@ -86,6 +86,30 @@ static void test_three_levels_epoll(void **state)
     run_three_levels(IO_EPOLL);
 }
 
+struct falsifying {
+    struct task task;
+    struct instance *instance;
+    sem_t finished;
+};
+
+// On the applier: a view like the one that is shown, but for the digest.
+static void falsify(struct task *task)
+{
+    struct falsifying *falsifying = CONTAINER_OF(task, struct falsifying, task);
+    struct view *shown = instance_pin(falsifying->instance);
+    struct view *wrong = mem_zalloc(sizeof *wrong);
+    atomic_init(&wrong->references, 1);
+    wrong->store = shown->store;
+    wrong->snapshot = store_snapshot(shown->store);
+    wrong->place = shown->place;
+    wrong->epoch = shown->epoch;
+    wrong->digest = shown->digest;
+    wrong->digest.sum.low ^= 1;
+    view_release(shown);
+    views_publish(&falsifying->instance->views, wrong);
+    sem_post(&falsifying->finished);
+}
+
 // A digest that is not the root's is noticed by the node itself.
 static void test_digest_mismatch(void **state)
 {
@@ -99,15 +123,10 @@ static void test_digest_mismatch(void **state)
     struct site *leaf = child_new("leaf", root->address);
     site_open(leaf);
     AWAIT(site_shows(leaf, author.last.number));
-    // A view like the one it shows, but for the digest.
-    struct view *shown = instance_pin(leaf->instance);
-    struct view *wrong = mem_zalloc(sizeof *wrong);
-    *wrong = *shown;
-    atomic_init(&wrong->references, 1);
-    wrong->snapshot = store_snapshot(leaf->instance->store);
-    wrong->digest.sum.low ^= 1;
-    view_release(shown);
-    views_publish(&leaf->instance->views, wrong);
+    struct falsifying falsifying = {.task.run = falsify, .instance = leaf->instance};
+    sem_init(&falsifying.finished, 0, 0);
+    mailbox_post(instance_applier(leaf->instance), &falsifying.task);
+    sem_wait(&falsifying.finished);
     AWAIT(METRIC_GET(leaf->metrics, instance, digest_mismatches) > 0);
     site_close(leaf);
     site_close(root);
@@ -290,7 +309,7 @@ static void test_bad_parent(void **state)
     author_feed(&again, good, 40, 500);
     damage(bad, 20);
     struct site *child = child_new("child", bad->address);
-    child->parents[1] = good->address;
+    site_parent(child, good->address);
     site_open(child);
     AWAIT(site_shows(child, 40));
     assert_same_blocks(good, child, 1);

@@ -149,7 +149,7 @@ static void run_relayed(enum relay_mode mode, uint64_t hits, uint64_t reach)
     author_join(&author, parent);
     struct relay relay;
     relay_open(&relay, parent->address, 21, reach, mode);
-    child->parents[0] = relay.text;
+    site_parent(child, relay.text);
     child->node.reconnect = 1;
     site_open(child);
     while (atomic_load(&relay.done) < hits) {
@@ -272,13 +272,14 @@ static void test_slow_child(void **state)
     struct author author;
     author_open(&author, 30);
     struct site *parent = site_new("parent", ROLE_REPLICA);
+    parent->node.silence = 60000; // the hand sends no pings
     struct site *child = site_new("child", ROLE_REPLICA);
     site_open(parent);
     author_feed(&author, parent, 1, 100);
     struct hand hand;
     hand_open(&hand, parent->address);
     hand_hello(&hand);
-    child->parents[0] = parent->address;
+    site_parent(child, parent->address);
     site_open(child);
     AWAIT(fanout_status(parent->fanout, NULL, 0) == 2);
     author_feed(&author, parent, 60, 100000);
@@ -305,6 +306,7 @@ static void test_trimmed_child(void **state)
     struct author author;
     author_open(&author, 31);
     struct site *parent = site_new("parent", ROLE_REPLICA);
+    parent->node.silence = 60000;
     parent->options.segment_bytes = 256 * KIB;
     parent->options.journal_bytes = MIB;
     site_open(parent);
@@ -328,10 +330,8 @@ static void test_nonsense(void **state)
 {
     (void)state;
     struct site *parent = site_new("parent", ROLE_REPLICA);
-    parent->node.silence = 50;
-    parent->node.peers_max = 3;
     site_open(parent);
-    struct hand hand, others[3];
+    struct hand hand;
     // Bytes that are no frame, and a frame that is no hello: closed and counted.
     hand_open(&hand, parent->address);
     assert_true(write_all(hand.fd, (const uint8_t *)"GET / HTTP/1.1\r\n\r\n", 18));
@@ -346,7 +346,16 @@ static void test_nonsense(void **state)
     hand_read(&hand, UINT64_MAX);
     hand_close(&hand);
     AWAIT(METRIC_GET(parent->node_metrics, node, peer_protocol_errors) == 2);
-    // Silent ones are closed in time; while they last, more than peers_max are refused.
+    site_close(parent);
+}
+
+static void test_peers_max(void **state)
+{
+    (void)state;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    parent->node.peers_max = 3;
+    site_open(parent);
+    struct hand hand, others[3];
     for (unsigned i = 0; i < 3; i++) {
         hand_open(&others[i], parent->address);
     }
@@ -356,11 +365,34 @@ static void test_nonsense(void **state)
     hand_close(&hand);
     AWAIT(METRIC_GET(parent->node_metrics, node, peers_refused) == 1);
     for (unsigned i = 0; i < 3; i++) {
-        hand_read(&others[i], UINT64_MAX);
         hand_close(&others[i]);
     }
     AWAIT(METRIC_GET(parent->node_metrics, node, peers) == 0);
     site_close(parent);
+}
+
+// One that never says hello, and one that then falls silent, are left.
+static void test_silence(void **state)
+{
+    (void)state;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    parent->node.silence = 50;
+    site_open(parent);
+    struct author author;
+    author_open(&author, 32);
+    author_feed(&author, parent, 1, 100);
+    for (unsigned i = 0; i < 2; i++) {
+        struct hand hand;
+        hand_open(&hand, parent->address);
+        if (i == 1) {
+            hand_hello(&hand);
+        }
+        hand_read(&hand, UINT64_MAX);
+        hand_close(&hand);
+    }
+    AWAIT(METRIC_GET(parent->node_metrics, node, peers) == 0);
+    site_close(parent);
+    builder_close(&author.builder);
 }
 
 // ---- closing, starting -------------------------------------------------------------------------
@@ -375,7 +407,9 @@ static void test_close_any_time(void **state)
     const char *parents[] = {text, "127.0.0.1:1", NULL};
     for (unsigned i = 0; i < 12; i++) {
         struct site *child = site_new("child", ROLE_REPLICA);
-        child->parents[0] = parents[i % 3];
+        if (parents[i % 3] != NULL) {
+            site_parent(child, parents[i % 3]);
+        }
         site_open(child);
         if (i >= 6) {
             AWAIT(i % 3 != 1 || site_state_is(child, "127.0.0.1:1"));
@@ -391,14 +425,14 @@ static void test_close_any_time(void **state)
     author_feed(&author, parent, 40, 100000);
     for (unsigned i = 0; i < 4; i++) {
         struct site *child = site_new("child", ROLE_REPLICA);
-        child->parents[0] = parent->address;
+        site_parent(child, parent->address);
         child->options.apply_queue = 256 * KIB; // pauses on its way
         site_open(child);
         AWAIT(site_block(child) >= 3 + 7 * i);
         site_close(child);
     }
     struct site *child = site_new("child", ROLE_REPLICA);
-    child->parents[0] = parent->address;
+    site_parent(child, parent->address);
     site_open(child);
     AWAIT(site_block(child) >= 3);
     site_close(parent);
@@ -418,7 +452,7 @@ static void test_damage_at_start(void **state)
     struct site *child = site_new("child", ROLE_REPLICA);
     site_open(parent);
     author_feed(&author, parent, 60, 100000);
-    child->parents[0] = parent->address;
+    site_parent(child, parent->address);
     site_open(child);
     AWAIT(site_shows(child, 60));
     site_stop(child);
@@ -449,7 +483,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_flips),          cmocka_unit_test(test_cuts),
         cmocka_unit_test(test_slow_child),     cmocka_unit_test(test_trimmed_child),
-        cmocka_unit_test(test_nonsense),       cmocka_unit_test(test_close_any_time),
+        cmocka_unit_test(test_nonsense),       cmocka_unit_test(test_peers_max),
+        cmocka_unit_test(test_silence),        cmocka_unit_test(test_close_any_time),
         cmocka_unit_test(test_damage_at_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

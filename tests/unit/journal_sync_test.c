@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a journal finds when it opens may be in the page cache only, left by a process that was
+// killed. It will be shown and sent on, so opening must put it on the disk first: the file with its
+// blocks, and the directory with the file's name.
+#include <unistd.h>
+
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include "common/data/journal.h"
+#include "tests/unit/support.h"
+
+static unsigned files_synced;
+static unsigned directories_synced;
+
+// In place of the C library's: they count what they do.
+int fdatasync(int fd)
+{
+    files_synced++;
+    return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd)
+{
+    struct stat info;
+    bool directory = fstat(fd, &info) == 0 && S_ISDIR(info.st_mode);
+    directories_synced += directory ? 1 : 0;
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static void test_found_is_synced(void **unused)
+{
+    (void)unused;
+    char *path = test_mkdir();
+    uint64_t state = 1;
+    struct journal *journal = test_journal(path, MIB, true, (struct journal_place){0}, OK, NULL);
+    assert_int_equal(journal_begin(journal, test_history), OK);
+    test_fill(journal, &state, 3, 100);
+    journal_close(journal);
+
+    files_synced = directories_synced = 0;
+    journal = test_journal(path, MIB, true, (struct journal_place){0}, OK, NULL);
+    assert_int_equal(journal_end(journal).number, 3);
+    assert_true(files_synced > 0);
+    assert_true(directories_synced > 0);
+    journal_close(journal);
+    test_rmdir(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_found_is_synced)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

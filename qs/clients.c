@@ -2,6 +2,7 @@
 // Listeners stand on the loops in turn; an accepted connection goes to the next loop of a round
 // robin, by a posted task. Everything alive holds a reference on `clients`, a connection on its
 // way between two loops too: so `closed` is raised when really nothing is left.
+#include "common/wire/resp.h"
 #include "qs/clients.h"
 
 #include <errno.h>
@@ -57,9 +58,11 @@ static void arrive(struct task *task)
 
 static void refuse(struct clients *clients, int fd)
 {
-    static const char words[] = "-ERR max number of clients reached\r\n";
+    struct buf words = {0};
+    reply_error_code(&words, ERR_CLIENTS_LIMIT);
     // Best effort, as the socket's buffer is empty; the connection ends either way.
-    (void)!send(fd, words, sizeof words - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)!send(fd, words.data, words.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    buf_free(&words);
     close(fd);
     METRIC_ADD(&clients->daemon->metrics, node, clients_refused, 1);
 }

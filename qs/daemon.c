@@ -62,7 +62,8 @@ static void gate_await(struct gate *gate)
     sem_destroy(&gate->woken);
 }
 
-// ---- parts, in the order of opening --------------------------------------------------------------
+// ---- parts, in the order of opening
+// --------------------------------------------------------------
 
 static unsigned loops_wanted(const struct node_options *options)
 {
@@ -79,7 +80,8 @@ static int open_loops(struct daemon *daemon)
     enum io_kind kind = (enum io_kind)daemon->config->node.io;
     while (daemon->loop_count < wanted) {
         const char *reason = NULL;
-        int error = loop_open(&daemon->loops[daemon->loop_count], kind, daemon->loop_count, &reason);
+        int error =
+            loop_open(&daemon->loops[daemon->loop_count], kind, daemon->loop_count, &reason);
         if (error != OK) {
             log_line(LOG_ERROR, NULL, "cannot open the I/O back end: %s",
                      reason != NULL ? reason : error_text(error));
@@ -174,7 +176,7 @@ static void close_instances(struct daemon *daemon)
     for (unsigned i = 0; i < daemon->instance_count; i++) {
         struct daemon_instance *each = &daemon->instances[i];
         if (each->instance != NULL) {
-            instance_close(each->instance);
+            daemon->left_open |= !instance_close(each->instance);
         }
         if (each->fanout != NULL) {
             fanout_close(each->fanout);
@@ -272,7 +274,8 @@ static void close_http(struct daemon *daemon)
     }
 }
 
-// ---- running -------------------------------------------------------------------------------------
+// ---- running
+// -------------------------------------------------------------------------------------
 
 static void *loop_main(void *argument)
 {
@@ -407,11 +410,15 @@ int daemon_run(const struct config *config)
     while (opened > 0) {
         parts[--opened].close(daemon);
     }
+    if (daemon->left_open) {
+        _exit(1);
+    }
     mem_free(daemon);
     return error == OK ? 0 : 1;
 }
 
-// ---- finding instances ---------------------------------------------------------------------------
+// ---- finding instances
+// ---------------------------------------------------------------------------
 
 struct daemon_instance *daemon_find(struct daemon *daemon, struct bytes name)
 {

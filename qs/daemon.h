@@ -32,6 +32,7 @@ struct daemon {
     struct http *http;       // qs/http.c
     uint64_t started_ns, started_wall_ms;
     char run_id[41];
+    bool left_open; // a store that could not be flushed: the process must end by _exit
 };
 
 // By number or by name; NULL when there is none.

@@ -29,7 +29,8 @@ static struct overlay_entry **bucket_of(const struct overlay *overlay, uint64_t 
 static struct overlay_entry *find(const struct overlay *overlay, struct bytes key, uint64_t hash)
 {
     struct overlay_entry *entry = *bucket_of(overlay, hash);
-    while (entry != NULL && !(entry->newest && entry->hash == hash && bytes_equal(entry->key, key))) {
+    while (entry != NULL &&
+           !(entry->newest && entry->hash == hash && bytes_equal(entry->key, key))) {
         entry = entry->next;
     }
     return entry;
@@ -109,7 +110,8 @@ static void forget(struct overlay *overlay, struct overlay_entry *entry)
 void overlay_forget(struct overlay *overlay, uint64_t visible)
 {
     while (!list_empty(&overlay->order)) {
-        struct overlay_entry *oldest = CONTAINER_OF(overlay->order.next, struct overlay_entry, node);
+        struct overlay_entry *oldest =
+            CONTAINER_OF(overlay->order.next, struct overlay_entry, node);
         if (oldest->index > visible) {
             return;
         }
@@ -121,7 +123,8 @@ void overlay_forget(struct overlay *overlay, uint64_t visible)
 static void reinstate(struct overlay *overlay, struct bytes key, uint64_t hash)
 {
     struct overlay_entry *best = NULL;
-    for (struct overlay_entry *entry = *bucket_of(overlay, hash); entry != NULL; entry = entry->next) {
+    for (struct overlay_entry *entry = *bucket_of(overlay, hash); entry != NULL;
+         entry = entry->next) {
         if (entry->hash == hash && bytes_equal(entry->key, key) &&
             (best == NULL || entry->index > best->index)) {
             best = entry;
@@ -135,7 +138,8 @@ static void reinstate(struct overlay *overlay, struct bytes key, uint64_t hash)
 void overlay_revoke(struct overlay *overlay, uint64_t index)
 {
     while (!list_empty(&overlay->order)) {
-        struct overlay_entry *newest = CONTAINER_OF(overlay->order.prev, struct overlay_entry, node);
+        struct overlay_entry *newest =
+            CONTAINER_OF(overlay->order.prev, struct overlay_entry, node);
         if (newest->index < index) {
             return;
         }

@@ -63,6 +63,9 @@ void sequencer_answer(struct instance *instance)
 int sequencer_submit(struct instance *instance, struct transaction *transaction)
 {
     struct sequencer *sequencer = instance->sequencer;
+    if (atomic_load(&instance->disk_full)) {
+        return ERR_DISK_FULL;
+    }
     switch (instance_state(instance)) {
     case INSTANCE_LOADING:
         return ERR_LOADING;
@@ -194,19 +197,25 @@ static void commit(struct sequencer *sequencer, uint64_t before, struct list *do
     }
 }
 
+// Answers what was not evaluated yet, in order.
+static void refuse_waiting(struct sequencer *sequencer, int error)
+{
+    pthread_mutex_lock(&sequencer->lock);
+    list_move_all(&sequencer->waiting, &sequencer->incoming);
+    pthread_mutex_unlock(&sequencer->lock);
+    answer_all(sequencer, &sequencer->waiting, error);
+}
+
 // After the instance stopped: what is journaled may or may not come to be; the rest will not.
 static void answer_stopped(struct sequencer *sequencer)
 {
-    struct list pending, incoming;
+    struct list pending;
     list_init(&pending);
-    list_init(&incoming);
     pthread_mutex_lock(&sequencer->lock);
     list_move_all(&pending, &sequencer->pending);
-    list_move_all(&incoming, &sequencer->incoming);
     pthread_mutex_unlock(&sequencer->lock);
     answer_all(sequencer, &pending, ERR_UNKNOWN_OUTCOME);
-    answer_all(sequencer, &sequencer->waiting, ERR_STOPPED);
-    answer_all(sequencer, &incoming, ERR_STOPPED);
+    refuse_waiting(sequencer, ERR_STOPPED);
 }
 
 bool sequencer_turn(struct instance *instance)
@@ -215,6 +224,10 @@ bool sequencer_turn(struct instance *instance)
     sequencer->instance = instance;
     if (instance_state(instance) == INSTANCE_STOPPED) {
         answer_stopped(sequencer);
+        return false;
+    }
+    if (atomic_load(&instance->disk_full)) {
+        refuse_waiting(sequencer, ERR_DISK_FULL);
         return false;
     }
     if (instance_apply_full(instance)) {

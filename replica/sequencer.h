@@ -20,8 +20,9 @@ struct transaction {
     // reset (its own outputs must then start afresh). Errors of single commands are its own
     // business; a returned error refuses the whole transaction: nothing is written.
     int (*evaluate)(struct transaction *transaction, struct txn *txn);
-    int status;            // out: OK, the refusal, or ERR_UNKNOWN_OUTCOME / ERR_STOPPED / ERR_DISK_FULL
-    uint64_t index;        // out: index of its batch, or the newest sequenced index when it changed nothing
+    int status; // out: OK, the refusal, or ERR_UNKNOWN_OUTCOME / ERR_STOPPED / ERR_DISK_FULL
+    uint64_t
+        index; // out: index of its batch, or the newest sequenced index when it changed nothing
 };
 
 // The setup's `sequencer`: opened before the instance, closed after it (what is left is answered
@@ -32,7 +33,7 @@ bool sequencer_turn(struct instance *instance);   // the setup's `sequence`
 void sequencer_answer(struct instance *instance); // the setup's `answer`
 
 // Queues `transaction` (owned until done). Transactions of one thread keep their order.
-// ERR_BUSY: submit_queue is full; ERR_STOPPED; ERR_LOADING: nothing is queued.
+// ERR_BUSY: submit_queue is full; ERR_STOPPED; ERR_LOADING; ERR_DISK_FULL: nothing is queued.
 int sequencer_submit(struct instance *instance, struct transaction *transaction) MUST_CHECK;
 
 // Inside evaluate: reads see the transaction's own writes.

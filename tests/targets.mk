@@ -5,9 +5,8 @@
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
 PYTEST_JOBS ?= 2
 E2E_ARGS    ?=
-E2E          = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs TOOLS=$(CURDIR)/$(BUILD)/tests \
+E2E          = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs \
                $(PYTEST) -n $(PYTEST_JOBS) --dist load
-E2E_SERIAL   = $(subst -n $(PYTEST_JOBS) --dist load,-p no:xdist,$(E2E))
 
 # A library to be preloaded, so it is compiled apart from everything else and without sanitizers.
 POWERCUT := $(BUILD)/tests/powercut.so
@@ -23,15 +22,22 @@ e2e: programs
 	$(E2E) -m "not slow" $(E2E_ARGS) tests/e2e
 
 # Everything that must pass on the release build, with the back end that `auto` finds; then the
-# part of it that talks to sockets once more on epoll.
+# part of it that talks to sockets once more on epoll. One after another, also under `make -j`:
+# tests wait for conditions with limits, and should not compete with each other's builds.
 .PHONY: test epoll
-test: tidy unit e2e epoll
+test: programs
+	$(MAKE) tidy
+	$(MAKE) unit
+	$(MAKE) e2e
+	$(MAKE) epoll
 epoll: programs
 	QS_IO=epoll $(E2E) -m "not slow" -k "basic or tree or redis_tools or kill or failures" tests/e2e
 
 .PHONY: asan
 asan:
-	$(MAKE) FLAVOUR=asan unit e2e
+	$(MAKE) FLAVOUR=asan programs
+	$(MAKE) FLAVOUR=asan unit
+	$(MAKE) FLAVOUR=asan e2e
 
 .PHONY: tsan
 tsan:
@@ -51,7 +57,7 @@ wire: programs
 campaigns: kill pipelines wire fuzz
 
 .PHONY: tidy
-tidy: deps-check
+tidy: all
 	@$(PYTHON) tests/tidy.py --self-test
 	@$(PYTHON) tests/tidy.py
 

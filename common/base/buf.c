@@ -46,7 +46,10 @@ void buf_append(struct buf *buf, const void *data, size_t size)
     }
 }
 
-void buf_append_bytes(struct buf *buf, struct bytes bytes) { buf_append(buf, bytes.data, bytes.size); }
+void buf_append_bytes(struct buf *buf, struct bytes bytes)
+{
+    buf_append(buf, bytes.data, bytes.size);
+}
 
 void buf_append_text(struct buf *buf, const char *text) { buf_append(buf, text, strlen(text)); }
 

@@ -33,6 +33,9 @@ void buf_consume(struct buf *buf, size_t size);
 void buf_clear(struct buf *buf);
 void buf_free(struct buf *buf);
 
-static inline struct bytes buf_bytes(const struct buf *buf) { return bytes_of(buf->data, buf->size); }
+static inline struct bytes buf_bytes(const struct buf *buf)
+{
+    return bytes_of(buf->data, buf->size);
+}
 
 #endif

@@ -39,13 +39,29 @@ static inline int bytes_compare(struct bytes a, struct bytes b)
 
 static inline bool bytes_prefix(struct bytes a, struct bytes prefix)
 {
-    return a.size >= prefix.size && (prefix.size == 0 || memcmp(a.data, prefix.data, prefix.size) == 0);
+    return a.size >= prefix.size &&
+           (prefix.size == 0 || memcmp(a.data, prefix.data, prefix.size) == 0);
 }
 
 // Little-endian numbers at any alignment.
-static inline uint16_t load_u16(const void *from) { uint16_t v; memcpy(&v, from, sizeof v); return v; }
-static inline uint32_t load_u32(const void *from) { uint32_t v; memcpy(&v, from, sizeof v); return v; }
-static inline uint64_t load_u64(const void *from) { uint64_t v; memcpy(&v, from, sizeof v); return v; }
+static inline uint16_t load_u16(const void *from)
+{
+    uint16_t v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+static inline uint32_t load_u32(const void *from)
+{
+    uint32_t v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+static inline uint64_t load_u64(const void *from)
+{
+    uint64_t v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
 static inline void store_u16(void *to, uint16_t v) { memcpy(to, &v, sizeof v); }
 static inline void store_u32(void *to, uint32_t v) { memcpy(to, &v, sizeof v); }
 static inline void store_u64(void *to, uint64_t v) { memcpy(to, &v, sizeof v); }

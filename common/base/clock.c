@@ -43,4 +43,7 @@ uint64_t random_u64(void)
     return bits;
 }
 
-uint64_t random_jitter_ms(uint64_t ms) { return ms / 2 + (ms < 2 ? 0 : random_u64() % (ms / 2 + 1)); }
+uint64_t random_jitter_ms(uint64_t ms)
+{
+    return ms / 2 + (ms < 2 ? 0 : random_u64() % (ms / 2 + 1));
+}

@@ -31,7 +31,7 @@ bool log_gate_open(struct log_gate *gate, uint64_t *ret_held) MUST_CHECK;
     do {                                                                                           \
         uint64_t log_held;                                                                         \
         if (log_gate_open((gate), &log_held)) {                                                    \
-            log_line((level), (scope), format " (%llu more held back)", ##__VA_ARGS__,              \
+            log_line((level), (scope), format " (%llu more held back)", ##__VA_ARGS__,             \
                      (unsigned long long)log_held);                                                \
         }                                                                                          \
     } while (0)

@@ -9,7 +9,8 @@
 #include "common/base/bytes.h"
 
 // Tunes the allocator for a daemon: blocks of a megabyte come and go all the time, and giving each
-// back to the kernel costs more than all the rest (every page is cleared again). Call before threads start.
+// back to the kernel costs more than all the rest (every page is cleared again). Call before
+// threads start.
 void mem_open(void);
 
 // Uninitialised / zeroed memory of `size` bytes (0 is allowed). Freed by mem_free. Any thread.

@@ -74,7 +74,8 @@ static void *worker_main(void *argument)
     return NULL;
 }
 
-int worker_start(struct worker **ret_worker, const char *name, uint64_t (*turn)(void *), void *argument)
+int worker_start(struct worker **ret_worker, const char *name, uint64_t (*turn)(void *),
+                 void *argument)
 {
     struct worker *worker = mem_zalloc(sizeof *worker);
     worker->mailbox = (struct mailbox){.wake = worker_wake, .argument = worker};

@@ -11,6 +11,7 @@
 #define RETRY_NS NS_PER_S
 #define REPLAY_SLICE_NS (20 * NS_PER_MS)
 #define CHECK_FLUSHED_BYTES (16 * MIB)
+#define IDLE_EVERY_NS (30 * NS_PER_S)
 
 struct handed {
     struct list node;
@@ -38,6 +39,7 @@ struct applier {
     uint64_t unflushed_bytes;    // raw bytes applied since the persisted state was seen to move
     uint64_t unchecked_bytes;    // ... since it was looked at
     uint64_t flushed_block;
+    uint64_t idle_ns; // when the last idle work was done
     struct log_gate full_gate;
 };
 
@@ -75,7 +77,8 @@ static void wake_waiters(struct instance *instance, uint64_t visible)
     pthread_mutex_unlock(&instance->lock);
 }
 
-static int write_state(struct applier *applier, struct store_batch *batch, const struct state *state)
+static int write_state(struct applier *applier, struct store_batch *batch,
+                       const struct state *state)
 {
     uint8_t row[STATE_ROW_BYTES];
     state_encode(state, row);
@@ -157,9 +160,6 @@ static int apply_block(struct applier *applier, const struct block *block)
 static void check_flushed(struct applier *applier)
 {
     struct instance *instance = applier->instance;
-    if (applier->unchecked_bytes < CHECK_FLUSHED_BYTES) {
-        return;
-    }
     applier->unchecked_bytes = 0;
     if (applier->unflushed_bytes >= instance->options->replay_bytes &&
         store_flush(instance->store) != OK) {
@@ -188,7 +188,9 @@ static bool try_apply(struct applier *applier, const struct block *block)
         return false;
     }
     int error = apply_block(applier, block);
+    atomic_store(&instance->disk_full, error == ERR_DISK_FULL);
     if (error == ERR_DISK_FULL) {
+        instance_wake_writer(instance); // a root answers who waits
         LOG_GATED(&applier->full_gate, LOG_ERROR, instance->name,
                   "the disk is full: applying waits at index %llu",
                   (unsigned long long)applier->state.place.index);
@@ -203,7 +205,9 @@ static bool try_apply(struct applier *applier, const struct block *block)
         instance_stop_updates(instance, error, reason);
         return false;
     }
-    check_flushed(applier);
+    if (applier->unchecked_bytes >= CHECK_FLUSHED_BYTES) {
+        check_flushed(applier);
+    }
     return true;
 }
 
@@ -349,6 +353,22 @@ static void show(struct applier *applier)
     }
 }
 
+// What age alone makes due, also where nothing is written.
+static void idle(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    uint64_t now_ns = clock_mono_ns();
+    if (now_ns - applier->idle_ns < IDLE_EVERY_NS) {
+        return;
+    }
+    applier->idle_ns = now_ns;
+    check_flushed(applier);
+    writer_trim(instance, applier->flushed_block);
+    if (instance->role->published != NULL) {
+        instance->role->published(instance);
+    }
+}
+
 static uint64_t applier_turn(void *argument)
 {
     struct applier *applier = argument;
@@ -360,7 +380,8 @@ static uint64_t applier_turn(void *argument)
         // The replay may have read it from the journal already.
         if (handed->block->header.number > applier->state.place.number) {
             if (!try_apply(applier, handed->block)) {
-                return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE : RETRY_NS;
+                return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
+                                                                             : RETRY_NS;
             }
             show(applier);
         }
@@ -369,7 +390,8 @@ static uint64_t applier_turn(void *argument)
     if (applier->republish) {
         publish(applier);
     }
-    return WORKER_IDLE;
+    idle(applier);
+    return IDLE_EVERY_NS;
 }
 
 // ---- open and close ----------------------------------------------------------------------------

@@ -287,8 +287,9 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     return OK;
 }
 
-void instance_close(struct instance *instance)
+bool instance_close(struct instance *instance)
 {
+    bool clean = true;
     writer_close(instance);
     applier_close(instance);
     // Each may have posted to the other until both had ended.
@@ -302,7 +303,7 @@ void instance_close(struct instance *instance)
         journal_close(instance->journal);
     }
     if (instance->store != NULL) {
-        store_close(instance->store);
+        clean = store_close(instance->store);
     }
     if (instance->lock_fd >= 0) {
         close(instance->lock_fd);
@@ -310,4 +311,5 @@ void instance_close(struct instance *instance)
     pthread_mutex_destroy(&instance->lock);
     mem_free(instance->directory);
     mem_free(instance);
+    return clean;
 }

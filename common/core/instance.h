@@ -83,6 +83,7 @@ struct instance {
     struct notice writer_wake;
     bool role_open;
     _Atomic bool closing;         // work that may last shall be left to the next start
+    _Atomic bool disk_full;       // the applier waits for space; a root refuses writes meanwhile
     struct beats *beats;          // common/tree/beat.c
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
 };
@@ -93,8 +94,8 @@ struct instance {
 int instance_open(struct instance **ret_instance, const struct instance_setup *setup) MUST_CHECK;
 
 // Ends both workers (what is sequenced is committed and applied first), flushes, closes. Links
-// and clients must be gone.
-void instance_close(struct instance *instance);
+// and clients must be gone. False: the store had to be left open (store_close).
+bool instance_close(struct instance *instance);
 
 enum instance_state instance_state(const struct instance *instance);
 
@@ -103,7 +104,8 @@ struct view *instance_pin(struct instance *instance) MUST_CHECK;
 
 // Follower, loop `home`: hands over a decoded block that came from a parent (one reference is
 // taken over) that follows the last one (block_follows). The follower pauses its link while
-// instance_room is false, until the `room` notice. Blocks already known are dropped, those of a damaged range mend the journal.
+// instance_room is false, until the `room` notice. Blocks already known are dropped, those of a
+// damaged range mend the journal.
 void instance_receive(struct instance *instance, struct block *block);
 bool instance_room(const struct instance *instance);
 // Gives an empty instance its history, before the first block. Follower, loop `home`.

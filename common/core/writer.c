@@ -121,7 +121,8 @@ static bool take(struct writer *writer, struct received *received, uint64_t now_
     struct instance *instance = writer->instance;
     struct block *block = received->block;
     uint64_t damaged_last = atomic_load(&instance->damaged_last);
-    if (damaged_last != 0 && block->header.number <= damaged_last) {
+    if (damaged_last != 0 && block->header.number <= damaged_last &&
+        block->header.number >= atomic_load(&instance->damaged_first)) {
         patch(instance, block);
         drop(received);
         return true;

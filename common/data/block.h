@@ -52,7 +52,8 @@ void block_header_encode(const struct block_header *header, uint8_t to[BLOCK_HEA
 
 // ERR_CHECKSUM: magic, version or header checksum do not fit. ERR_PROTOCOL: a sound checksum over
 // impossible fields (lengths beyond limits.h, counts that disagree).
-int block_header_decode(struct block_header *ret_header, const uint8_t from[BLOCK_HEADER_BYTES]) MUST_CHECK;
+int block_header_decode(struct block_header *ret_header,
+                        const uint8_t from[BLOCK_HEADER_BYTES]) MUST_CHECK;
 
 // The header before block 1 of a history: number 0, index 0, chain = XXH3-128(history). Segment
 // files begin with a copy of the previous block's header; the first one with this.

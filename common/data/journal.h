@@ -88,18 +88,21 @@ struct journal_place journal_end(struct journal *journal);
 struct journal_place journal_oldest(struct journal *journal);
 // The header of block `number` (0 = genesis), read from its segment and checked.
 // ERR_TOO_OLD: trimmed; ERR_NOT_FOUND: past the published end; ERR_DAMAGED.
-int journal_header(struct journal *journal, uint64_t number, struct block_header *ret_header) MUST_CHECK;
+int journal_header(struct journal *journal, uint64_t number,
+                   struct block_header *ret_header) MUST_CHECK;
 
 // Writes a block of the damaged range back into its place (same bytes at every node, so it fits
 // exactly), syncs it, and once the range is whole reads on and ends like journal_open:
 // OK = the journal is whole up to its end; ERR_NOT_FOUND = more of the range is missing;
 // ERR_DAMAGED = the next damaged range is in *report; ERR_PROTOCOL = not a block of this range.
-int journal_patch(struct journal *journal, const struct block *block, struct journal_report *report) MUST_CHECK;
+int journal_patch(struct journal *journal, const struct block *block,
+                  struct journal_report *report) MUST_CHECK;
 
 // A child or a reader found block `number` bad: reads it again. OK = it is sound here. ERR_DAMAGED
 // = it is damaged here too: remembered as the damaged range (journal_patch mends it); the report
 // is filled.
-int journal_recheck(struct journal *journal, uint64_t number, struct journal_report *report) MUST_CHECK;
+int journal_recheck(struct journal *journal, uint64_t number,
+                    struct journal_report *report) MUST_CHECK;
 
 // Unlinks segments that lie wholly below `flushed_block` and outside keep_bytes or keep_ms; the
 // newest segment always stays. Open cursors keep their file until they leave it.
@@ -116,7 +119,8 @@ struct journal_cursor {
 
 // Places the cursor before block `number`; number = end + 1 is allowed.
 // ERR_TOO_OLD, ERR_NOT_FOUND (beyond end + 1), ERR_DAMAGED (cannot be reached).
-int journal_cursor_open(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number) MUST_CHECK;
+int journal_cursor_open(struct journal *journal, struct journal_cursor *ret_cursor,
+                        uint64_t number) MUST_CHECK;
 void journal_cursor_close(struct journal_cursor *cursor); // zero-initialised is fine
 
 // Reads and decodes the next block, unlinked from what the caller thinks of its chain.

@@ -135,7 +135,7 @@ static void free_reads(rocksdb_readoptions_t *read[TIERS])
     }
 }
 
-// Removes what a flush, finished or not, left behind: it pins the space of deleted files.
+// What a flush left behind pins the space of deleted files.
 static int flush_clean(struct store *store)
 {
     char *unfinished = mem_format("%s.tmp", store->flush_directory); // RocksDB's name for it
@@ -484,14 +484,17 @@ int store_open(struct store **ret_store, const struct store_options *options)
     return OK;
 }
 
-void store_close(struct store *store)
+bool store_close(struct store *store)
 {
-    // RocksDB flushes on closing too, but tells nobody when that fails.
+    // RocksDB flushes on closing too, but tells nobody when that fails, and may then wait for ever.
     int error = store_flush(store);
     if (error != OK) {
-        log_line(LOG_ERROR, store->scope, "store: closed without a flush: %s", error_text(error));
+        log_line(LOG_ERROR, store->scope, "store: left without a flush, the journal has it all: %s",
+                 error_text(error));
+        return false;
     }
     store_free(store);
+    return true;
 }
 
 struct store_iterator *store_iterator_open(struct store *store,

@@ -37,7 +37,9 @@ struct store_options {
 // ERR_IO, ERR_CORRUPT; what RocksDB said is logged.
 int store_open(struct store **ret_store, const struct store_options *options) MUST_CHECK;
 // Flushes everything, atomically, and closes. Snapshots, iterators and values must be gone.
-void store_close(struct store *store);
+// False: it could not be flushed and stays open; the process shall end by _exit, and the next start
+// replays the journal.
+bool store_close(struct store *store);
 
 enum store_tier {
     STORE_ANY,       // may read the disk
@@ -64,27 +66,30 @@ struct store_batch *store_batch_new(void) MUST_CHECK;
 void store_batch_free(struct store_batch *batch);
 void store_batch_clear(struct store_batch *batch);
 size_t store_batch_bytes(const struct store_batch *batch);
-void store_batch_put(struct store_batch *batch, struct store *store, unsigned family, struct bytes key,
-                     struct bytes value);
+void store_batch_put(struct store_batch *batch, struct store *store, unsigned family,
+                     struct bytes key, struct bytes value);
 // Key and value given in two pieces each, so that prefixes need no copy by the caller.
 void store_batch_put_parts(struct store_batch *batch, struct store *store, unsigned family,
                            const struct bytes key[2], const struct bytes value[2]);
-void store_batch_delete(struct store_batch *batch, struct store *store, unsigned family, struct bytes key);
+void store_batch_delete(struct store_batch *batch, struct store *store, unsigned family,
+                        struct bytes key);
 // Writes the batch with `state` as the state row of every family.
 // ERR_DISK_FULL: nothing was written, try again later; ERR_IO, ERR_CORRUPT: the store is suspect.
 int store_write(struct store *store, struct store_batch *batch, struct bytes state) MUST_CHECK;
 
 // The state row at a tier; ERR_NOT_FOUND in a fresh store. Families that disagree: ERR_CORRUPT;
 // at STORE_PERSISTED the oldest of their states, as one family's new files may show a little later.
-int store_state(struct store *store, enum store_tier tier, struct store_value *ret_state) MUST_CHECK;
+int store_state(struct store *store, enum store_tier tier,
+                struct store_value *ret_state) MUST_CHECK;
 
 // Flushes all families together (through a checkpoint, the only way in 7.8.3's C API). Blocks.
 int store_flush(struct store *store) MUST_CHECK;
 
 // Keys in [lower, upper) of a family at a snapshot; an empty upper = no bound; the state row is
 // never shown. An iterator belongs to one thread and may block.
-struct store_iterator *store_iterator_open(struct store *store, const struct store_snapshot *snapshot,
-                                           unsigned family, struct bytes lower, struct bytes upper) MUST_CHECK;
+struct store_iterator *store_iterator_open(struct store *store,
+                                           const struct store_snapshot *snapshot, unsigned family,
+                                           struct bytes lower, struct bytes upper) MUST_CHECK;
 void store_iterator_close(struct store_iterator *iterator);
 void store_iterator_seek(struct store_iterator *iterator, struct bytes key); // first key >= key
 bool store_iterator_valid(const struct store_iterator *iterator);

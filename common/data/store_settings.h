@@ -14,6 +14,9 @@ static const char store_settings[] =
     "atomic_flush=true;avoid_flush_during_shutdown=false;"
     // A log line that fails on a full disk would abort the process.
     "info_log_level=FATAL_LEVEL;keep_log_file_num=1;stats_dump_period_sec=0;"
+    // Where compaction falls behind, writes are slowed; the default of 16 MB/s is a standstill for
+    // whoever moves values of a megabyte into the history.
+    "delayed_write_rate=134217728;"
     // All files stay open: a read of memory only cannot use a file that is not.
     "max_open_files=-1;max_background_jobs=2;bytes_per_sync=1048576;"
     // A flush copies the manifest, so it must stay small.

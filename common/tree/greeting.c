@@ -70,6 +70,19 @@ static bool unrelated(const struct greeting *greeting, const struct message_hell
     return hello->history.size != 0 && !bytes_equal(hello->history, greeting->welcome.history);
 }
 
+// Children of a root get only what it has synced: one that holds more shows that this root lost
+// blocks, or was restored from an older copy.
+static void alarm_ahead(const struct instance *instance, const struct message_hello *hello)
+{
+    static struct log_gate gate;
+    if (instance->options->role == ROLE_ROOT) {
+        LOG_GATED(&gate, LOG_ERROR, instance->name,
+                  "child %.*s says that it holds block %llu of this history, which this root lacks",
+                  (int)u64_min(hello->node.size, NODE_NAME_MAX), (const char *)hello->node.data,
+                  (unsigned long long)hello->block);
+    }
+}
+
 static void decide(struct greeting *greeting, struct instance *instance,
                    const struct message_hello *hello, const struct journal_place *end)
 {
@@ -82,6 +95,7 @@ static void decide(struct greeting *greeting, struct instance *instance,
         refuse(greeting, "unrelated history");
     } else if (hello->block > end->number) {
         greeting->welcome.answer = ANSWER_BEHIND;
+        alarm_ahead(instance, hello);
     } else if (hello->block < oldest.number) {
         greeting->welcome.answer = ANSWER_TOO_OLD;
     } else if (damaged_before(instance, hello->block)) {

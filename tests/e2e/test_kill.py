@@ -190,6 +190,8 @@ def campaign(cluster, seed, cycles, cut, say):
     rng = random.Random(seed)
     print(f"seed {seed}")
     small = {"memtable": "1MB", "replay_bytes": "2MB", "segment_bytes": "256KB"}
+    if cut:
+        small["sync"] = "50ms"  # long tails for the power to take
     root = cluster.root(**small)
     middle = cluster.replica("middle", root, **small)
     replica = cluster.replica("replica", middle, **small)

@@ -6,6 +6,7 @@ of its batches took, so the model knows every state; the checker (model.py) then
 rising sequence of indexes that explains all answers of a connection. PIPELINES sets how many
 pipelines of 1,000 commands are run and checked.
 """
+import multiprocessing
 import os
 import random
 import threading
@@ -20,6 +21,7 @@ from resp import RespError, encode
 PIPELINES = int(os.environ.get("PIPELINES", 200))
 LENGTH = 1000
 RATE = 5000  # writes a second
+BURST = 100
 HOT, COLD = 300, 20000
 SHARES = 2
 
@@ -32,14 +34,40 @@ def cold(i):
     return b"cold:%06d" % i
 
 
-class Writer(threading.Thread):
-    """Writes at about RATE a second in pipelines; model gets every batch with its index."""
+class Writer:
+    """A process that writes at about RATE a second and notes which index each batch took."""
 
-    def __init__(self, root, model, seed):
-        super().__init__(daemon=True)
-        self.root, self.model, self.rng = root, model, random.Random(seed)
-        self.running, self.fault, self.serial = True, None, 0
-        self.began, self.written = time.monotonic(), 0
+    def __init__(self, root, seed, first):
+        context = multiprocessing.get_context("fork")
+        self.rng, self.root, self.index = random.Random(seed), root, first
+        self.serial, self.log = 0, []
+        self.stop, (self.ours, theirs) = context.Event(), context.Pipe()
+        self.process = context.Process(target=self.run, args=(theirs,), daemon=True)
+        self.began = time.monotonic()
+        self.process.start()
+        theirs.close()
+
+    def finish(self):
+        """([(index, changes), ...], batches sent, seconds); raises what went wrong there."""
+        self.stop.set()
+        outcome = self.ours.recv()
+        self.process.join(60 * SLOW)
+        if isinstance(outcome, str):
+            raise AssertionError(outcome)
+        return outcome
+
+    def run(self, to):
+        try:
+            sent = 0
+            with self.root.raw() as conn:
+                while not self.stop.is_set():
+                    self.burst(conn)
+                    sent += BURST
+                    ahead = sent / RATE - (time.monotonic() - self.began)
+                    self.stop.wait(max(ahead, 0))
+            to.send((self.log, sent, time.monotonic() - self.began))
+        except BaseException as fault:
+            to.send(f"the writer: {fault!r}")
 
     def value(self, key):
         self.serial += 1
@@ -54,33 +82,19 @@ class Writer(threading.Thread):
         # Cold keys change all the time: a changed value is one the proxy does not hold again.
         is_hot = self.rng.random() < 0.4
         key = hot(self.rng.randrange(HOT)) if is_hot else cold(self.rng.randrange(COLD))
-        if self.rng.random() < 0.2 and key.startswith(b"hot"):
+        if is_hot and self.rng.random() < 0.2:
             return ["QS.DELETE", key], {key: ABSENT}
         value = self.value(key)
         return ["QS.PUT", key, value], {key: value}
 
-    def run(self):
-        try:
-            with self.root.raw() as conn:
-                index = conn.call("QS.INDEX")
-                while self.running:
-                    index = self.burst(conn, index)
-        except BaseException as fault:
-            self.fault = fault
-
-    def burst(self, conn, index):
-        batches = [self.batch() for _ in range(100)]
+    def burst(self, conn):
+        batches = [self.batch() for _ in range(BURST)]
         for (words, changes), reply in zip(batches, conn.pipeline([words for words, _ in batches])):
             assert not isinstance(reply, RespError), reply
-            if words[0] == "MSET" or reply > index:
-                index += 1
-                self.model.write(index, changes)
-                assert words[0] == "MSET" or reply == index, (reply, index)
-        self.written += len(batches)
-        ahead = self.written / RATE - (time.monotonic() - self.began)
-        if ahead > 0:
-            threading.Event().wait(ahead)
-        return index
+            if words[0] == "MSET" or reply > self.index:
+                self.index += 1
+                self.log.append((self.index, changes))
+                assert words[0] == "MSET" or reply == self.index, (reply, self.index)
 
 
 def command(rng, number):
@@ -155,13 +169,11 @@ def test_pipelines(cluster, share, say):
             model.write(model.last + 1, changes)
         assert conn.call("QS.INDEX") == model.last
     proxy.wait_index(model.last)
-    writer = Writer(root, model, f"writer {share}")
-    writer.start()
-    done = run_pipelines(proxy, share, writer)
-    writer.running = False
-    writer.join(60 * SLOW)
-    assert writer.fault is None, writer.fault
-    rate = writer.written / (time.monotonic() - writer.began)
+    writer = Writer(root, f"writer {share}", model.last)
+    done = run_pipelines(proxy, share)
+    log, sent, seconds = writer.finish()
+    for index, changes in log:
+        model.write(index, changes)
     checked = 0
     for transcripts in done:
         reader = Reader(model)
@@ -172,10 +184,10 @@ def test_pipelines(cluster, share, say):
     assert metrics["fetch_sent"] > 0
     cluster.check_equal()
     say(f"{checked} answers checked, {metrics['fetch_sent']:.0f} values fetched, "
-        f"{rate:.0f} writes/s, {model.last} indexes")
+        f"{sent / seconds:.0f} writes/s, {model.last} indexes")
 
 
-def run_pipelines(proxy, share, writer):
+def run_pipelines(proxy, share):
     """Each connection's commands and answers; several pipelines follow on one connection."""
     rng = random.Random(f"pipelines {share}")
     done = []
@@ -192,5 +204,4 @@ def run_pipelines(proxy, share, writer):
                 sender.join()
         total -= 5
         done.append(transcripts)
-        assert writer.fault is None, writer.fault
     return done

@@ -228,12 +228,25 @@ struct test_instance {
 
 SUPPORT struct instance_options test_options(const char *name, int role)
 {
-    return (struct instance_options){
-        .name = name, .role = role, .value_bytes = MIB, .batch_entries = 1000,
-        .batch_bytes = MIB, .block_bytes = MIB, .block_entries = 1000, .sync = 0, .segment_bytes = MIB,
-        .journal_bytes = GIB, .journal_age = 1000000, .replay_bytes = 64 * MIB,
-        .memtable = 4 * MIB, .apply_queue = 64 * MIB, .apply_chunk = 512, .window = 120000,
-        .window_bytes = GIB, .fetch = 2000, .fetch_max = 4096};
+    return (struct instance_options){.name = name,
+                                     .role = role,
+                                     .value_bytes = MIB,
+                                     .batch_entries = 1000,
+                                     .batch_bytes = MIB,
+                                     .block_bytes = MIB,
+                                     .block_entries = 1000,
+                                     .sync = 0,
+                                     .segment_bytes = MIB,
+                                     .journal_bytes = GIB,
+                                     .journal_age = 1000000,
+                                     .replay_bytes = 64 * MIB,
+                                     .memtable = 4 * MIB,
+                                     .apply_queue = 64 * MIB,
+                                     .apply_chunk = 512,
+                                     .window = 120000,
+                                     .window_bytes = GIB,
+                                     .fetch = 2000,
+                                     .fetch_max = 4096};
 }
 
 // `at->options` is set. Ends when the instance serves or has stopped.

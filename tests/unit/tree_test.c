@@ -272,6 +272,50 @@ static void test_refused(void **state)
     builder_close(&author.builder);
 }
 
+// Two nodes that prefer each other to the root: no heartbeat enters such a loop, or it comes back
+// with one's own name; either way both end at the root's log.
+static void test_loop(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    site_open(root);
+    struct author author;
+    author_open(&author, 9);
+    author_join(&author, root);
+    struct site *pair[2];
+    char *paths[2];
+    for (unsigned i = 0; i < 2; i++) {
+        pair[i] = site_new(i == 0 ? "left" : "right", ROLE_REPLICA);
+        paths[i] = mem_format("unix:%s/peer", pair[i]->directory);
+        pair[i]->node.peer = paths[i];
+        pair[i]->node.silence = 200;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        site_parent(pair[i], paths[1 - i]);
+        site_parent(pair[i], root->address);
+        site_open_instance(pair[i]);
+        instance_adopt(pair[i]->instance, journal_history(root->instance->journal));
+        struct block *birth;
+        struct journal_cursor cursor;
+        assert_int_equal(journal_cursor_open(root->instance->journal, &cursor, 1), OK);
+        assert_int_equal(journal_cursor_next(&cursor, &birth), OK);
+        journal_cursor_close(&cursor);
+        instance_receive(pair[i]->instance, birth);
+        AWAIT(site_shows(pair[i], 1));
+    }
+    site_open_links(pair[0]);
+    site_open_links(pair[1]);
+    AWAIT(site_state_is(pair[0], "following") || site_state_is(pair[1], "following"));
+    author_feed(&author, root, 3, 100);
+    AWAIT(site_shows(pair[0], 4) && site_shows(pair[1], 4));
+    for (unsigned i = 0; i < 2; i++) {
+        site_close(pair[i]);
+        mem_free(paths[i]);
+    }
+    site_close(root);
+    builder_close(&author.builder);
+}
+
 // ---- damage ------------------------------------------------------------------------------------
 
 // Flips a bit of the stored payload of a block, wherever it lies.
@@ -355,8 +399,8 @@ int main(void)
         cmocka_unit_test(test_three_levels_uring), cmocka_unit_test(test_three_levels_epoll),
         cmocka_unit_test(test_digest_mismatch),    cmocka_unit_test(test_behind),
         cmocka_unit_test(test_too_old),            cmocka_unit_test(test_diverged),
-        cmocka_unit_test(test_refused),            cmocka_unit_test(test_bad_parent),
-        cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_refused),            cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_bad_parent),         cmocka_unit_test(test_repair),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The store on RocksDB 7.8's C interface: the only file that calls it.
 //
-// The state row is the caller's state and then the number of the write, which store_flush needs:
-// after RocksDB has once recovered from a full disk, its flush returns at once and says "OK" for
-// ever (is_db_stopped_ is never taken back), so a flush is believed only when that number is read
-// back from the files. A flush that fails while another is queued can even block RocksDB's own
-// recovery, and its close, for good. So writes are refused before the disk is full.
+// The state row ends with the number of the write, which store_flush needs: after RocksDB has once
+// recovered from a full disk, its flush says "OK" at once for ever: so one is believed only when
+// that number is read back from the files. A flush that fails while another is queued can block
+// RocksDB's recovery, and its close, for good: so writes are refused before the disk is full.
 #include "common/data/store.h"
 
 #include <pthread.h>
@@ -594,8 +593,7 @@ void store_sizes(struct store *store, struct store_sizes *ret_sizes)
     for (unsigned i = 0; i < store->family_count; i++) {
         sizes.family_bytes[i] = number_of(store, i, "rocksdb.live-sst-files-size");
         sizes.memtable_bytes += number_of(store, i, "rocksdb.cur-size-all-mem-tables");
-        sizes.pending_compaction_bytes +=
-            number_of(store, i, "rocksdb.estimate-pending-compaction-bytes");
+        sizes.pending_bytes += number_of(store, i, "rocksdb.estimate-pending-compaction-bytes");
     }
     sizes.write_stopped = number_of(store, 0, "rocksdb.is-write-stopped") != 0;
     *ret_sizes = sizes;

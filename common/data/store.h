@@ -101,7 +101,7 @@ int store_iterator_error(const struct store_iterator *iterator) MUST_CHECK;
 struct store_sizes {
     uint64_t family_bytes[STORE_FAMILIES_MAX]; // live files
     uint64_t memtable_bytes;                   // all families
-    uint64_t pending_compaction_bytes;
+    uint64_t pending_bytes;                    // to be compacted, by estimate
     bool write_stopped;
 };
 void store_sizes(struct store *store, struct store_sizes *ret_sizes);

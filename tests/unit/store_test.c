@@ -226,7 +226,7 @@ static void test_sizes(void **state)
     assert_in_range(after.family_bytes[0], 2 * MIB, 3 * MIB);
     assert_in_range(after.family_bytes[1], 1, 16 * KIB); // its state row
     assert_true(after.memtable_bytes < before.memtable_bytes);
-    assert_int_equal(after.pending_compaction_bytes, 0);
+    assert_int_equal(after.pending_bytes, 0);
     assert_false(after.write_stopped);
 }
 

@@ -286,6 +286,9 @@ static void on_close(struct link *link, int error)
     if (source_state(source) == SOURCE_READY) {
         note_loss(source, error);
     }
+    if (!link->closed_by_peer && (error == ERR_CHECKSUM || error == ERR_PROTOCOL)) {
+        METRIC_ADD(source->instance->metrics, instance, fetch_bad_frames, 1);
+    }
     loop_timer_clear(&source->timer);
     set_state(source, SOURCE_LEAVING);
     struct list *node;

@@ -295,6 +295,9 @@ static void on_close(struct link *link, int error)
     struct follow *follow = link->owner;
     const char *words = link->closed_by_peer ? link->last_words : error_text(error);
     disconnected(follow);
+    if (!link->closed_by_peer && (error == ERR_CHECKSUM || error == ERR_PROTOCOL)) {
+        METRIC_ADD(follow->instance->metrics, instance, parent_bad_frames, 1);
+    }
     if (!follow->closing && follow->stage == FOLLOW_STREAM) {
         follow_alarm(follow, LOG_WARN, "lost %s: %s", link->address, words);
         follow->at = follow->parent_count - 1; // after a loss the configured order counts again

@@ -129,7 +129,7 @@ def test_flips(cluster, say):
         metrics = child.metrics("main")
         assert metrics["digest_mismatches"] == 0 and metrics["reads_corrupt"] == 0
         assert metrics["state"] == 1, f"{child.name} must still take updates"
-    seen = [c.metrics("main")["parent_bad_blocks"] + c.metrics()["peer_protocol_errors"]
+    seen = [c.metrics("main")["parent_bad_blocks"] + c.metrics("main")["parent_bad_frames"]
             for c in children]
     flips = sum(m.flips for m in middles)
     say(f"{flips} bits flipped; noticed by the children: {seen}, "

@@ -8,7 +8,6 @@ CC      := gcc
 Q       := $(if $(V),,@)
 BUILD   := build/$(FLAVOUR)
 
-PKGS := rocksdb liburing libxxhash msgpack libconfuse libzstd libmicrohttpd jansson hiredis
 WARN := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
         -Wvla -Wundef -Wno-missing-field-initializers
 release_FLAGS := -O2 -g

@@ -3,7 +3,9 @@
 # FLAVOUR = release | asan | tsan : each has its own folder below build/. V=1 shows the commands.
 
 FLAVOUR ?= release
-PYTHON  := $(shell command -pv python3)
+# Debian's own, by its place: the first python3 in PATH need not be that one, and none may be there yet
+# when make reads this.
+PYTHON  := /usr/bin/python3
 CC      := gcc
 Q       := $(if $(V),,@)
 BUILD   := build/$(FLAVOUR)

@@ -21,9 +21,9 @@ programs: all $(POWERCUT)
 e2e: programs
 	$(E2E) -m "not slow" $(E2E_ARGS) tests/e2e
 
-# Everything that must pass on the release build, with the back end that `auto` finds; then the
-# part of it that talks to sockets once more on epoll. One after another, also under `make -j`:
-# tests wait for conditions with limits, and should not compete with each other's builds.
+# Everything that must pass on the release build, end to end on the back end that `auto` finds and
+# once more on epoll. One after another, also under `make -j`: tests wait for conditions with
+# limits, and should not compete with each other's builds.
 .PHONY: test epoll
 test: programs
 	$(MAKE) tidy
@@ -31,7 +31,7 @@ test: programs
 	$(MAKE) e2e
 	$(MAKE) epoll
 epoll: programs
-	QS_IO=epoll $(E2E) -m "not slow" -k "basic or tree or redis_tools or kill or failures" tests/e2e
+	QS_IO=epoll $(E2E) -m "not slow" tests/e2e
 
 .PHONY: asan
 asan:

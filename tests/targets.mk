@@ -1,6 +1,6 @@
 # What proves and shows: included by the Makefile. Each target does its own set-up.
 #
-# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS and FLIPS set the length of the campaigns.
+# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS, FLIPS and BIG_VALUES set the length of the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
 PYTEST_JOBS ?= 2
@@ -44,7 +44,7 @@ tsan:
 	TSAN_OPTIONS=ignore_noninstrumented_modules=1 $(MAKE) FLAVOUR=tsan unit
 
 # Campaigns: the same tests with the numbers that the system is held to.
-.PHONY: kill fuzz pipelines wire campaigns
+.PHONY: kill fuzz pipelines wire delete campaigns
 kill: programs
 	KILL_CYCLES=200 POWER_CYCLES=100 $(E2E) tests/e2e/test_kill.py
 fuzz:
@@ -54,7 +54,9 @@ pipelines: programs
 	PIPELINES=10000 $(E2E) tests/e2e/test_pipeline.py
 wire: programs
 	FLIPS=2000 $(E2E) tests/e2e/test_wire.py
-campaigns: kill pipelines wire fuzz
+delete: programs
+	BIG_VALUES=2000 $(E2E) -k big_delete tests/e2e/test_limits.py
+campaigns: kill pipelines wire delete fuzz
 
 .PHONY: tidy
 tidy: all
@@ -84,7 +86,7 @@ help:
 	@echo "make unit       unit tests            make e2e    end-to-end tests"
 	@echo "make asan       unit and end to end under AddressSanitizer and UBSan"
 	@echo "make tsan       unit tests under ThreadSanitizer"
-	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), fuzz (100,000)"
+	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make deps       installs the Debian packages that all this needs"

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every limit has a name and answers its named error; memory stays bounded beside it."""
+import os
 import threading
+
+import pytest
 
 from qs_cluster import KEEPS_NOTHING, SLOW, wait_for
 from resp import RawConn, RespError, encode
@@ -178,13 +181,15 @@ def test_submit_queue(cluster, say):
 
 
 def test_big_delete_bounds_memory(cluster, say):
-    """A DEL of 2,000 values of 1 MiB: a replica turns them to history without holding them all."""
-    bound = 400 * MIB * (4 if SLOW > 1 else 1)
+    """A DEL of many values of 1 MiB: a replica turns them to history without holding them all."""
+    if SLOW > 1:
+        pytest.skip("a sanitizer keeps freed memory: only the release build's peak means anything")
+    count = int(os.environ.get("BIG_VALUES", 600))
+    bound = 300 * MIB
     small = {"memtable": "8MB", "apply_chunk": "8MB", "replay_bytes": "64MB"}
     node = {"block_cache": "32MB"}
     root = cluster.root(node=dict(node), **small).start()
     replica = cluster.replica("replica", root, node=dict(node), **small).start()
-    count = 2000 if SLOW == 1 else 500
     with root.raw(timeout=120) as conn:
         for at in range(0, count, 10):
             value = at.to_bytes(4, "big") * (MIB // 4)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every standard command, its exact reply and error words, by redis-py and by hand (RESP3)."""
+import threading
+
 import pytest
 import redis
 
@@ -168,6 +170,46 @@ def test_watch(root, nodes):
         assert root.call("EXEC") == [b"OK"]
 
 
+def test_watch_and_only_read(root, nodes):
+    """A transaction that writes nothing is refused, too, when a watched key has changed."""
+    with nodes[0].raw() as other:
+        for change, changed in ((("SET", "w", "2"), True), (("DEL", "w"), True),
+                                (("SET", "elsewhere", "1"), False)):
+            root.call("SET", "w", "1")
+            assert root.call("WATCH", "w") == b"OK"
+            other.call(*change)
+            root.call("MULTI")
+            root.call("GET", "w")
+            assert root.call("EXEC") == (None if changed else [b"1"]), change
+
+
+def test_a_transaction_reads_one_view(root, nodes):
+    """Facts, values and ranges of one EXEC are read by different ways, at one index."""
+    root.call("SET", "view:", "v" * 7)
+    stop = threading.Event()
+
+    def write():
+        with nodes[0].raw() as other:
+            i = 0
+            while not stop.is_set():
+                i += 1
+                other.call("SET", "view:", "v" * (i % 1000))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        for _ in range(300):
+            root.call("MULTI")
+            for words in (("QS.RANGE", "view:", "view;"), ("STRLEN", "view:"), ("GET", "view:"),
+                          ("QS.RANGE", "view:", "view;")):
+                assert root.call(*words) == b"QUEUED"
+            first, length, value, last = root.call("EXEC")
+            assert first == last == [b"view:", value] and length == len(value)
+    finally:
+        stop.set()
+        writer.join()
+
+
 def test_qs_commands(root):
     before = root.call("QS.INDEX")
     first = root.call("QS.PUT", "q1", "one")
@@ -184,6 +226,7 @@ def test_qs_commands(root):
     assert root.call("QS.DELETE", "nothing") == first + 3, "a batch that changes nothing"
     assert root.call("QS.WAITINDEX", first, 1000) == first + 3
     assert root.call("QS.WAITINDEX", first + 9, 50) == b"BEHIND %d" % (first + 3)
+    assert root.call("QS.WAITINDEX", first + 4, 0) == b"BEHIND %d" % (first + 3)
     token = root.call("QS.INDEX", "TOKEN")
     history, index = token.decode().rsplit(":", 1)
     assert int(index) == first + 3 and history

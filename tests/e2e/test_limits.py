@@ -61,6 +61,22 @@ def test_reply(cluster):
             assert len(conn.call("QS.RANGE", "k", "l", "LIMIT", "5")) == 10
 
 
+def test_reply_of_a_transaction(cluster):
+    """One that reads more than a reply may hold is refused whole: nothing of it is written."""
+    root = cluster.root(node={"reply_bytes": "1MB"}).start()
+    with root.raw() as conn:
+        conn.pipeline([("SET", f"k{i}", b"v" * 100_000) for i in range(20)])
+        index = conn.call("QS.INDEX")
+        conn.call("MULTI")
+        conn.call("SET", "before", "1")
+        for i in range(20):
+            assert conn.call("GET", f"k{i}") == b"QUEUED"
+        conn.call("SET", "behind", "1")
+        assert conn.call("EXEC") == b"ERR reply exceeds reply_bytes"
+        assert conn.call("EXISTS", "before", "behind") == 0
+        assert conn.call("QS.INDEX") == index
+
+
 def test_keys_and_cursors(cluster):
     root = cluster.root(node={"keys_max": 100, "cursors_max": 4}).start()
     with root.raw() as conn:

@@ -11,7 +11,17 @@
 #include "common/wire/fetch_items.h"
 #include "replica/answer.h"
 
-enum trick { HONEST, SAYS_BEHIND, SAYS_NEVER, SAYS_GONE, LIES, KEEPS_SILENT, HANGS_UP, REFUSES };
+enum trick {
+    HONEST,
+    SAYS_BEHIND,
+    SAYS_NEVER,
+    SAYS_GONE,
+    LIES,
+    KEEPS_SILENT,
+    HANGS_UP,
+    REFUSES,
+    OTHER_HISTORY, // and else as one that lies
+};
 
 struct door {
     struct watch watch;
@@ -47,7 +57,8 @@ static void give_false(struct door *door, struct link *link, const struct messag
     static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
                                                  [SAYS_NEVER] = FETCH_NEVER,
                                                  [SAYS_GONE] = FETCH_GONE,
-                                                 [LIES] = FETCH_EXACT};
+                                                 [LIES] = FETCH_EXACT,
+                                                 [OTHER_HISTORY] = FETCH_EXACT};
     int trick = atomic_load(&door->trick);
     if (trick == HANGS_UP) {
         link_close(link, OK);
@@ -93,11 +104,12 @@ static int on_hello(struct link *link, uint16_t code, struct bytes payload)
         return OK;
     }
     link_adopt(link, &false_ops, door);
+    static const uint8_t other[HISTORY_ID_BYTES] = "another history";
     const struct message_welcome welcome = {
         .protocol = PEER_PROTOCOL,
         .answer = trick == REFUSES ? ANSWER_REFUSED : ANSWER_RESUME,
         .reason = bytes_text("no"),
-        .history = bytes_of(test_history, HISTORY_ID_BYTES)};
+        .history = bytes_of(trick == OTHER_HISTORY ? other : test_history, HISTORY_ID_BYTES)};
     message_welcome_encode(link_out(link), &welcome);
     link_wrote(link);
     return OK;

@@ -48,6 +48,8 @@ static uint64_t connected(struct scene *scene)
     return found;
 }
 
+static bool is_usable(enum trick trick) { return trick != REFUSES && trick != OTHER_HISTORY; }
+
 static uint64_t scene_limit = 4096; // fetch_max of the next scene
 
 static void scene_open(struct scene *scene, uint64_t fetch_ms, unsigned doors,
@@ -79,7 +81,7 @@ static void scene_open(struct scene *scene, uint64_t fetch_ms, unsigned doors,
     assert_int_equal(fetch_open(scene->proxy.instance), OK);
     unsigned usable = 0;
     for (unsigned i = 0; i < doors; i++) {
-        usable += tricks[i] != REFUSES ? 1 : 0;
+        usable += is_usable(tricks[i]) ? 1 : 0;
     }
     while (connected(scene) < usable) {
         sched_yield();
@@ -283,7 +285,7 @@ static void test_next_replica(void **state)
 {
     (void)state;
     const enum trick cases[] = {SAYS_BEHIND, SAYS_NEVER, SAYS_GONE, LIES,
-                                KEEPS_SILENT, HANGS_UP,  REFUSES};
+                                KEEPS_SILENT, HANGS_UP,  REFUSES,   OTHER_HISTORY};
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         struct scene scene;
         // The one asked first is number 1.
@@ -292,7 +294,7 @@ static void test_next_replica(void **state)
         feed(&scene, 20, true, true);
         unsigned live = live_keys(&scene);
         assert_int_equal(read_all(&scene, OK), live);
-        assert_int_equal(atomic_load(&scene.doors[1].asked), cases[i] == REFUSES ? 0 : live);
+        assert_int_equal(atomic_load(&scene.doors[1].asked), is_usable(cases[i]) ? live : 0);
         assert_int_equal(COUNTED(&scene, fetch_bad), cases[i] == LIES ? live : 0);
         assert_int_equal(COUNTED(&scene, fetch_never), cases[i] == SAYS_NEVER ? live : 0);
         assert_int_equal(COUNTED(&scene, fetch_gone), cases[i] == SAYS_GONE ? live : 0);
@@ -403,14 +405,15 @@ static void on_fill(struct task *task)
     sem_post(&filling->finished);
 }
 
+// Fills the value as one of a version that is older by `older`, with its own check.
 static int try_fill(struct scene *scene, const struct model_key *key,
-                    const struct model_version *version)
+                    const struct model_version *version, uint64_t older)
 {
     struct bytes value = bytes_of(version->value, version->size);
     struct filling filling = {.task.run = on_fill,
                               .scene = scene,
                               .key = model_name(key),
-                              .record = {.version = version->version,
+                              .record = {.version = version->version - older,
                                          .length = (uint32_t)value.size,
                                          .check = record_check(version->version, value),
                                          .held = true,
@@ -435,7 +438,9 @@ static void test_stale_fills(void **state)
         for (size_t j = 0; j < key->count; j++) {
             bool newest = j + 1 == key->count;
             if (key->versions[j].put) {
-                assert_int_equal(try_fill(&scene, key, &key->versions[j]),
+                // A check is 32 bits: where it agrees by chance, the version still decides.
+                assert_int_equal(try_fill(&scene, key, &key->versions[j], 1), ERR_NOT_FOUND);
+                assert_int_equal(try_fill(&scene, key, &key->versions[j], 0),
                                  newest ? OK : ERR_NOT_FOUND);
                 fresh += newest ? 1 : 0;
                 stale += newest ? 0 : 1;
@@ -444,6 +449,76 @@ static void test_stale_fills(void **state)
         }
     }
     assert_true(fresh > 0 && stale > 0 && dead > 0);
+    scene_close(&scene);
+}
+
+// A lie of the right length is told by the check alone.
+static void test_lie_of_the_right_length(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {LIES, LIES};
+    scene_open(&scene, 100, 1, tricks);
+    builder_reset(&scene.model.builder, 1);
+    builder_batch(&scene.model.builder);
+    for (unsigned i = 0; i < MODEL_KEYS; i++) {
+        model_entry(&scene.model, &scene.model.keys[i], true, strlen("a lie"));
+    }
+    model_batch_end(&scene.model);
+    struct block *block = model_finish(&scene.model);
+    test_feed(&scene.proxy, block);
+    block_release(block);
+    view_release(test_view(&scene.proxy, 1));
+    assert_int_equal(read_all(&scene, ERR_UNAVAILABLE), 0);
+    assert_true(COUNTED(&scene, fetch_bad) >= MODEL_KEYS);
+    assert_int_equal(COUNTED(&scene, fills), 0);
+    scene_close(&scene);
+}
+
+struct pause {
+    struct task task;
+    sem_t begun, end;
+};
+
+static void on_pause(struct task *task)
+{
+    struct pause *pause = CONTAINER_OF(task, struct pause, task);
+    sem_post(&pause->begun);
+    sem_wait(&pause->end);
+    sem_post(&pause->begun);
+}
+
+// Values that wait for a busy applier are bounded; what finds no room is not kept.
+static void test_fills_are_bounded(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 1000, 0, honest);
+    struct pause pause = {.task.run = on_pause};
+    sem_init(&pause.begun, 0, 0);
+    sem_init(&pause.end, 0, 0);
+    mailbox_post(instance_applier(scene.proxy.instance), &pause.task);
+    sem_wait(&pause.begun);
+    struct fills fills;
+    fills_open(&fills, scene.proxy.instance);
+    uint8_t *value = mem_zalloc(MIB);
+    const struct record record = {
+        .version = 1, .length = MIB, .held = true, .value = bytes_of(value, MIB)};
+    for (uint64_t i = 0; i < 2 * FILL_WAITING_MAX / MIB; i++) {
+        fills_add(&fills, bytes_text("key"), &record);
+        assert_true(atomic_load(&fills.waiting_bytes) <= FILL_WAITING_MAX);
+    }
+    assert_true(atomic_load(&fills.waiting_bytes) > FILL_WAITING_MAX / 2);
+    fills_post(&fills);
+    sem_post(&pause.end);
+    sem_wait(&pause.begun);
+    while (atomic_load(&fills.waiting_bytes) > 0) {
+        sched_yield();
+    }
+    fills_close(&fills);
+    mem_free(value);
+    sem_destroy(&pause.begun);
+    sem_destroy(&pause.end);
     scene_close(&scene);
 }
 
@@ -459,6 +534,8 @@ int main(void)
         cmocka_unit_test(test_replica_lost_and_back),
         cmocka_unit_test(test_busy),
         cmocka_unit_test(test_stale_fills),
+        cmocka_unit_test(test_lie_of_the_right_length),
+        cmocka_unit_test(test_fills_are_bounded),
     };
     return cmocka_run_group_tests_name("fetch", tests, NULL, NULL);
 }

@@ -47,8 +47,35 @@ static void test_found_is_synced(void **unused)
     test_rmdir(path);
 }
 
+// That a segment exists is proof that all before it is on the disk, so its beginning syncs the one
+// before; and the directory, so that it is found again.
+static void test_rotation_syncs(void **unused)
+{
+    (void)unused;
+    char *path = test_mkdir();
+    uint64_t state = 2;
+    struct block_builder builder;
+    builder_open(&builder);
+    struct journal *journal = test_journal(path, KIB, true, (struct journal_place){0}, OK, NULL);
+    assert_int_equal(journal_begin(journal, test_history), OK);
+    files_synced = directories_synced = 0;
+    for (unsigned i = 0; i < 20; i++) {
+        struct block *block = test_block(&builder, journal_last(journal), &state, 500);
+        assert_int_equal(journal_append(journal, block), OK);
+        block_release(block);
+    }
+    struct test_files *files = test_load(path);
+    assert_true(files->count > 2);
+    assert_true(files_synced >= files->count - 1 && directories_synced >= files->count - 1);
+    test_files_free(files);
+    builder_close(&builder);
+    journal_close(journal);
+    test_rmdir(path);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_found_is_synced)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_found_is_synced), cmocka_unit_test(test_rotation_syncs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

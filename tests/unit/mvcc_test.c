@@ -193,6 +193,53 @@ static void test_old_view(void **state)
     test_node_close(&node);
 }
 
+// Publishes what is shown once more, with history collected below `floor`.
+static void raise_floor(struct instance *instance, uint64_t floor)
+{
+    struct view *now = instance_pin(instance);
+    struct view *raised = mem_zalloc(sizeof *raised);
+    atomic_init(&raised->references, 1);
+    raised->store = now->store;
+    raised->snapshot = store_snapshot(now->store);
+    raised->place = now->place;
+    raised->epoch = now->epoch;
+    raised->digest = now->digest;
+    raised->history_floor = floor;
+    views_publish(&instance->views, raised);
+    view_release(now);
+}
+
+// A version that is not found may have been collected since the view was pinned: only at or above
+// the newest floor is its absence proof that it never was.
+static void test_floor(void **state)
+{
+    (void)state;
+    struct test_node node;
+    test_node_open(&node);
+    struct model model;
+    model_open(&model, 6);
+    struct test_instance at = {.options = test_options("replica", ROLE_REPLICA)};
+    test_instance_open(&node, &at, replica_role());
+    struct block *block = model_block(&model, 10);
+    test_feed(&at, block);
+    block_release(block);
+    struct view *view = test_view(&at, 10);
+    raise_floor(at.instance, 5);
+    for (uint64_t version = 1; version <= 10; version++) {
+        const struct fetch_ask ask = {bytes_text("a key that never was"), version};
+        enum fetch_status status = FETCH_ERROR;
+        struct mvcc_finding found = {0};
+        assert_int_equal(answer_ask(at.instance, view, STORE_ANY, &ask, &status, &found), OK);
+        assert_int_equal(status, version < 5 ? FETCH_GONE : FETCH_NEVER);
+    }
+    view_release(view);
+    test_node_stop(&node);
+    instance_close(at.instance);
+    test_instance_end(&at);
+    model_close(&model);
+    test_node_close(&node);
+}
+
 // ---- divergence --------------------------------------------------------------------------------
 
 struct wrong_entry {
@@ -270,7 +317,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_encoding),  cmocka_unit_test(test_longest_key),
         cmocka_unit_test(test_random_histories), cmocka_unit_test(test_old_view),
-        cmocka_unit_test(test_divergence),
+        cmocka_unit_test(test_floor),     cmocka_unit_test(test_divergence),
     };
     return cmocka_run_group_tests_name("mvcc", tests, NULL, NULL);
 }

@@ -134,6 +134,9 @@ static void test_protocol_errors(void **state)
     EXPECT("*1\r\n$1\r\nabc", "Protocol error: invalid bulk length");
     EXPECT("*1\r\n$1048570\r\n", "too large");
     EXPECT("*2\r\n$3\r\nSET\r\n$1048570\r\n", "too large");
+    // The end of the word counts, too: a request of exactly the limit is the largest.
+    EXPECT("*1\r\n$1048560\r\n", "");
+    EXPECT("*1\r\n$1048561\r\n", "too large");
 }
 
 static void test_long_lines(void **state)
@@ -261,7 +264,8 @@ static void test_globs(void **state)
         {"*", "", true}, {"*", "abc", true}, {"", "", true}, {"", "a", false}, {"a", "", false},
         {"a*c", "abbc", true}, {"a*c", "abb", false}, {"a?c", "abc", true}, {"a?c", "ac", false},
         {"*b*", "abc", true}, {"**b**", "abc", true}, {"[a-c]x", "bx", true},
-        {"[c-a]x", "bx", true},
+        {"[c-a]x", "bx", true}, {"[a-c]x", "ax", true}, {"[a-c]x", "cx", true},
+        {"[c-a]x", "ax", true}, {"[c-a]x", "cx", true}, {"[b-b]", "b", true},
         {"[a-c]x", "dx", false}, {"[^a-c]x", "dx", true}, {"[^a-c]x", "ax", false},
         {"[abc]", "b", true}, {"[\\]]", "]", true}, {"\\*", "*", true}, {"\\*", "a", false},
         {"a\\", "a\\", true}, {"[a", "a", true}, {"[", "a", false}, {"[^", "a", true},

@@ -316,6 +316,60 @@ static void test_loop(void **state)
     builder_close(&author.builder);
 }
 
+// A block that is sound in itself but does not follow: not taken, whoever sends it.
+static void test_wrong_chain(void **state)
+{
+    (void)state;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    site_open(parent);
+    struct author author;
+    author_open(&author, 11);
+    author_feed(&author, parent, 2, 100);
+    author.last.chain.low ^= 1;
+    author_feed(&author, parent, 1, 100);
+    struct site *child = child_new("child", parent->address);
+    site_open(child);
+    AWAIT(METRIC_GET(child->metrics, instance, parent_bad_blocks) > 0 || site_block(child) > 2);
+    AWAIT(site_shows(child, 2));
+    assert_int_equal(site_block(child), 2);
+    assert_int_equal(instance_state(child->instance), INSTANCE_SERVING);
+    site_close(child);
+    site_close(parent);
+    builder_close(&author.builder);
+}
+
+// A heartbeat that comes back with one's own name in its path: that parent is left, and the beat
+// tells nothing about the age of the data here.
+static void test_own_name(void **state)
+{
+    (void)state;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    site_open(parent);
+    struct author author;
+    author_open(&author, 10);
+    author_feed(&author, parent, 3, 100);
+    struct site *child = child_new("child", parent->address);
+    site_open(child);
+    AWAIT(site_shows(child, 3));
+    static const char path[] = "root\0child\0other";
+    struct beat beat = {.block = 3,
+                        .commit_index = block_end(&author.last),
+                        .sequence = 1,
+                        .chain = author.last.chain,
+                        .received_ns = clock_mono_ns(),
+                        .path_size = sizeof path - 1};
+    memcpy(beat.history, test_history, HISTORY_ID_BYTES);
+    memcpy(beat.path, path, beat.path_size);
+    beats_add(parent->beats, &beat);
+    AWAIT(METRIC_GET(child->metrics, instance, parent_lost) > 0);
+    AWAIT(site_state_is(child, "a loop"));
+    assert_false(beats_newest(child->beats, &beat));
+    assert_int_equal(site_block(child), 3);
+    site_close(child);
+    site_close(parent);
+    builder_close(&author.builder);
+}
+
 // ---- damage ------------------------------------------------------------------------------------
 
 // Flips a bit of the stored payload of a block, wherever it lies.
@@ -400,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_digest_mismatch),    cmocka_unit_test(test_behind),
         cmocka_unit_test(test_too_old),            cmocka_unit_test(test_diverged),
         cmocka_unit_test(test_refused),            cmocka_unit_test(test_loop),
+        cmocka_unit_test(test_own_name),           cmocka_unit_test(test_wrong_chain),
         cmocka_unit_test(test_bad_parent),         cmocka_unit_test(test_repair),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

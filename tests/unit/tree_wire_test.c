@@ -349,6 +349,46 @@ static void test_nonsense(void **state)
     site_close(parent);
 }
 
+static void hand_tell(struct hand *hand, uint64_t received, uint64_t synced)
+{
+    struct buf out = {0};
+    message_progress_encode(&out, &(struct message_progress){
+                                      .received = received, .synced = synced, .visible = synced});
+    assert_true(write_all(hand->fd, out.data, out.size));
+    buf_free(&out);
+}
+
+static bool child_received(struct site *parent, uint64_t index)
+{
+    struct child_status status;
+    return fanout_status(parent->fanout, &status, 1) == 1 && status.received == index;
+}
+
+// WAIT counts what a child has synced, not what it has received, and nobody who has left.
+static void test_progress(void **state)
+{
+    (void)state;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    site_open(parent);
+    struct author author;
+    author_open(&author, 34);
+    author_feed(&author, parent, 1, 100);
+    struct hand hand;
+    hand_open(&hand, parent->address);
+    hand_hello(&hand);
+    hand_tell(&hand, 7, 5);
+    AWAIT(child_received(parent, 7));
+    assert_int_equal(fanout_synced(parent->fanout, 5), 1);
+    assert_int_equal(fanout_synced(parent->fanout, 6), 0);
+    hand_tell(&hand, 8, 6);
+    AWAIT(child_received(parent, 8));
+    assert_int_equal(fanout_synced(parent->fanout, 6), 1);
+    hand_close(&hand);
+    AWAIT(fanout_synced(parent->fanout, 1) == 0);
+    site_close(parent);
+    builder_close(&author.builder);
+}
+
 static void test_peers_max(void **state)
 {
     (void)state;
@@ -485,7 +525,7 @@ int main(void)
         cmocka_unit_test(test_slow_child),     cmocka_unit_test(test_trimmed_child),
         cmocka_unit_test(test_nonsense),       cmocka_unit_test(test_peers_max),
         cmocka_unit_test(test_silence),        cmocka_unit_test(test_close_any_time),
-        cmocka_unit_test(test_damage_at_start),
+        cmocka_unit_test(test_damage_at_start), cmocka_unit_test(test_progress),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,7 +46,6 @@ NEVER = [
 ]
 CODE_FOLDERS = ("common", "replica", "proxy", "qs")  # where homes and layers bind
 TEXT_FOLDERS = CODE_FOLDERS + ("bench", "tests", "packaging", "docs", ".ci")
-FOREIGN = re.compile(r"/work/(main|shared)|\bCo-Authored-By\b")
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 
 
@@ -175,8 +174,6 @@ class Tidy:
             for number, line in enumerate(lines, 1):
                 if UNFINISHED.search(line) and path.suffix != ".md":
                     self.find(name, number, "something is left to do here")
-                if FOREIGN.search(line):
-                    self.find(name, number, "the project speaks of itself alone")
                 if path.suffix == ".py" and len(line) > COLUMNS:
                     self.find(name, number, f"{len(line)} columns, {COLUMNS} are allowed")
             if path.suffix in (".py", ".sh") and len(lines) - 1 > FILE_LINES:

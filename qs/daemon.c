@@ -117,6 +117,15 @@ static void close_readers(struct daemon *daemon)
     store_cache_close(daemon->cache);
 }
 
+static int open_walker(struct daemon *daemon) { return walker_open(&daemon->walker); }
+
+static void close_walker(struct daemon *daemon)
+{
+    if (daemon->walker != NULL) {
+        walker_close(daemon->walker);
+    }
+}
+
 static int open_links(struct daemon_instance *each)
 {
     struct instance *instance = each->instance;
@@ -154,6 +163,7 @@ static int open_instance(struct daemon *daemon, struct daemon_instance *each,
         log_line(LOG_ERROR, options->name, "the instance cannot be opened: %s", error_text(error));
         return error;
     }
+    walker_add(daemon->walker, each->instance);
     return open_links(each);
 }
 
@@ -176,6 +186,10 @@ static void close_instances(struct daemon *daemon)
     for (unsigned i = 0; i < daemon->instance_count; i++) {
         struct daemon_instance *each = &daemon->instances[i];
         if (each->instance != NULL) {
+            struct gate gate;
+            gate_open(&gate);
+            walker_remove(daemon->walker, each->instance, &gate.closed);
+            gate_await(&gate);
             daemon->left_open |= !instance_close(each->instance);
         }
         if (each->fanout != NULL) {
@@ -354,6 +368,7 @@ struct part {
 static const struct part parts[] = {
     {"loops", open_loops, close_loops},
     {"readers", open_readers, close_readers},
+    {"walker", open_walker, close_walker},
     {"instances", open_instances, close_instances},
     {"peers", open_peers, close_peers},
     {"clients", open_clients, close_clients},

@@ -4,6 +4,7 @@
 #define QS_QS_DAEMON_H
 
 #include "common/core/read.h"
+#include "common/core/walker.h"
 #include "common/tree/tree.h"
 #include "qs/config.h"
 
@@ -25,6 +26,7 @@ struct daemon {
     unsigned loop_count, thread_count;
     struct readers *readers;
     struct store_cache *cache;
+    struct walker *walker;
     struct daemon_instance *instances; // in the order of the file
     unsigned instance_count;
     struct peers *peers;

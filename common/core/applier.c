@@ -53,7 +53,7 @@ static void publish(struct applier *applier)
     view->place = applier->state.place;
     view->epoch = applier->state.epoch;
     view->digest = applier->state.digest;
-    view->history_floor = applier->state.history_floor;
+    view->history_floor = atomic_load(&instance->history_floor);
     view->window_floor = atomic_load(&instance->window_floor);
     view->published_ns = clock_mono_ns();
     views_publish(&instance->views, view);
@@ -105,6 +105,8 @@ int instance_write_fill(struct instance *instance, struct store_batch *batch)
     }
     return error;
 }
+
+void instance_republish(struct instance *instance) { instance->apply->republish = true; }
 
 struct mailbox *instance_applier(struct instance *instance)
 {

@@ -98,6 +98,9 @@ static int open_store(struct instance *instance, struct store_cache *cache, stru
         .memtable_bytes = instance->options->memtable,
     };
     memcpy(options.families, instance->role->families, sizeof options.families);
+    for (unsigned i = 0; i < options.family_count && instance->role->filter != NULL; i++) {
+        options.filters[i] = instance->role->filter(instance, i);
+    }
     int error = store_open(&instance->store, &options);
     mem_free(directory);
     if (error != OK) {
@@ -227,6 +230,10 @@ static int open_data(struct instance *instance, struct store_cache *cache, struc
     int error = identity_claim(instance->directory, instance->node, instance->options,
                                &instance->lock_fd);
     if (error == OK) {
+        error = instance->role->open(instance);
+        instance->role_open = error == OK;
+    }
+    if (error == OK) {
         error = open_store(instance, cache, ret_state);
     }
     if (error == OK) {
@@ -244,12 +251,10 @@ static int open_data(struct instance *instance, struct store_cache *cache, struc
 
 static int start(struct instance *instance, const struct state *state)
 {
-    int error = instance->role->open(instance);
-    if (error != OK) {
-        return error;
-    }
-    instance->role_open = true;
-    error = writer_open(instance);
+    // The role may have found a higher one in a file of its own.
+    uint64_t floor = u64_max(atomic_load(&instance->history_floor), state->history_floor);
+    atomic_store(&instance->history_floor, floor);
+    int error = writer_open(instance);
     if (error == OK) {
         error = applier_open(instance, state, journal_end(instance->journal).number);
     }
@@ -295,15 +300,16 @@ bool instance_close(struct instance *instance)
     // Each may have posted to the other until both had ended.
     worker_free(instance->applier);
     worker_free(instance->writer);
-    if (instance->role_open) {
-        instance->role->close(instance);
-    }
     views_close(&instance->views);
     if (instance->journal != NULL) {
         journal_close(instance->journal);
     }
     if (instance->store != NULL) {
         clean = store_close(instance->store);
+    }
+    // The filters of a store that stays open still look at what the role keeps.
+    if (instance->role_open && clean) {
+        instance->role->close(instance);
     }
     if (instance->lock_fd >= 0) {
         close(instance->lock_fd);

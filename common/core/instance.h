@@ -74,6 +74,8 @@ struct instance {
     _Atomic uint64_t apply_bytes; // raw bytes of blocks between writer and applier
     _Atomic uint64_t receive_bytes; // bytes of received blocks that the writer has not appended
     _Atomic uint64_t window_floor; // a proxy's W: set by its role, goes into each new view
+    _Atomic uint64_t history_floor; // a replica's: only rises; set by its role, likewise
+    struct walked *walked;          // common/core/walker.c's, once it was added there
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c
     pthread_mutex_t lock;         // guards `waiters` and `room`
@@ -128,6 +130,12 @@ struct mailbox *instance_applier(struct instance *instance);
 // Applier thread: writes rows that change no index (fills); the state row is repeated. The rows
 // are seen by readers from the next view on; `republish` makes one at once.
 int instance_write_fill(struct instance *instance, struct store_batch *batch) MUST_CHECK;
+
+// Applier thread: the next turn publishes a view of the same index, with what changed around it
+// (floors).
+void instance_republish(struct instance *instance);
+// Asks the walker for a step of role->hand soon. Any thread; nothing happens without a walker.
+void instance_wake_hand(struct instance *instance);
 
 void instance_wait(struct instance *instance, struct index_waiter *waiter);
 // True when it was still waiting: the task will not run. False: it has been posted.

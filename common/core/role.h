@@ -16,10 +16,13 @@ struct role {
     const char *families[STORE_FAMILIES_MAX];
     unsigned family_count;
 
-    // Opens and closes what the role keeps: instance->role_state. Called by instance_open after
-    // the store is open and before any thread runs, and by instance_close after all have ended.
+    // Opens and closes what the role keeps: instance->role_state. Called by instance_open before
+    // the store is opened (its directory exists), and by instance_close after it was closed.
     int (*open)(struct instance *instance);
     void (*close)(struct instance *instance);
+
+    // The filter of a family, NULL for none. Called just before the store is opened. May be NULL.
+    const struct store_filter *(*filter)(struct instance *instance, unsigned family);
 
     // Decodes a row of the default family. ERR_CORRUPT when it is malformed or a held value fails
     // its check. Any thread.
@@ -32,6 +35,11 @@ struct role {
 
     // Applier, after a block's view was published, and at idle intervals.
     void (*published)(struct instance *instance);
+
+    // Walker thread: one step of what the role does to its files in the background (collecting
+    // history, evicting values), at most one compaction. Returns after how many nanoseconds the
+    // next is wanted; instance_wake_hand asks for one at once. NULL: nothing to do, ever.
+    uint64_t (*hand)(struct instance *instance);
 
     // Loop `read->loop`: fetches the values that `read` found not held; ends in read_fetched, on
     // that loop. NULL: every value is held, a missing one is corruption.

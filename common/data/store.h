@@ -12,6 +12,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
+#include "common/base/mem.h"
 
 struct store;
 struct store_batch;
@@ -25,10 +26,29 @@ void store_cache_close(struct store_cache *cache);
 
 #define STORE_FAMILIES_MAX 2
 
+// What a compaction does with a row that it rewrites. A compaction sees any subset of the rows, on
+// the store's own threads, several at once, and looks at no snapshot: so decide from the row alone,
+// and from bounds that only ever allow more. It never runs by itself on rows that nobody rewrites:
+// store_compact makes it. The state row is never shown.
+enum store_verdict { STORE_KEEP, STORE_DROP, STORE_CHANGE };
+
+struct store_filter {
+    // One compaction begins: reads the bounds once. The pass is used by one thread only.
+    void *(*begin)(void *argument);
+    // STORE_CHANGE: *ret_value takes the value's place; its memory is the pass's own and must live
+    // until the next call with this pass (the store copies it). `value` itself may be lent back in
+    // part.
+    enum store_verdict (*judge)(void *pass, struct bytes key, struct bytes value,
+                                struct bytes *ret_value);
+    void (*end)(void *pass);
+    void *argument; // lives as long as the store
+};
+
 struct store_options {
     const char *directory; // created when missing
     const char *scope;     // instance name, for the log
     const char *families[STORE_FAMILIES_MAX]; // [0] must be "default"
+    const struct store_filter *filters[STORE_FAMILIES_MAX]; // NULL = none; live as long as it
     unsigned family_count;
     struct store_cache *cache;
     uint64_t memtable_bytes;
@@ -98,8 +118,34 @@ struct bytes store_iterator_key(const struct store_iterator *iterator);   // unt
 struct bytes store_iterator_value(const struct store_iterator *iterator); // until the next move
 int store_iterator_error(const struct store_iterator *iterator) MUST_CHECK;
 
+// ---- compaction --------------------------------------------------------------------------------
+
+// A live file of a family, for whoever chooses what is worth compacting.
+struct store_file {
+    int level;
+    uint64_t bytes;
+    uint64_t entries;
+    struct bytes smallest, largest; // user keys of the family
+};
+
+struct store_files {
+    struct store_file *files;
+    size_t count;
+    struct arena memory;
+};
+void store_files(struct store *store, unsigned family, struct store_files *ret_files);
+void store_files_free(struct store_files *files);
+
+// Rewrites the rows in [lower, upper] of a family (empty = no bound) into the last level, so that
+// the family's filter sees them. Flushes first where those rows are in memory. Blocks, one at a
+// time; ERR_STOPPED after store_compact_cancel, ERR_IO, ERR_DISK_FULL.
+int store_compact(struct store *store, unsigned family, struct bytes lower,
+                  struct bytes upper) MUST_CHECK;
+void store_compact_cancel(struct store *store); // any thread, for good: before closing
+
 struct store_sizes {
     uint64_t family_bytes[STORE_FAMILIES_MAX]; // live files
+    uint64_t disk_bytes;                       // all files, those pinned by readers too
     uint64_t memtable_bytes;                   // all families
     uint64_t pending_bytes;                    // to be compacted, by estimate
     bool write_stopped;

@@ -1,0 +1,22 @@
+# The simulator: whole trees from a seed, in one process (docs/testing.md). It links the library's
+# own modules but for those that it takes the place of; system calls go to its files and sockets.
+
+SIM_SRC  := $(wildcard tests/sim/*.c)
+SIM_OUT  := common/base/clock.c common/base/log.c common/base/mem.c common/base/worker.c \
+            common/core/readers.c common/io/loop_epoll.c common/io/loop_uring.c \
+            common/data/disk.c common/wire/import_text.c $(wildcard common/data/store*.c)
+SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync fstat rename renameat \
+            unlink unlinkat mkdir flock fdopendir readdir closedir eventfd socket setsockopt bind listen \
+            connect getsockopt getsockname getpeername send sendfile shutdown \
+            check_failed applier_hand views_publish
+SEEDS    ?= 1..3000
+
+comma := ,
+$(BUILD)/sim: $(call obj,$(SIM_SRC) $(filter-out $(SIM_OUT),$(LIB_SRC)))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAP)) \
+	  -lxxhash -lmsgpackc -lzstd -lpthread
+
+.PHONY: sim
+sim: deps-check $(BUILD)/sim
+	$(BUILD)/sim --seeds $(SEEDS) $(SIM_ARGS)

@@ -12,7 +12,6 @@
 
 #define OPERATIONS 2000
 #define FAULTS_LEAST 3
-#define SAFETY_LIMIT_NS (120 * NS_PER_S)
 #define LIVENESS_LIMIT_NS (90 * NS_PER_S)
 #define STRICT_OPERATIONS 150
 #define LOOK_NS (50 * NS_PER_MS)
@@ -23,7 +22,7 @@ struct shape {
     unsigned nodes;
     unsigned sessions;
     unsigned keys;
-    uint64_t think_ns;
+    uint64_t safety_ns;
     uint64_t fault_every_ns;
     size_t value_max;
 };
@@ -172,15 +171,18 @@ static bool all_down(unsigned count)
     return true;
 }
 
+// Ends when enough has happened, at the latest after three times the time that it should take.
 static void safety(const struct shape *shape, bool faults)
 {
-    uint64_t limit_ns = world_now_ns() + SAFETY_LIMIT_NS;
     uint64_t least = faults ? FAULTS_LEAST : 0;
-    while ((sessions_done() < OPERATIONS || faults_struck() < least) &&
-           world_now_ns() < limit_ns) {
+    uint64_t begun_ns = world_now_ns();
+    uint64_t age_ns = 0;
+    while (age_ns < shape->safety_ns ||
+           (age_ns < 3 * shape->safety_ns &&
+            (sessions_done() < OPERATIONS || faults_struck() < least))) {
         WORLD_CHECK(world_step(), "nothing happens any more");
+        age_ns = world_now_ns() - begun_ns;
     }
-    (void)shape;
 }
 
 static void liveness(const struct shape *shape)
@@ -206,14 +208,15 @@ static void liveness(const struct shape *shape)
 
 static struct shape choose_shape(void)
 {
-    return (struct shape){
+    struct shape shape = {
         .nodes = (unsigned)chance_between(5, 7),
         .sessions = (unsigned)chance_between(3, 10),
         .keys = (unsigned)chance_skewed(6, 120),
-        .think_ns = chance_skewed(2, 200) * NS_PER_MS,
-        .fault_every_ns = chance_between(200, 3000) * NS_PER_MS,
+        .safety_ns = chance_between(5000, 20000) * NS_PER_MS,
         .value_max = (size_t)chance_skewed(300, 30000),
     };
+    shape.fault_every_ns = shape.safety_ns / chance_between(4, 20);
+    return shape;
 }
 
 void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_result,
@@ -227,7 +230,8 @@ void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_r
     store_sim_open();
     model_open(shape.keys);
     plant(&shape, chance_permille(300));
-    sessions_open(nodes, shape.nodes, shape.sessions, shape.think_ns, shape.value_max);
+    sessions_open(nodes, shape.nodes, shape.sessions,
+                  shape.safety_ns * shape.sessions / OPERATIONS, shape.value_max);
     faults_open(nodes, shape.nodes, faults ? shape.fault_every_ns : 0);
     safety(&shape, faults);
     liveness(&shape);

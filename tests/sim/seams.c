@@ -91,25 +91,32 @@ void __wrap_check_failed(const char *file, int line, const char *function, const
 // ---- descriptors -------------------------------------------------------------------------------
 
 static struct fd fds[FD_MAX];
-static int fds_top; // none beyond it is in use
+static int fds_top;   // none from here on is in use
+static int fds_first; // none before it is free
 
 void fds_reset(void)
 {
-    memset(fds, 0, sizeof fds);
-    fds_top = 0;
+    memset(fds, 0, (size_t)fds_top * sizeof fds[0]);
+    fds_top = fds_first = 0;
 }
 
 int fd_new(enum fd_kind kind)
 {
-    for (int i = 0; i < FD_MAX; i++) {
+    for (int i = fds_first; i < FD_MAX; i++) {
         if (fds[i].kind == FD_FREE) {
+            fds_first = i + 1;
             fds[i] = (struct fd){.kind = kind, .host = world_host()};
             list_init(&fds[i].backlog);
             fds_top = i >= fds_top ? i + 1 : fds_top;
             return FD_FIRST + i;
         }
     }
-    world_fail("%d descriptors are open", FD_MAX);
+    unsigned kinds[FD_EVENT + 1] = {0};
+    for (int i = 0; i < FD_MAX; i++) {
+        kinds[fds[i].kind] += fds[i].host == world_host() ? 1 : 0;
+    }
+    world_fail("%d descriptors are open; of n%u: %u files, %u folders, %u sockets", FD_MAX,
+               world_host()->number, kinds[FD_FILE], kinds[FD_FOLDER], kinds[FD_SOCKET]);
 }
 
 struct fd *fd_of(int number)
@@ -125,7 +132,12 @@ struct fd *fd_of(int number)
 
 int fd_number(const struct fd *fd) { return FD_FIRST + (int)(fd - fds); }
 
-void fd_free(int number) { fds[number - FD_FIRST].kind = FD_FREE; }
+void fd_free(int number)
+{
+    int at = number - FD_FIRST;
+    fds[at].kind = FD_FREE;
+    fds_first = at < fds_first ? at : fds_first;
+}
 
 struct fd *fd_listener(unsigned host, unsigned port)
 {

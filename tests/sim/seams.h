@@ -10,7 +10,7 @@
 
 // Descriptors of the simulator begin here, far above those of the process.
 #define FD_FIRST 1000000
-#define FD_MAX 512
+#define FD_MAX 8192
 
 enum fd_kind { FD_FREE, FD_FILE, FD_FOLDER, FD_SOCKET, FD_LISTENER, FD_EVENT };
 

@@ -67,7 +67,7 @@ static void over(struct session *session)
     sessions.done++;
     count_add(COUNT_operations, 1);
     if (!sessions.stopped) {
-        actor_after(&session->actor, chance_skewed(0, sessions.think_ns));
+        actor_after(&session->actor, chance_below(2 * sessions.think_ns));
     }
 }
 
@@ -90,11 +90,11 @@ static void compare(struct session *session, const struct lookup *lookup,
     unsigned long long at = (unsigned long long)index;
     count_add(COUNT_keys_read, 1);
     if (lookup->status == ERR_UNAVAILABLE || lookup->status == ERR_BUSY) {
-        count_add(COUNT_unavailable, 1);
+        count_add(lookup->status == ERR_BUSY ? COUNT_fetch_limits : COUNT_unavailable, 1);
         WORLD_CHECK(session->at->instance_options.role == ROLE_PROXY && version != NULL,
                     "n%u at %llu: a fetch for what is absent, or no proxy's", session->at->number,
                     at);
-        if (sessions.strict) {
+        if (sessions.strict && lookup->status != ERR_BUSY) {
             session_fail(session, "a value could not be had", lookup->status);
         }
         return;

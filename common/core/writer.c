@@ -6,9 +6,6 @@
 #include "common/base/mem.h"
 #include "common/core/applier.h"
 
-// A follower syncs at the latest when this much is unsynced: recovery counts on it when it tells
-// torn from damaged.
-#define SYNC_BYTES MIB
 #define RETRY_NS NS_PER_S
 
 struct received {
@@ -187,7 +184,8 @@ static uint64_t follower_turn(struct writer *writer)
     bool more = true;
     while (more && (node = list_take(&work)) != NULL) {
         more = take(writer, CONTAINER_OF(node, struct received, node), now_ns);
-        if (journal_unsynced(instance->journal) >= SYNC_BYTES && !list_empty(&writer->unsynced)) {
+        if (journal_unsynced(instance->journal) >= JOURNAL_GROUP_BYTES &&
+            !list_empty(&writer->unsynced)) {
             journal_publish(instance->journal);
             sync_received(writer);
         }

@@ -191,7 +191,9 @@ static bool strike_io(struct node *node)
 // A root does not guess: it would wait for a person.
 static bool strike_flip(struct node *node)
 {
-    return !node_is_root(node) && disk_flip(node->number);
+    bool flipped = !node_is_root(node) && disk_flip(node->number);
+    node->rotten = node->rotten || flipped;
+    return flipped;
 }
 
 static const struct fault table[] = {

@@ -212,7 +212,7 @@ static struct shape choose_shape(void)
         .nodes = (unsigned)chance_between(5, 7),
         .sessions = (unsigned)chance_between(3, 10),
         .keys = (unsigned)chance_skewed(6, 120),
-        .safety_ns = chance_between(5000, 20000) * NS_PER_MS,
+        .safety_ns = chance_between(5000, chance_permille(100) ? 60000 : 15000) * NS_PER_MS,
         .value_max = (size_t)chance_skewed(300, 30000),
     };
     shape.fault_every_ns = shape.safety_ns / chance_between(4, 20);

@@ -201,6 +201,74 @@ const char *folder_entry(const struct fd *folder, size_t at)
     return NULL;
 }
 
+// ---- losing what was not synced ----------------------------------------------------------------
+
+static void file_resize(struct file *file, size_t size)
+{
+    if (size > file->capacity) {
+        file->capacity = 2 * size;
+        file->data = world_realloc(file->data, file->capacity);
+    }
+    if (size > file->size) {
+        memset(file->data + file->size, 0, size - file->size);
+    }
+    file->size = size;
+}
+
+// Takes back the newest write of a file: whole, or only some of its sectors.
+static void undo_write(struct file *file, bool whole)
+{
+    struct undo *undo = file->undo;
+    file->undo = undo->before;
+    count_add(COUNT_torn_writes, 1);
+    if (whole || undo->written == 0) {
+        file_resize(file, u64_max(file->size, undo->offset + undo->length));
+        memcpy(file->data + undo->offset, undo->old, undo->length);
+        file_resize(file, undo->size);
+    } else {
+        bool tail = chance_permille(700); // torn at one place, else in any sector
+        uint64_t end = undo->offset + undo->written;
+        uint64_t kept = undo->offset + chance_below(undo->written + 1);
+        for (uint64_t at = undo->offset; at < end;) {
+            uint64_t next = u64_min(end, at / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES);
+            if (tail ? at >= kept : chance_permille(500)) {
+                size_t size = next - at;
+                size_t known = at - undo->offset < undo->length
+                                   ? u64_min(size, undo->length - (at - undo->offset))
+                                   : 0;
+                memcpy(file->data + at, undo->old + (at - undo->offset), known);
+                memset(file->data + at + known, 0, size - known);
+            }
+            at = next;
+        }
+        if (tail && chance_permille(500)) {
+            file_resize(file, u64_max(undo->size, kept));
+        }
+    }
+    mem_free(undo);
+}
+
+static void cut_file(struct file *file)
+{
+    size_t count = 0;
+    for (const struct undo *undo = file->undo; undo != NULL; undo = undo->before) {
+        count++;
+    }
+    if (count > 0) {
+        uint64_t kept = chance_below(count + 1);
+        while (count > kept + 1) {
+            undo_write(file, true);
+            count--;
+        }
+        if (count > kept) {
+            undo_write(file, chance_permille(500));
+        }
+        file_forget(file);
+    }
+    file->doubtful = false;
+    file->lock = NULL;
+}
+
 // ---- calls -------------------------------------------------------------------------------------
 
 static bool fault_due(enum disk_fault fault)
@@ -304,18 +372,6 @@ static void remember(struct file *file, uint64_t offset, size_t written)
     file->undo = undo;
 }
 
-static void file_resize(struct file *file, size_t size)
-{
-    if (size > file->capacity) {
-        file->capacity = 2 * size;
-        file->data = world_realloc(file->data, file->capacity);
-    }
-    if (size > file->size) {
-        memset(file->data + file->size, 0, size - file->size);
-    }
-    file->size = size;
-}
-
 ssize_t file_write(struct fd *fd, const void *from, size_t size, uint64_t offset)
 {
     world_touch_disk();
@@ -374,6 +430,16 @@ int file_sync(struct fd *fd)
     }
     world_touch_disk(); // it may also die just afterwards
     return 0;
+}
+
+void file_reread(struct fd *fd)
+{
+    struct file *file = fd->file;
+    if (file->doubtful) {
+        struct fd *lock = file->lock;
+        cut_file(file);
+        file->lock = lock;
+    }
 }
 
 uint64_t file_size(const struct fd *fd) { return fd->file->size; }
@@ -444,60 +510,6 @@ int disk_remove(const char *path)
 
 // ---- faults ------------------------------------------------------------------------------------
 
-// Takes back the newest write of a file: whole, or only some of its sectors.
-static void undo_write(struct file *file, bool whole)
-{
-    struct undo *undo = file->undo;
-    file->undo = undo->before;
-    count_add(COUNT_torn_writes, 1);
-    if (whole || undo->written == 0) {
-        file_resize(file, u64_max(file->size, undo->offset + undo->length));
-        memcpy(file->data + undo->offset, undo->old, undo->length);
-        file_resize(file, undo->size);
-    } else {
-        bool tail = chance_permille(700); // torn at one place, else in any sector
-        uint64_t end = undo->offset + undo->written;
-        uint64_t kept = undo->offset + chance_below(undo->written + 1);
-        for (uint64_t at = undo->offset; at < end;) {
-            uint64_t next = u64_min(end, at / SECTOR_BYTES * SECTOR_BYTES + SECTOR_BYTES);
-            if (tail ? at >= kept : chance_permille(500)) {
-                size_t size = next - at;
-                size_t known = at - undo->offset < undo->length
-                                   ? u64_min(size, undo->length - (at - undo->offset))
-                                   : 0;
-                memcpy(file->data + at, undo->old + (at - undo->offset), known);
-                memset(file->data + at + known, 0, size - known);
-            }
-            at = next;
-        }
-        if (tail && chance_permille(500)) {
-            file_resize(file, u64_max(undo->size, kept));
-        }
-    }
-    mem_free(undo);
-}
-
-static void cut_file(struct file *file)
-{
-    size_t count = 0;
-    for (const struct undo *undo = file->undo; undo != NULL; undo = undo->before) {
-        count++;
-    }
-    if (count > 0) {
-        uint64_t kept = chance_below(count + 1);
-        while (count > kept + 1) {
-            undo_write(file, true);
-            count--;
-        }
-        if (count > kept) {
-            undo_write(file, chance_permille(500));
-        }
-        file_forget(file);
-    }
-    file->doubtful = false;
-    file->lock = NULL;
-}
-
 void disk_power_cut(unsigned host)
 {
     struct disk *disk = &disks[host];
@@ -511,12 +523,19 @@ void disk_power_cut(unsigned host)
         if (undone > 0) {
             undone--;
             name_set(disk, undo->path, undo->file);
+            world_log("disk", "%s: is again what it was", undo->path);
             count_add(COUNT_names_lost, 1);
         }
         undo_forget(undo);
     }
     LIST_FOR_EACH(node, &disk->names) {
-        cut_file(CONTAINER_OF(node, struct name, node)->file);
+        const struct name *name = CONTAINER_OF(node, struct name, node);
+        size_t before = name->file->size;
+        if (name->file->undo != NULL) {
+            cut_file(name->file);
+            world_log("disk", "%s: %zu bytes before the power cut, %zu after", name->path, before,
+                      name->file->size);
+        }
     }
 }
 

@@ -100,6 +100,7 @@ void net_heal(void)
     memset(net.blocked_until_ns, 0, sizeof net.blocked_until_ns);
     LIST_FOR_EACH(node, &net.conns) {
         struct conn *conn = CONTAINER_OF(node, struct conn, node);
+        conn->latency_ns = u64_min(conn->latency_ns, net.delay_max_ns);
         for (unsigned i = 0; i < 2; i++) {
             if (conn->ends[i].count > 0) {
                 actor_after(&conn->ends[i].actor, conn->latency_ns);
@@ -262,7 +263,7 @@ int socket_connect(struct fd *fd, unsigned host, unsigned port)
     conn->port = port;
     conn->opened_ns = world_now_ns();
     conn->latency_ns = chance_skewed(30 * 1000, net.delay_max_ns);
-    conn->window = chance_skewed(2048, 256 * KIB);
+    conn->window = chance_skewed(4 * KIB, 256 * KIB);
     list_append(&net.conns, &conn->node);
     actor_init(&conn->opening, NULL, opening);
     for (unsigned i = 0; i < 2; i++) {

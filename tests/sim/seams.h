@@ -94,6 +94,7 @@ ssize_t file_write(struct fd *fd, const void *from, size_t size, uint64_t offset
 int file_truncate(struct fd *fd, uint64_t size);
 int file_sync(struct fd *fd);
 uint64_t file_size(const struct fd *fd);
+void file_reread(struct fd *fd); // what a failed sync left in memory is gone
 int file_rename(const char *from, const char *to);
 int file_unlink(const char *path);
 int file_mkdir(const char *path);

@@ -223,7 +223,8 @@ static void begin_read(struct session *session)
     }
     if (view->place.index < session->seen) {
         view_release(view);
-        loop_timer_set(process->loop, &session->limit, WAIT_LIMIT_NS);
+        loop_timer_set(process->loop, &session->limit,
+                       sessions.strict ? STRICT_LIMIT_NS : WAIT_LIMIT_NS);
         session->waiter.index = session->seen;
         session->waiter.loop = process->loop;
         instance_wait(process->instance, &session->waiter);

@@ -91,6 +91,13 @@ int __wrap_ftruncate(int number, off_t size)
 int __wrap_fsync(int number) { return (int)result(file_sync(fd_of(number))); }
 int __wrap_fdatasync(int number) { return (int)result(file_sync(fd_of(number))); }
 
+int __wrap_posix_fadvise(int number, off_t offset, off_t size, int advice)
+{
+    CHECK(offset == 0 && size == 0 && advice == POSIX_FADV_DONTNEED);
+    file_reread(fd_of(number));
+    return 0;
+}
+
 int __wrap_fstat(int number, struct stat *info)
 {
     *info = (struct stat){.st_size = (off_t)file_size(fd_of(number))};

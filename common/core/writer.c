@@ -124,8 +124,8 @@ static bool take(struct writer *writer, struct received *received, uint64_t now_
         drop(received);
         return true;
     }
-    if (block->header.number != journal_last(instance->journal)->number + 1 ||
-        instance_state(instance) == INSTANCE_STOPPED) {
+    if (instance_state(instance) == INSTANCE_STOPPED || !journal_has_history(instance->journal) ||
+        block->header.number != journal_last(instance->journal)->number + 1) {
         drop(received); // known already, or it will be asked for again
         return true;
     }
@@ -297,7 +297,9 @@ static void on_adopt(struct task *task)
     struct instance *instance = adoption->instance;
     if (!journal_has_history(instance->journal)) {
         int error = journal_begin(instance->journal, adoption->history);
-        if (error != OK) {
+        if (error == ERR_DISK_FULL) {
+            log_line(LOG_ERROR, instance->name, "the disk is full: the journal cannot be begun yet");
+        } else if (error != OK) {
             instance_stop_updates(instance, error, "the journal could not be begun");
         } else {
             journal_publish(instance->journal);

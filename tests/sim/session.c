@@ -359,7 +359,7 @@ static void on_begin(struct task *task)
 
 static void choose(struct session *session)
 {
-    if (chance_permille(150)) {
+    if (chance_permille(150) || session->home->given_up) {
         session->home = &sessions.nodes[chance_below(sessions.node_count)];
         count_add(COUNT_moves, 1);
     }
@@ -375,18 +375,18 @@ static void next(struct actor *actor)
     if (session->busy || sessions.stopped) {
         return;
     }
-    if (sessions.strict && sessions.strict_left-- == 0) {
+    if (sessions.strict && sessions.strict_left == 0) {
         sessions.stopped = true;
         return;
     }
     choose(session);
     if (session->at->phase != NODE_UP) {
-        if (!session->at->given_up && sessions.strict) {
-            world_fail("n%u is not up", session->at->number);
-        }
+        WORLD_CHECK(!sessions.strict || session->at->given_up, "n%u is not up",
+                    session->at->number);
         actor_after(actor, chance_between(1, 50) * NS_PER_MS);
         return;
     }
+    sessions.strict_left -= sessions.strict ? 1 : 0;
     session->busy = true;
     session->at->busy++;
     session->begun_ns = world_now_ns();

@@ -289,6 +289,10 @@ void model_check_view(struct node *node, const struct view *view)
                 "n%u at index %llu: the digest differs, %llu keys, %llu wanted", node->number,
                 (unsigned long long)index, (unsigned long long)view->digest.keys,
                 (unsigned long long)state->keys);
+    if (!node->shown && METRIC_GET(&node->metrics, instance, entries_applied) > 0) {
+        count_add(COUNT_replays, 1);
+    }
+    node->shown = true;
     node->visible = index;
     count_add(COUNT_views, 1);
     world_note(index * 31 + node->number);

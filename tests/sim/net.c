@@ -14,7 +14,7 @@
 
 #define CHUNKS_MAX 64
 #define HOSTS_MAX 16
-#define CONNECT_LIMIT_NS (8 * NS_PER_S)
+#define CONNECT_LIMIT_NS (2 * NS_PER_S)
 #define SILENCE_MAX_NS (8 * NS_PER_S)
 
 struct chunk {

@@ -183,7 +183,7 @@ static void start(struct node *node)
     struct start start = {.node = node, .error = ERR_STOPPED};
     node->process = (struct process){0};
     node->incarnation++;
-    node->too_old = node->stop_counted = false;
+    node->too_old = node->stop_counted = node->shown = false;
     count_add(COUNT_starts, 1);
     node->phase = NODE_UP; // it may die while it opens
     bool alive = world_enter(&node->host, start_run, &start);

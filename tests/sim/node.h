@@ -40,6 +40,7 @@ struct node {
     enum node_phase phase;
     bool power_kept;  // the next death is the process's alone
     bool given_up;    // cannot come back by itself
+    bool shown;       // this process has published a view
     bool rotten;      // a bit of its synced journal was flipped since it last started
     bool too_old;     // counted once a process
     bool stop_counted;

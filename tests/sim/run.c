@@ -72,7 +72,7 @@ static void plant(const struct shape *shape, bool small_journal)
             node_upstream(node, 0);
         } else if (i > 1) {
             node_upstream(node, (unsigned)chance_between(1, u64_min(i - 1, 2)));
-            node_upstream(node, chance_permille(700) ? 0 : 1);
+            node_upstream(node, 0);
         }
         if (role == ROLE_PROXY) {
             node_source(node, 1);

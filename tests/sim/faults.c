@@ -238,16 +238,6 @@ static void look_after(struct node *node)
             count_add(COUNT_instances_stopped, 1);
         }
         node_stop(node, NS_PER_S);
-        return;
-    }
-    if (node_is_root(node)) {
-        return;
-    }
-    struct upstream_status status;
-    follow_status(instance, &status);
-    if (strncmp(status.state, "too old", 7) == 0 && !node->too_old) {
-        node->too_old = true;
-        count_add(COUNT_too_old, 1);
     }
 }
 

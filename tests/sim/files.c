@@ -62,16 +62,6 @@ static struct disk disks[HOSTS_MAX];
 
 static struct disk *disk_now(void) { return &disks[world_host()->number]; }
 
-void disks_open(unsigned hosts)
-{
-    CHECK(hosts <= HOSTS_MAX);
-    for (unsigned i = 0; i < hosts; i++) {
-        disks[i] = (struct disk){0};
-        list_init(&disks[i].names);
-        list_init(&disks[i].undos);
-    }
-}
-
 void disk_set_full(unsigned host, bool full) { disks[host].full = full; }
 bool disk_is_full(unsigned host) { return disks[host].full; }
 void disk_set_fault(unsigned host, enum disk_fault fault) { disks[host].fault = fault; }
@@ -199,6 +189,19 @@ const char *folder_entry(const struct fd *folder, size_t at)
         }
     }
     return NULL;
+}
+
+void disks_open(unsigned hosts)
+{
+    CHECK(hosts <= HOSTS_MAX);
+    for (unsigned i = 0; i < hosts; i++) {
+        disks[i] = (struct disk){0};
+        list_init(&disks[i].names);
+        list_init(&disks[i].undos);
+        char path[PATH_BYTES];
+        snprintf(path, sizeof path, "/n%u", i);
+        name_set(&disks[i], path, file_new(true));
+    }
 }
 
 // ---- losing what was not synced ----------------------------------------------------------------
@@ -523,7 +526,6 @@ void disk_power_cut(unsigned host)
         if (undone > 0) {
             undone--;
             name_set(disk, undo->path, undo->file);
-            world_log("disk", "%s: is again what it was", undo->path);
             count_add(COUNT_names_lost, 1);
         }
         undo_forget(undo);
@@ -547,9 +549,11 @@ void disk_wipe(unsigned host)
     }
     LIST_FOR_EACH(node, &disk->names) {
         struct name *name = CONTAINER_OF(node, struct name, node);
-        list_remove(&name->node);
-        file_release(name->file);
-        mem_free(name);
+        if (strchr(name->path + 1, '/') != NULL) {
+            list_remove(&name->node);
+            file_release(name->file);
+            mem_free(name);
+        }
     }
 }
 

@@ -16,14 +16,14 @@ struct loop_sim {
     struct actor actor;
     struct loop *loop;
     struct watch *watches[WATCHES_MAX];
+    struct fd *fds[WATCHES_MAX]; // of the watches
     size_t count;
 };
 
 static uint8_t scratch[SCRATCH_BYTES];
 
-static bool is_ready(const struct watch *watch)
+static bool is_ready(const struct watch *watch, const struct fd *fd)
 {
-    const struct fd *fd = fd_of(watch->fd);
     bool end = false;
     if (watch_wants(watch, WATCH_ACCEPT) && !list_empty(&fd->backlog)) {
         return true;
@@ -42,7 +42,7 @@ static bool has_work(const struct loop *loop)
         return true;
     }
     for (size_t i = 0; i < sim->count; i++) {
-        if (is_ready(sim->watches[i])) {
+        if (is_ready(sim->watches[i], sim->fds[i])) {
             return true;
         }
     }
@@ -103,8 +103,9 @@ static void sim_watch_open(struct watch *watch)
 {
     struct loop_sim *sim = watch->loop->state;
     CHECK(sim->count < WATCHES_MAX);
+    sim->fds[sim->count] = fd_of(watch->fd);
+    sim->fds[sim->count]->watch = watch;
     sim->watches[sim->count++] = watch;
-    fd_of(watch->fd)->watch = watch;
 }
 
 static void sim_watch_close(struct watch *watch)
@@ -114,8 +115,9 @@ static void sim_watch_close(struct watch *watch)
     while (sim->watches[at] != watch) {
         at++;
     }
+    sim->fds[at]->watch = NULL;
     sim->watches[at] = sim->watches[--sim->count];
-    fd_of(watch->fd)->watch = NULL;
+    sim->fds[at] = sim->fds[sim->count];
 }
 
 static void sim_watch_closed(struct watch *watch) { CHECK(watch->in_flight == 0); }
@@ -168,7 +170,7 @@ static void sim_run(struct loop *loop)
     struct watch *ready[WATCHES_MAX];
     size_t count = 0;
     for (size_t i = 0; i < sim->count; i++) {
-        if (is_ready(sim->watches[i])) {
+        if (is_ready(sim->watches[i], sim->fds[i])) {
             ready[count++] = sim->watches[i];
         }
     }

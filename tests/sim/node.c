@@ -174,7 +174,6 @@ struct start {
 static void start_run(void *argument)
 {
     struct start *start = argument;
-    (void)file_mkdir(start->node->data_dir);
     start->error = open_process(start->node);
 }
 
@@ -183,7 +182,7 @@ static void start(struct node *node)
     struct start start = {.node = node, .error = ERR_STOPPED};
     node->process = (struct process){0};
     node->incarnation++;
-    node->too_old = node->stop_counted = node->shown = false;
+    node->host.too_old = node->stop_counted = node->shown = false;
     count_add(COUNT_starts, 1);
     node->phase = NODE_UP; // it may die while it opens
     bool alive = world_enter(&node->host, start_run, &start);

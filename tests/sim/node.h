@@ -42,7 +42,6 @@ struct node {
     bool given_up;    // cannot come back by itself
     bool shown;       // this process has published a view
     bool rotten;      // a bit of its synced journal was flipped since it last started
-    bool too_old;     // counted once a process
     bool stop_counted;
     uint64_t visible; // highest index ever shown
     unsigned incarnation;

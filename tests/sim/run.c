@@ -119,7 +119,8 @@ static void give_up_old(unsigned count)
 {
     for (unsigned i = 1; i < count; i++) {
         struct node *node = &nodes[i];
-        if (node->phase == NODE_UP && node->too_old && node->visible != model_index()) {
+        if (node->phase == NODE_UP && node->host.too_old && node->visible != model_index()) {
+            count_add(COUNT_too_old, 1);
             world_log(node->name, "is given up: its parents' logs begin too late");
             node->given_up = true;
             count_add(COUNT_given_up, 1);

@@ -363,7 +363,7 @@ static void choose(struct session *session)
         session->home = &sessions.nodes[chance_below(sessions.node_count)];
         count_add(COUNT_moves, 1);
     }
-    session->kind = chance_permille(400)   ? KIND_WRITE
+    session->kind = chance_permille(300)   ? KIND_WRITE
                     : chance_permille(150) ? KIND_RANGE
                                            : KIND_READ;
     session->at = session->kind == KIND_WRITE ? &sessions.nodes[0] : session->home;

@@ -139,26 +139,35 @@ static struct row *row_make(struct family *family, struct bytes key)
     return row;
 }
 
-static uint64_t oldest_needed(const struct shelf *shelf)
+// Frees the versions that no snapshot shows and no crash brings back.
+static void row_trim(const struct shelf *shelf, struct row *row)
 {
-    uint64_t oldest = shelf->flushed;
-    LIST_FOR_EACH(node, &shelf->snapshots) {
-        oldest = u64_min(oldest, CONTAINER_OF(node, struct store_snapshot, node)->sequence);
+    const struct list *node = shelf->snapshots.prev; // the newest snapshot
+    struct version *newer = row->newest;
+    while (newer != NULL) {
+        // The next older version is needed for the newest state that does not show `newer`.
+        uint64_t state = 0;
+        while (node != &shelf->snapshots) {
+            uint64_t sequence = CONTAINER_OF(node, struct store_snapshot, node)->sequence;
+            if (sequence < newer->sequence) {
+                state = sequence;
+                break;
+            }
+            node = node->prev;
+        }
+        if (shelf->flushed < newer->sequence) {
+            state = u64_max(state, shelf->flushed);
+        }
+        while (newer->older != NULL && newer->older->sequence > state) {
+            struct version *gone = newer->older;
+            newer->older = gone->older;
+            mem_free(gone);
+        }
+        newer = newer->older;
     }
-    return oldest;
 }
 
-static void versions_free(struct version *version)
-{
-    while (version != NULL) {
-        struct version *older = version->older;
-        mem_free(version);
-        version = older;
-    }
-}
-
-static void row_add(struct shelf *shelf, struct row *row, bool put, struct bytes value,
-                    uint64_t oldest)
+static void row_add(struct shelf *shelf, struct row *row, bool put, struct bytes value)
 {
     struct version *version = world_alloc(sizeof *version + value.size);
     *version = (struct version){
@@ -167,13 +176,7 @@ static void row_add(struct shelf *shelf, struct row *row, bool put, struct bytes
         memcpy(version->data, value.data, value.size);
     }
     row->newest = version;
-    while (version != NULL && version->sequence > oldest) {
-        version = version->older;
-    }
-    if (version != NULL) {
-        versions_free(version->older);
-        version->older = NULL;
-    }
+    row_trim(shelf, row);
 }
 
 static const struct version *version_at(const struct row *row, uint64_t sequence)
@@ -383,16 +386,14 @@ int store_write(struct store *store, struct store_batch *batch, struct bytes sta
     if (disk_is_full(world_host()->number)) {
         return ERR_DISK_FULL;
     }
-    uint64_t oldest = oldest_needed(shelf);
     shelf->sequence++;
     for (const struct operation *each = batch->first; each != NULL; each = each->next) {
         struct row *row =
             row_make(&shelf->families[each->family], bytes_of(each->data, each->key_size));
-        row_add(shelf, row, each->put, bytes_of(each->data + each->key_size, each->value_size),
-                oldest);
+        row_add(shelf, row, each->put, bytes_of(each->data + each->key_size, each->value_size));
     }
     for (unsigned i = 0; i < store->family_count; i++) {
-        row_add(shelf, row_make(&shelf->families[i], bytes_of(NULL, 0)), true, state, oldest);
+        row_add(shelf, row_make(&shelf->families[i], bytes_of(NULL, 0)), true, state);
     }
     if (chance_permille(10)) {
         shelf->flushed = shelf->sequence;

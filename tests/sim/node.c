@@ -15,7 +15,7 @@
 #include "tests/sim/store_sim.h"
 
 #define PORT 7400
-#define STEP_NS (500 * 1000)
+#define STEP_NS (5 * NS_PER_MS)
 
 // ---- setting up --------------------------------------------------------------------------------
 
@@ -440,7 +440,8 @@ static void keep(struct actor *actor)
         return;
     }
     if (node->busy > 0 || node->host.asleep_until_ns > world_now_ns()) {
-        actor_after(actor, STEP_NS); // its clients go first
+        // Its clients go first.
+        actor_by(actor, u64_max(world_now_ns() + STEP_NS, node->host.asleep_until_ns));
         return;
     }
     if (node->stop_step == UINT32_MAX) {

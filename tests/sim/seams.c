@@ -24,7 +24,7 @@ uint64_t host_to_world_ns(const struct host *host, uint64_t ns)
         return ns;
     }
     // Rounded up: a timer that fires early would only find nothing to do.
-    return (uint64_t)((int64_t)ns - (int64_t)(ns / 1000000) * host->skew_ppm) + ns / 1000 + 1;
+    return (uint64_t)((__int128)ns * 1000000 / (1000000 + host->skew_ppm)) + 1000;
 }
 
 uint64_t clock_mono_ns(void)
@@ -70,7 +70,7 @@ void log_line(enum log_level level, const char *scope, const char *format, ...)
     const struct host *host = world_host();
     snprintf(who, sizeof who, "n%u", host != NULL ? host->number : 99);
     (void)scope;
-    if (host != NULL && strncmp(format, "too old", 7) == 0) {
+    if (host != NULL && strncmp(text, "too old", 7) == 0) {
         world_host()->too_old = true;
     }
     world_log(who, "%s%s", level >= LOG_ERROR ? "! " : level == LOG_WARN ? "? " : "", text);

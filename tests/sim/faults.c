@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "tests/sim/seams.h"
+#include "tests/sim/store_model.h"
 
 #define OPERATOR_NS (300 * NS_PER_MS)
 
@@ -158,10 +159,18 @@ static bool strike_weather(struct node *node)
 
 // ---- disks -------------------------------------------------------------------------------------
 
+static void set_full(unsigned number, bool full)
+{
+    char path[NODE_STORE_BYTES];
+    node_store(&faults.nodes[number], path);
+    disk_set_full(number, full);
+    store_model_full(path, full);
+}
+
 static void empty(struct actor *actor)
 {
     (void)actor;
-    disk_set_full(faults.full, false);
+    set_full(faults.full, false);
 }
 
 static bool strike_full(struct node *node)
@@ -170,7 +179,7 @@ static bool strike_full(struct node *node)
         return false;
     }
     faults.full = node->number;
-    disk_set_full(node->number, true);
+    set_full(node->number, true);
     actor_by(&faults.filler, until_ns(4000));
     count_add(COUNT_disk_full, 1);
     return true;
@@ -188,6 +197,18 @@ static bool strike_io(struct node *node)
     return true;
 }
 
+// Some call of the store fails soon.
+static bool strike_store(struct node *node)
+{
+    static const enum store_model_call calls[] = {STORE_MODEL_WRITE, STORE_MODEL_FLUSH,
+                                                  STORE_MODEL_COMPACT, STORE_MODEL_OPEN};
+    char path[NODE_STORE_BYTES];
+    node_store(node, path);
+    store_model_fail(path, calls[chance_below(ARRAY_LEN(calls))], (unsigned)chance_below(20),
+                     chance_permille(500) ? ERR_IO : ERR_DISK_FULL);
+    return true;
+}
+
 // A root does not guess: it would wait for a person.
 static bool strike_flip(struct node *node)
 {
@@ -202,7 +223,7 @@ static const struct fault table[] = {
     {"wall clock", 2, strike_wall}, {"clog", 8, strike_clog},       {"swizzle", 4, strike_swizzle},
     {"cut", 8, strike_cut},        {"reset", 8, strike_reset},      {"weather", 6, strike_weather},
     {"disk full", 5, strike_full}, {"sync error", 2, strike_sync},  {"I/O error", 2, strike_io},
-    {"flip", 3, strike_flip},
+    {"flip", 3, strike_flip},      {"store error", 3, strike_store},
 };
 
 static void strike(struct actor *actor)
@@ -276,7 +297,7 @@ void faults_heal(void)
         struct node *node = &faults.nodes[i];
         node->host.asleep_until_ns = 0;
         node->host.deadly_steps = 0;
-        disk_set_full(i, false);
+        set_full(i, false);
         disk_set_fault(i, DISK_FAULT_NONE);
         if (node->phase == NODE_DOWN && !node->given_up) {
             node_start_after(node, 10 * NS_PER_MS);

@@ -102,6 +102,15 @@ size_t memory_count(const struct list *memory)
 
 void *world_alloc(size_t size) { return piece_new(size, false, world_memory()); }
 void *world_zalloc(size_t size) { return piece_new(size, true, world_memory()); }
+void *world_copy(const void *data, size_t size)
+{
+    void *copy = world_alloc(size);
+    if (size > 0) {
+        memcpy(copy, data, size);
+    }
+    return copy;
+}
+char *world_text(const char *text) { return world_copy(text, strlen(text) + 1); }
 void *world_realloc(void *memory, size_t size) { return moved(memory, size, world_memory()); }
 
 #define malloc host_alloc

@@ -8,7 +8,7 @@
 #include "tests/sim/faults.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/session.h"
-#include "tests/sim/store_sim.h"
+#include "tests/sim/store_model.h"
 
 #define OPERATIONS 2000
 #define FAULTS_LEAST 3
@@ -220,6 +220,29 @@ static struct shape choose_shape(void)
     return shape;
 }
 
+static void open_stores(void)
+{
+    struct store_model_odds odds = {
+        .incomplete = (unsigned)chance_between(2, 30),
+        .flush = (unsigned)chance_between(5, 300),
+        .compaction = (unsigned)chance_between(2, 60),
+        .missed = (unsigned)chance_between(2, 60),
+    };
+    store_model_reset(chance_u64());
+    store_model_odds(&odds);
+}
+
+static void close_stores(void)
+{
+    struct store_model_counts counts = store_model_counts();
+    count_add(COUNT_store_flushes, counts.own_flushes);
+    count_add(COUNT_store_compactions, counts.own_compactions);
+    count_add(COUNT_store_losses, counts.lost);
+    count_add(COUNT_store_errors, counts.faults);
+    count_add(COUNT_rows_filtered, counts.dropped + counts.changed);
+    store_model_reset(0);
+}
+
 void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_result,
               uint64_t counts[COUNT_TOTAL])
 {
@@ -228,7 +251,7 @@ void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_r
     struct shape shape = choose_shape();
     net_open(shape.nodes);
     disks_open(shape.nodes);
-    store_sim_open();
+    open_stores();
     model_open(shape.keys);
     plant(&shape, chance_permille(300));
     sessions_open(nodes, shape.nodes, shape.sessions,
@@ -236,6 +259,7 @@ void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_r
     faults_open(nodes, shape.nodes, faults ? shape.fault_every_ns : 0);
     safety(&shape, faults);
     liveness(&shape);
+    close_stores();
     count_add(COUNT_seeds, 1);
     count_add(COUNT_events, world_events());
     count_add(COUNT_sim_ms, world_now_ns() / NS_PER_MS);

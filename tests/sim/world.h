@@ -114,6 +114,8 @@ size_t memory_count(const struct list *memory);
 void *world_alloc(size_t size);
 void *world_zalloc(size_t size);
 void *world_realloc(void *memory, size_t size);
+void *world_copy(const void *data, size_t size);
+char *world_text(const char *text);
 struct list *world_memory(void);
 
 #endif

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "common/base/mem.h"
+#include "common/data/store.h"
 #include "tests/sim/seams.h"
 
 // The compiler wants a declaration of each, and nobody calls them by these names.
@@ -164,6 +165,37 @@ int __wrap_closedir(DIR *directory)
     __wrap_close(listing->number);
     mem_free(listing);
     return 0;
+}
+
+// ---- the store: it may die before and after each step -------------------------------------------
+
+int __real_store_write(struct store *store, struct store_batch *batch, struct bytes state);
+int __wrap_store_write(struct store *store, struct store_batch *batch, struct bytes state)
+{
+    world_touch_disk();
+    int error = __real_store_write(store, batch, state);
+    world_touch_disk();
+    return error;
+}
+
+int __real_store_flush(struct store *store);
+int __wrap_store_flush(struct store *store)
+{
+    world_touch_disk();
+    int error = __real_store_flush(store);
+    world_touch_disk();
+    return error;
+}
+
+int __real_store_compact(struct store *store, unsigned family, struct bytes lower,
+                         struct bytes upper);
+int __wrap_store_compact(struct store *store, unsigned family, struct bytes lower,
+                         struct bytes upper)
+{
+    world_touch_disk();
+    int error = __real_store_compact(store, family, lower, upper);
+    world_touch_disk();
+    return error;
 }
 
 // ---- sockets -----------------------------------------------------------------------------------

@@ -298,6 +298,9 @@ void faults_heal(void)
         node->host.asleep_until_ns = 0;
         node->host.deadly_steps = 0;
         set_full(i, false);
+        char path[NODE_STORE_BYTES];
+        node_store(node, path);
+        store_model_calm(path);
         disk_set_fault(i, DISK_FAULT_NONE);
         if (node->phase == NODE_DOWN && !node->given_up) {
             node_start_after(node, 10 * NS_PER_MS);

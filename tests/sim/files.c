@@ -408,6 +408,7 @@ int file_truncate(struct fd *fd, uint64_t size)
         remember(file, size, file->size - size);
         file->undo->written = 0;
     }
+    file->doubtful = file->doubtful && size > 0; // nothing is left that a sync could pass over
     file_resize(file, size);
     return 0;
 }

@@ -13,6 +13,7 @@
 #define OPERATIONS 2000
 #define FAULTS_LEAST 3
 #define LIVENESS_LIMIT_NS (90 * NS_PER_S)
+#define SETTLE_NS (6 * NS_PER_S)
 #define STRICT_OPERATIONS 150
 #define LOOK_NS (50 * NS_PER_MS)
 
@@ -192,6 +193,11 @@ static void liveness(const struct shape *shape)
     sessions_stop();
     run_until(idle, shape->nodes, "the end of every operation");
     run_until(whole, shape->nodes, "the same index everywhere");
+    // Links that died without a word are noticed meanwhile.
+    uint64_t settled_ns = world_now_ns() + SETTLE_NS;
+    while (world_now_ns() < settled_ns) {
+        WORLD_CHECK(world_step(), "nothing happens any more");
+    }
     sessions_strict(STRICT_OPERATIONS);
     uint64_t limit_ns = world_now_ns() + LIVENESS_LIMIT_NS;
     uint64_t wanted = sessions_done() + STRICT_OPERATIONS;

@@ -218,12 +218,23 @@ static bool strike_flip(struct node *node)
 }
 
 static const struct fault table[] = {
-    {"kill", 10, strike_kill},     {"power cut", 10, strike_power}, {"kill in step", 12, strike_step},
-    {"kill in start", 6, strike_start}, {"stop", 6, strike_stop},   {"pause", 6, strike_pause},
-    {"wall clock", 2, strike_wall}, {"clog", 8, strike_clog},       {"swizzle", 4, strike_swizzle},
-    {"cut", 8, strike_cut},        {"reset", 8, strike_reset},      {"weather", 6, strike_weather},
-    {"disk full", 5, strike_full}, {"sync error", 2, strike_sync},  {"I/O error", 2, strike_io},
-    {"flip", 3, strike_flip},      {"store error", 3, strike_store},
+    {"kill", 10, strike_kill},
+    {"power cut", 10, strike_power},
+    {"kill in step", 12, strike_step},
+    {"kill in start", 6, strike_start},
+    {"stop", 6, strike_stop},
+    {"pause", 6, strike_pause},
+    {"wall clock", 2, strike_wall},
+    {"clog", 8, strike_clog},
+    {"swizzle", 4, strike_swizzle},
+    {"cut", 8, strike_cut},
+    {"reset", 8, strike_reset},
+    {"weather", 6, strike_weather},
+    {"disk full", 5, strike_full},
+    {"sync error", 2, strike_sync},
+    {"I/O error", 2, strike_io},
+    {"flip", 3, strike_flip},
+    {"store error", 3, strike_store},
 };
 
 static void strike(struct actor *actor)

@@ -273,8 +273,8 @@ void model_check_view(struct node *node, const struct view *view)
     uint64_t index = view->place.index;
     WORLD_CHECK(index <= model.index, "n%u shows index %llu, the log ends at %llu", node->number,
                 (unsigned long long)index, (unsigned long long)model.index);
-    // A bad block among the last that it may have had unsynced counts as torn, whatever made it bad:
-    // then the node is back at an older state, and its sessions must wait.
+    // A bad block among the last that it may have had unsynced counts as torn, whatever made it
+    // bad: then the node is back at an older state, and its sessions must wait.
     if (index < node->visible && node->rotten) {
         node->visible = index;
         node->rotten = false;

@@ -36,7 +36,8 @@ uint64_t clock_mono_ns(void)
 uint64_t clock_wall_ms(void)
 {
     const struct host *host = world_host();
-    return host == NULL ? world_now_ns() / NS_PER_MS : host->wall_ms + host_age_ns(host) / NS_PER_MS;
+    return host == NULL ? world_now_ns() / NS_PER_MS
+                        : host->wall_ms + host_age_ns(host) / NS_PER_MS;
 }
 
 void clock_sleep_ns(uint64_t ns) { (void)ns; }

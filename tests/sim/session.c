@@ -110,7 +110,8 @@ static void compare(struct session *session, const struct lookup *lookup,
                 error_text(lookup->status));
     WORLD_CHECK(lookup->record.version == version->index &&
                     lookup->record.length == version->value.size,
-                "n%u at %llu: version %llu of %u bytes, wanted %llu of %zu", session->at->number, at,
+                "n%u at %llu: version %llu of %u bytes, wanted %llu of %zu",
+                session->at->number, at,
                 (unsigned long long)lookup->record.version, lookup->record.length,
                 (unsigned long long)version->index, version->value.size);
     WORLD_CHECK(!values || bytes_equal(lookup->record.value, version->value),

@@ -306,7 +306,7 @@ const struct count_row *count_row(enum count what)
 {
     static const struct count_row rows[] = {
 #define COUNT(name, need, help) {#name, help, need},
-#include "tests/sim/counts.h"
+#include "tests/sim/counts.inc"
     };
     return &rows[what];
 }

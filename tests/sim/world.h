@@ -94,7 +94,7 @@ NORETURN void world_fail(const char *format, ...) PRINTF_LIKE(1, 2);
 
 enum count {
 #define COUNT(name, need, help) COUNT_##name,
-#include "tests/sim/counts.h"
+#include "tests/sim/counts.inc"
     COUNT_TOTAL
 };
 void count_add(enum count what, uint64_t amount);

@@ -9,6 +9,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/data/digest.h"
+#include "replica/past.h"
 #include "replica/record.h"
 
 #define JOBS_MAX 4
@@ -43,17 +44,7 @@ struct answer_job {
 
 // ---- one ask -----------------------------------------------------------------------------------
 
-// Why no row has this version: after the rows were read the floor is looked at again, since what
-// lies below it may have been collected meanwhile.
-static enum fetch_status absence(struct instance *instance, uint64_t version)
-{
-    struct view *newest = instance_pin(instance);
-    bool gone = newest != NULL && version < newest->history_floor;
-    view_release(newest);
-    return gone ? FETCH_GONE : FETCH_NEVER;
-}
-
-static int ask_history(struct instance *instance, const struct view *view,
+static int ask_history(const struct instance *instance, const struct view *view,
                        const struct fetch_ask *ask, enum fetch_status *ret_status,
                        struct mvcc_finding *ret_found)
 {
@@ -66,13 +57,14 @@ static int ask_history(struct instance *instance, const struct view *view,
     }
     mvcc_release(&found);
     if (error == OK || error == ERR_NOT_FOUND) {
-        *ret_status = absence(instance, ask->version);
+        // What lies below the newest floor may have been collected.
+        *ret_status = past_error(instance, ask->version) == OK ? FETCH_NEVER : FETCH_GONE;
         return OK;
     }
     return error;
 }
 
-int answer_ask(struct instance *instance, const struct view *view, enum store_tier tier,
+int answer_ask(const struct instance *instance, const struct view *view, enum store_tier tier,
                const struct fetch_ask *ask, enum fetch_status *ret_status,
                struct mvcc_finding *ret_found)
 {

@@ -10,6 +10,7 @@
 #include "replica/collect.h"
 #include "replica/latest.h"
 #include "replica/mvcc.h"
+#include "replica/past.h"
 #include "replica/record.h"
 
 #define KEY_TEXT_MAX 64
@@ -235,6 +236,8 @@ const struct role *replica_role(void)
         .published = replica_published,
         .filter = replica_filter,
         .hand = replica_hand,
+        .past = past_read,
+        .past_rows = past_rows,
     };
     return &role;
 }

@@ -130,6 +130,7 @@ struct reading {
     struct task task;
     struct read read;
     struct lookup lookups[MODEL_KEYS];
+    unsigned first; // of the model's keys
     sem_t finished;
 };
 
@@ -143,9 +144,9 @@ static void reading_run(struct task *task)
     read_start(&CONTAINER_OF(task, struct reading, task)->read);
 }
 
-// Starts a read of the first `count` keys of the model at `view`, which it takes over.
-static void reading_start(struct scene *scene, struct reading *reading, struct view *view,
-                          unsigned count)
+// Starts a read of `count` keys of the model at `view`, which it takes over.
+static void reading_start_at(struct scene *scene, struct reading *reading, struct view *view,
+                             unsigned first, unsigned count)
 {
     *reading = (struct reading){.task.run = reading_run,
                                 .read = {.instance = scene->proxy.instance,
@@ -157,10 +158,17 @@ static void reading_start(struct scene *scene, struct reading *reading, struct v
                                          .values = true,
                                          .done = reading_done}};
     for (unsigned i = 0; i < count; i++) {
-        reading->lookups[i].key = model_name(&scene->model.keys[i]);
+        reading->lookups[i].key = model_name(&scene->model.keys[first + i]);
     }
+    reading->first = first;
     sem_init(&reading->finished, 0, 0);
     loop_post(scene->node.loop, &reading->task);
+}
+
+static void reading_start(struct scene *scene, struct reading *reading, struct view *view,
+                          unsigned count)
+{
+    reading_start_at(scene, reading, view, 0, count);
 }
 
 // Waits for its end. Every key must be what the model says at the view's index, but for those
@@ -173,7 +181,7 @@ static unsigned reading_end(struct scene *scene, struct reading *reading, int mi
     for (unsigned i = 0; i < reading->read.count; i++) {
         const struct lookup *lookup = &reading->lookups[i];
         const struct model_version *expected =
-            model_at(&scene->model.keys[i], reading->read.view->place.index);
+            model_at(&scene->model.keys[reading->first + i], reading->read.view->place.index);
         if (expected == NULL) {
             assert_int_equal(lookup->status, ERR_NOT_FOUND);
         } else if (missing != OK && lookup->status != OK) {
@@ -372,17 +380,63 @@ static void test_replica_lost_and_back(void **state)
     scene_close(&scene);
 }
 
-// Beyond fetch_max values under way the rest is refused, and said to be.
+// One read may miss more than fetch_max: it fetches in slices.
+static void test_slices(void **state)
+{
+    (void)state;
+    for (uint64_t limit = 1; limit <= 16; limit *= 2) {
+        struct scene scene;
+        scene_limit = limit;
+        scene_open(&scene, 5000, 2, honest);
+        scene_limit = 4096;
+        feed(&scene, 20, true, true);
+        assert_int_equal(read_all(&scene, OK), live_keys(&scene));
+        assert_int_equal(COUNTED(&scene, fetch_sent), live_keys(&scene));
+        scene_close(&scene);
+    }
+}
+
+// A read whose first slice fails asks for nothing more.
+static void test_failed_slice(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {SAYS_GONE, SAYS_GONE};
+    scene_limit = 8;
+    scene_open(&scene, 5000, 1, tricks);
+    scene_limit = 4096;
+    feed(&scene, 20, true, true);
+    assert_true(live_keys(&scene) > 2);
+    assert_int_equal(read_all(&scene, ERR_GONE), 0);
+    assert_int_equal(COUNTED(&scene, fetch_sent), 2);
+    assert_int_equal(COUNTED(&scene, fetch_failed), live_keys(&scene));
+    scene_close(&scene);
+}
+
+// Beyond fetch_max values under way a new read is refused, and said to be.
 static void test_busy(void **state)
 {
     (void)state;
     struct scene scene;
-    scene_limit = 3;
-    scene_open(&scene, 5000, 1, honest);
+    const enum trick tricks[DOORS] = {KEEPS_SILENT, KEEPS_SILENT};
+    scene_limit = 1;
+    scene_open(&scene, 300, 1, tricks);
     scene_limit = 4096;
     feed(&scene, 20, true, true);
-    assert_int_equal(read_all(&scene, ERR_BUSY), 3);
-    assert_int_equal(COUNTED(&scene, fetch_sent), 3);
+    unsigned one = 0;
+    while (model_at(&scene.model.keys[one], UINT64_MAX) == NULL) {
+        one++;
+    }
+    struct reading first, second;
+    reading_start(&scene, &first, instance_pin(scene.proxy.instance), one + 1);
+    while (atomic_load(&scene.doors[0].asked) == 0) {
+        sched_yield();
+    }
+    reading_start_at(&scene, &second, instance_pin(scene.proxy.instance), one + 1,
+                     MODEL_KEYS - one - 1);
+    assert_int_equal(reading_end(&scene, &second, ERR_BUSY), 0);
+    assert_int_equal(reading_end(&scene, &first, ERR_UNAVAILABLE), 0);
+    assert_int_equal(COUNTED(&scene, fetch_failed), 1);
     scene_close(&scene);
 }
 
@@ -532,6 +586,8 @@ int main(void)
         cmocka_unit_test(test_nobody_helps),
         cmocka_unit_test(test_replica_catches_up),
         cmocka_unit_test(test_replica_lost_and_back),
+        cmocka_unit_test(test_slices),
+        cmocka_unit_test(test_failed_slice),
         cmocka_unit_test(test_busy),
         cmocka_unit_test(test_stale_fills),
         cmocka_unit_test(test_lie_of_the_right_length),

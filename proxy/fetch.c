@@ -133,6 +133,11 @@ static void on_ready(struct source *source, uint64_t index)
     fetcher_stir(fetcher);
 }
 
+static int on_message(struct source *source, uint16_t code, struct bytes payload)
+{
+    return recall_message(source->owner, source, code, payload);
+}
+
 static void close_if_done(struct fetcher *fetcher)
 {
     for (unsigned i = 0; i < fetcher->source_count; i++) {
@@ -150,6 +155,7 @@ static void close_if_done(struct fetcher *fetcher)
 static void on_lost(struct source *source, bool was_ready)
 {
     struct fetcher *fetcher = source->owner;
+    recall_lost(fetcher, source);
     if (was_ready && pool_left(&fetcher->pool, source->number, fetcher_now_ns(fetcher))) {
         note_quarantine(fetcher, source, "it is lost again and again");
     }
@@ -181,6 +187,7 @@ static void on_close(struct task *task)
         fetcher_fail(fetcher, waiter->flight, ERR_UNAVAILABLE);
     }
     fetcher_admit(fetcher);
+    recall_close(fetcher);
     loop_timer_clear(&fetcher->timer);
     for (unsigned i = 0; i < fetcher->source_count; i++) {
         source_close(&fetcher->sources[i]);
@@ -218,6 +225,7 @@ struct fetcher *fetcher_new(struct instance *instance)
     static const struct source_ops ops = {.on_ready = on_ready,
                                           .on_answers = on_answers,
                                           .on_unanswered = on_unanswered,
+                                          .on_message = on_message,
                                           .on_lost = on_lost};
     struct fetcher *fetcher = mem_zalloc(sizeof *fetcher);
     fetcher->instance = instance;
@@ -229,6 +237,7 @@ struct fetcher *fetcher_new(struct instance *instance)
     flights_open(&fetcher->flights, instance->options->fetch_max);
     limits_open(fetcher, instance->options);
     fills_open(&fetcher->fills, instance);
+    recalls_open(&fetcher->recalls);
     list_init(&fetcher->calls);
     list_init(&fetcher->waiters);
     list_init(&fetcher->ready);

@@ -320,6 +320,7 @@ void fetcher_on_flush(struct task *task)
     fetcher->flush_queued = false;
     fetcher_admit(fetcher);
     ask(fetcher);
+    recall_serve(fetcher);
     show(fetcher);
     if (!fetcher->closing) {
         arm(fetcher);

@@ -95,8 +95,7 @@ void fetcher_expire(struct fetcher *fetcher)
 
 // ---- beginnings --------------------------------------------------------------------------------
 
-// True when a replica may come up before the deadline, as far as the past tells.
-static bool hopeful(const struct fetcher *fetcher)
+bool fetcher_hopeful(const struct fetcher *fetcher)
 {
     uint64_t alone_ns = fetcher->alone_ns == 0 ? 0 : fetcher_now_ns(fetcher) - fetcher->alone_ns;
     return !fetcher->closing && fetcher->source_count > 0 && alone_ns <= fetcher->wait_ns;
@@ -139,7 +138,7 @@ static bool admit_next(struct fetcher *fetcher, struct fetch_call *call)
     struct waiter *waiter = &call->waiters[call->admitted];
     int error = call->failure;
     if (error == OK) {
-        error = hopeful(fetcher) ? flight_for(fetcher, waiter->lookup, &waiter->flight)
+        error = fetcher_hopeful(fetcher) ? flight_for(fetcher, waiter->lookup, &waiter->flight)
                                  : ERR_UNAVAILABLE;
     }
     if (error == ERR_BUSY && call->failure == OK && call->admitted > 0) {

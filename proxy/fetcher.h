@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of the fetcher, shared by fetch_call.c (reads and their ends), fetch.c (replicas
-// coming, answering and going) and fetch_ask.c (whom to ask, and time); nobody else includes it.
+// coming, answering and going), fetch_ask.c (whom to ask, and time) and recall.c (reads as of an
+// earlier index, which go over the same links); nobody else includes it.
 //
 // A read becomes a call with one waiter for each missing value, posted to the home loop. Waiters
 // are admitted at the end of a turn, of each call no more than its share at once, so that no read
@@ -16,6 +17,7 @@
 #include "proxy/fetch.h"
 #include "proxy/fill.h"
 #include "proxy/pool.h"
+#include "proxy/recall.h"
 #include "proxy/source.h"
 
 struct fetch_call;
@@ -57,6 +59,7 @@ struct fetcher {
     unsigned source_count;
     struct pool pool;     // of the sources, by their numbers
     struct budget budget;
+    struct recalls recalls;
     uint64_t alone_ns;  // since when no replica is connected, 0 = one is
     struct timer timer;
     struct task flush, open, close;
@@ -74,6 +77,8 @@ static inline uint64_t fetcher_now_ns(const struct fetcher *fetcher)
 void fetcher_land(struct fetcher *fetcher, struct flight *flight, struct bytes value);
 // Ends every waiter of a flight with `error`, and the flight.
 void fetcher_fail(struct fetcher *fetcher, struct flight *flight, int error);
+// True when a replica may come up before the deadline, as far as is known.
+bool fetcher_hopeful(const struct fetcher *fetcher);
 // Ends the waiters whose deadline is over.
 void fetcher_expire(struct fetcher *fetcher);
 // Admits waiters as far as the limits allow; ends those of calls that have failed.

@@ -11,6 +11,7 @@
 #define SMALL_BYTES MIB        // less on disk than this is left to compactions of their own accord
 #define REST_FACTOR 3          // the rest after a step, in times its length
 #define SHOWN_NS (10 * NS_PER_MS)
+#define CHECK_NS (2 * NS_PER_S) // how often the size is looked at
 #define ERROR_NS (30 * NS_PER_S)
 #define CUT_SLACK 64           // of 1024: how far below the limit a cut aims
 
@@ -131,8 +132,7 @@ static void consider(struct collector *collector, const struct store_files *file
         if (!history_cut(history, u64_min(excess + CUT_SLACK, 1024))) {
             return;
         }
-    } else if (!swept && bytes >= SMALL_BYTES &&
-               (full || garbage > in_files / GARBAGE_SHARE)) {
+    } else if (!swept && (full || garbage > in_files / GARBAGE_SHARE)) {
         sweep_begin(collector, &size);
     }
 }
@@ -146,12 +146,17 @@ uint64_t collector_step(struct collector *collector)
     }
     struct store_sizes sizes;
     store_sizes(instance->store, &sizes);
+    uint64_t bytes = sizes.family_bytes[REPLICA_MVCC];
+    uint64_t pause_ns = u64_min(history_pause_ns(history), CHECK_NS);
+    if (bytes < SMALL_BYTES && bytes <= instance->options->history_bytes) {
+        collector->sweeping = false;
+        return pause_ns;
+    }
     struct store_files files;
     store_files(instance->store, REPLICA_MVCC, &files);
     if (!collector->sweeping) {
-        consider(collector, &files, sizes.family_bytes[REPLICA_MVCC]);
+        consider(collector, &files, bytes);
     }
-    uint64_t pause_ns = history_pause_ns(history);
     if (!history_shown(history)) {
         pause_ns = SHOWN_NS;
     } else if (collector->sweeping) {

@@ -5,7 +5,7 @@
 
 #define SMOOTHING 8
 #define FADE_NS NS_PER_S              // what was measured is worth half after this time
-#define LEAST_WAIT_NS (NS_PER_MS / 5) // nearer than this all are the same
+#define LEAST_WAIT_NS (NS_PER_MS / 2) // nearer than this all are the same
 #define KNOWN_NS NS_PER_S             // how long a lag is held against a replica
 #define DOUBLINGS_MAX 20
 

@@ -174,7 +174,8 @@ def test_one_of_three_is_killed_again_and_again(cluster, say):
     assert counted["fetch_failed"] == 0
     assert counted["fetch_misses"] > 1000, "the reads must have missed"
     say(f"{kills} kills, {answers} answers of 20 keys, {counted['fetch_misses']:.0f} misses, "
-        f"{counted['fetch_retried']:.0f} asked again, {counted['fetch_hedged']:.0f} hedged, 0 errors")
+        f"{counted['fetch_retried']:.0f} asked again, "
+        f"{counted['fetch_hedged']:.0f} hedged, 0 errors")
     cluster.check_equal()
 
 

@@ -10,6 +10,13 @@
 
 // ---- what happens to a flight ------------------------------------------------------------------
 
+void fetcher_look(struct fetcher *fetcher)
+{
+    struct view *view = instance_pin(fetcher->instance);
+    fetcher->pool.index = view == NULL ? 0 : view->place.index;
+    view_release(view);
+}
+
 void fetcher_stir(struct fetcher *fetcher)
 {
     if (!fetcher->flush_queued) {
@@ -318,6 +325,7 @@ void fetcher_on_flush(struct task *task)
 {
     struct fetcher *fetcher = CONTAINER_OF(task, struct fetcher, flush);
     fetcher->flush_queued = false;
+    fetcher_look(fetcher);
     fetcher_admit(fetcher);
     ask(fetcher);
     recall_serve(fetcher);

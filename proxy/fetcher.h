@@ -93,6 +93,8 @@ void fetcher_fault(struct fetcher *fetcher, struct source *source, const char *w
 // Something happened: what can be asked for is, at the end of this turn. (fetch_ask.c, as all
 // that follows)
 void fetcher_stir(struct fetcher *fetcher);
+// Where this proxy stands now, which is what replicas are measured by.
+void fetcher_look(struct fetcher *fetcher);
 // `flight` shall be asked for; it is in no list.
 void fetcher_want(struct fetcher *fetcher, struct flight *flight);
 // A replica did not give the value, and `flight` is in that slot no more.

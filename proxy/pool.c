@@ -5,8 +5,8 @@
 
 #define SMOOTHING 8
 #define FADE_NS NS_PER_S              // what was measured is worth half after this time
-#define LEAST_WAIT_NS (NS_PER_MS / 5) // nearer than this all are the same
-#define KNOWN_NS NS_PER_S             // how long an index is held against a replica
+#define LEAST_WAIT_NS (NS_PER_MS / 2) // nearer than this all are the same
+#define KNOWN_NS NS_PER_S             // how long a lag is held against a replica
 #define DOUBLINGS_MAX 20
 
 // In the order of asking.
@@ -81,17 +81,27 @@ uint64_t pool_open_now(const struct pool *pool, uint64_t now_ns)
 
 // ---- choosing ----------------------------------------------------------------------------------
 
-static bool is_behind(const struct pool_member *member, uint64_t version, uint64_t now_ns)
+static bool is_behind(const struct pool *pool, const struct pool_member *member, uint64_t version,
+                      uint64_t now_ns)
 {
-    return member->index < version && now_ns - member->index_ns < KNOWN_NS;
+    return member->lag > 0 && version + member->lag > pool->index &&
+           now_ns - member->lag_ns < KNOWN_NS;
 }
 
-static enum rank rank_of(const struct pool_member *member, uint64_t version, uint64_t now_ns)
+static void note_lag(const struct pool *pool, struct pool_member *member, uint64_t index,
+                     uint64_t now_ns)
+{
+    member->lag = pool->index > index ? pool->index - index : 0;
+    member->lag_ns = now_ns;
+}
+
+static enum rank rank_of(const struct pool *pool, const struct pool_member *member,
+                         uint64_t version, uint64_t now_ns)
 {
     if (is_due(member, now_ns)) {
         return RANK_PROBE;
     }
-    if (is_behind(member, version, now_ns)) {
+    if (is_behind(pool, member, version, now_ns)) {
         return RANK_BEHIND;
     }
     return atomic_load(&member->floor) > version ? RANK_TRIMMED : RANK_GOOD;
@@ -143,7 +153,7 @@ int pool_choose(struct pool *pool, uint64_t version, uint64_t tried, bool spare,
         if ((open >> i & 1) == 0 || (spare && health_of(member) != POOL_HEALTHY)) {
             continue;
         }
-        enum rank rank = rank_of(member, version, now_ns);
+        enum rank rank = rank_of(pool, member, version, now_ns);
         if (rank < best) {
             best = rank;
             set = 0;
@@ -160,7 +170,7 @@ bool pool_alike(const struct pool *pool, unsigned number, uint64_t one, uint64_t
                 uint64_t now_ns)
 {
     const struct pool_member *member = &pool->members[number];
-    return is_behind(member, one, now_ns) == is_behind(member, other, now_ns);
+    return is_behind(pool, member, one, now_ns) == is_behind(pool, member, other, now_ns);
 }
 
 uint64_t pool_room(const struct pool *pool, unsigned number)
@@ -175,8 +185,7 @@ void pool_joined(struct pool *pool, unsigned number, uint64_t index, uint64_t no
 {
     struct pool_member *member = member_at(pool, number);
     member->connected = true;
-    member->index = index;
-    member->index_ns = now_ns;
+    note_lag(pool, member, index, now_ns);
     atomic_store(&member->visible, 0);
     atomic_store(&member->floor, 0);
     atomic_store(&member->response_ns, 0);
@@ -230,8 +239,7 @@ void pool_reported(struct pool *pool, unsigned number, uint64_t visible, uint64_
                    uint64_t now_ns)
 {
     struct pool_member *member = member_at(pool, number);
-    member->index = visible;
-    member->index_ns = now_ns;
+    note_lag(pool, member, visible, now_ns);
     atomic_store(&member->visible, visible);
     atomic_store(&member->floor, floor);
 }

@@ -6,8 +6,8 @@
 //   fewest requests in flight, then in turn. So a far data centre is left alone until the near
 //   one is busy, and no replica has it all. What was measured fades, or a replica that was slow
 //   once would never be measured again.
-// - One that is known not to show a version yet is asked for it last: for a moment, then what is
-//   known of it is old.
+// - One that seems not to show a version yet is asked for it last: it was so many indexes behind
+//   this proxy when it last said where it stands, and is taken to be so for a moment.
 // - POOL_ERRORS errors in a row put a replica in quarantine, for a time that doubles from once to
 //   once and is jittered. Then one request is a probe: an answer in time closes the quarantine, an
 //   error prolongs it. Meanwhile it is asked for nothing else, unless all others that are
@@ -33,8 +33,8 @@ struct pool_member {
     uint64_t requests, bytes;    // in flight
     _Atomic uint64_t response_ns; // smoothed time of an answer, 0 = not known
     uint64_t measured_ns;        // when that was
-    uint64_t index;              // it shows at least this index (a hint)
-    uint64_t index_ns;           // when that was so
+    uint64_t lag;                // indexes that it was behind this proxy
+    uint64_t lag_ns;             // when that was so
     _Atomic uint64_t visible;    // the index that it said it shows, 0 = it has not said
     _Atomic uint64_t floor;      // of its history, likewise
     _Atomic int health;          // enum pool_health
@@ -47,6 +47,7 @@ struct pool {
     struct pool_member members[POOL_MAX];
     unsigned count;
     unsigned rotation; // the one asked last
+    uint64_t index;    // that this proxy shows; the owner keeps it up to date
     uint64_t requests_max, bytes_max; // in flight, each
     uint64_t quarantine_ms;           // the longest
 };

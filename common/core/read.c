@@ -127,14 +127,13 @@ void lookup_recall(const struct read *read, struct lookup *lookup, int status,
     }
 }
 
-// A row that is no newer than the index says what the key was there: had the key been replaced or
-// deleted between, the row would be newer or gone. Any other says nothing. True: there are such.
+// Marks what the view's rows say nothing about. True: there is some.
 static bool mark_past(struct read *read)
 {
     bool any = false;
     for (unsigned i = 0; i < read->count; i++) {
         struct lookup *lookup = &read->lookups[i];
-        if (lookup->status == OK && lookup->record.version > read->at) {
+        if (lookup->status == OK && !lookup_says(lookup, read->at)) {
             lookup_fail(lookup, ERR_NOT_FOUND);
         }
         lookup->past = lookup->status == ERR_NOT_FOUND;

@@ -133,6 +133,7 @@ static void test_behind_is_asked_last(void **state)
     (void)state;
     struct pool pool;
     open_pool(&pool, 3);
+    pool.index = 500;
     pool_reported(&pool, 0, 50, 10, T0);
     pool_reported(&pool, 1, 900, 10, T0);
     pool_reported(&pool, 2, 900, 600, T0);
@@ -144,6 +145,11 @@ static void test_behind_is_asked_last(void **state)
     assert_int_equal(pool_choose(&pool, 500, 6, true, T0), -1); // not worth a hedge
     assert_false(pool_alike(&pool, 0, 40, 60, T0));
     assert_true(pool_alike(&pool, 0, 60, 70, T0) && pool_alike(&pool, 0, 40, 50, T0));
+    // Both went on meanwhile; it was as far behind then as it is now.
+    pool.index = 700;
+    assert_true(pool_alike(&pool, 0, 240, 250, T0));
+    assert_false(pool_alike(&pool, 0, 250, 251, T0));
+    pool.index = 500;
     // What was so a while ago need not be so.
     bool chosen = false;
     for (unsigned i = 0; i < 3; i++) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parts of fetching that are pure: when to stop asking, one flight for a value however many want it,
-// and what stands in the messages.
+// Parts of fetching that are pure: when to stop asking, one flight for a value however many want
+// it, and what stands in the messages.
 #include "tests/unit/support.h"
 
 #include "common/wire/fetch_items.h"

@@ -61,7 +61,16 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .window_bytes = MIB,
                                                        .keep_bytes = 1000,
                                                        .fetch = 2000,
-                                                       .fetch_max = 4096};
+                                                       .fetch_max = 4096,
+                                                       .history = 7200000,
+                                                       .history_bytes = GIB,
+                                                       .fetch_burst = MIB,
+                                                       .fetch_requests = 64,
+                                                       .fetch_bytes = 128 * MIB,
+                                                       .replica_requests = 8,
+                                                       .replica_bytes = 32 * MIB,
+                                                       .hedge = 5,
+                                                       .quarantine = 10000};
 }
 
 static void add_upstream(struct node *node, const char **list, unsigned row, unsigned number)
@@ -215,6 +224,11 @@ static void harvest(struct node *node)
     TAKE(joined, fetch_joined);
     TAKE(answers_behind, fetch_behind);
     TAKE(answers_gone, fetch_gone);
+    TAKE(hedged, fetch_hedged);
+    TAKE(quarantines, fetch_quarantines);
+    TAKE(waited, fetch_waited);
+    TAKE(history_collected, history_collected);
+    TAKE(history_cut, history_cut);
     TAKE(fills, fills);
     TAKE(fills_stale, fills_stale);
     TAKE(bad_frames, parent_bad_blocks);

@@ -46,6 +46,16 @@ static void choose_options(struct node *node, bool small_journal)
     options->keep_bytes = chance_permille(400) ? 0 : chance_skewed(10, 100000);
     options->fetch = chance_skewed(300, 3000);
     options->fetch_max = chance_permille(300) ? 4 : 1000;
+    options->history = chance_permille(200) ? 0 : chance_skewed(50, 60000);
+    options->history_bytes = chance_permille(300) ? chance_skewed(64, 64 * KIB) : GIB;
+    options->fetch_rate = chance_permille(500) ? 0 : chance_skewed(100 * KIB, GIB);
+    options->fetch_burst = chance_skewed(2 * KIB, MIB);
+    options->fetch_requests = chance_skewed(1, 64);
+    options->fetch_bytes = chance_skewed(64 * KIB, 128 * MIB);
+    options->replica_requests = chance_skewed(1, 8);
+    options->replica_bytes = chance_skewed(64 * KIB, 32 * MIB);
+    options->hedge = chance_permille(300) ? 0 : chance_skewed(1, 200);
+    options->quarantine = chance_skewed(10, 3000);
     if (small_journal) {
         options->journal_bytes = chance_skewed(16 * KIB, MIB);
     }

@@ -1,63 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// qs's own commands that answer at once or by keys: QS.GET QS.MGET QS.INDEX QS.DIGEST QS.TREE.
+// qs's own commands that answer at once: QS.INDEX QS.DIGEST QS.TREE.
 // What they call the index is the view's, or, in a transaction that writes, the transaction's.
 #include "qs/dispatch.h"
 #include "qs/status.h"
 #include "qs/token.h"
-
-// ---- QS.GET, QS.MGET ---------------------------------------------------------------------------
-
-static bool plan_values(struct request *request, struct call *call, struct buf *to)
-{
-    (void)request;
-    return call_keys(call, 1, call->word_count - 1, true, to);
-}
-
-static void reply_versioned(const struct request *request, const struct lookup *lookup,
-                            struct buf *to)
-{
-    reply_array(to, 3);
-    if (lookup->status == OK) {
-        reply_bulk(to, lookup->record.value);
-        reply_integer(to, (int64_t)lookup->record.version);
-    } else {
-        reply_nil(to, request->protocol);
-        reply_integer(to, 0);
-    }
-    reply_integer(to, (int64_t)request->index);
-}
-
-static void render_qs_get(struct request *request, struct call *call, struct buf *to)
-{
-    if (call_sound(call, to)) {
-        reply_versioned(request, &call->lookups[0], to);
-    }
-}
-
-const struct command_steps *command_qs_get(void)
-{
-    static const struct command_steps steps = {
-        .plan = plan_values, .render = render_qs_get, .indexed = true};
-    return &steps;
-}
-
-static void render_qs_mget(struct request *request, struct call *call, struct buf *to)
-{
-    if (!call_sound(call, to)) {
-        return;
-    }
-    reply_array(to, call->key_count);
-    for (unsigned i = 0; i < call->key_count; i++) {
-        reply_versioned(request, &call->lookups[i], to);
-    }
-}
-
-const struct command_steps *command_qs_mget(void)
-{
-    static const struct command_steps steps = {
-        .plan = plan_values, .render = render_qs_mget, .indexed = true};
-    return &steps;
-}
 
 // ---- QS.INDEX ----------------------------------------------------------------------------------
 

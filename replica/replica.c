@@ -7,19 +7,32 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/instance.h"
+#include "replica/collect.h"
 #include "replica/latest.h"
 #include "replica/mvcc.h"
+#include "replica/past.h"
 #include "replica/record.h"
 
 #define KEY_TEXT_MAX 64
 
+#define NO_VIEW_NS NS_PER_S
+
 struct replica {
     struct latest_table latest; // applier thread
+    uint64_t rows;              // history rows of the block being applied; likewise
+    struct history history;
+    struct collector collector; // walker thread
 };
 
 static int replica_open(struct instance *instance)
 {
     struct replica *replica = mem_zalloc(sizeof *replica);
+    int error = history_open(&replica->history, instance);
+    if (error != OK) {
+        mem_free(replica);
+        return error;
+    }
+    collector_open(&replica->collector, &replica->history);
     latest_open(&replica->latest);
     instance->role_state = replica;
     return OK;
@@ -29,6 +42,8 @@ static void replica_close(struct instance *instance)
 {
     struct replica *replica = instance->role_state;
     latest_close(&replica->latest);
+    collector_close(&replica->collector);
+    history_close(&replica->history);
     mem_free(replica);
     instance->role_state = NULL;
 }
@@ -75,6 +90,7 @@ static void put_history(struct instance *instance, struct store_batch *batch,
     size_t size = mvcc_key(key, entry->key, entry->index - 1);
     const struct bytes parts[2] = {bytes_of(key, size), bytes_of(NULL, 0)};
     store_batch_put_parts(batch, instance->store, REPLICA_MVCC, parts, row);
+    ((struct replica *)instance->role_state)->rows++;
 }
 
 // What the entry replaces was written by an earlier batch of the same block: it is taken from
@@ -169,6 +185,7 @@ static int replica_apply(struct instance *instance, const struct block *block,
 {
     struct replica *replica = instance->role_state;
     latest_reset(&replica->latest, block->header.entries);
+    replica->rows = 0;
     struct block_walk walk;
     block_walk_start(&walk, block);
     struct entry entry;
@@ -185,6 +202,28 @@ static int replica_apply(struct instance *instance, const struct block *block,
     return OK;
 }
 
+static void replica_published(struct instance *instance)
+{
+    struct replica *replica = instance->role_state;
+    struct view *view = instance_pin(instance);
+    if (view != NULL) {
+        history_applied(&replica->history, view->place.index, replica->rows);
+        view_release(view);
+    }
+}
+
+static uint64_t replica_hand(struct instance *instance)
+{
+    struct replica *replica = instance->role_state;
+    return history_age(&replica->history) ? collector_step(&replica->collector) : NO_VIEW_NS;
+}
+
+static const struct store_filter *replica_filter(struct instance *instance, unsigned family)
+{
+    struct replica *replica = instance->role_state;
+    return family == REPLICA_MVCC ? &replica->history.filter : NULL;
+}
+
 const struct role *replica_role(void)
 {
     static const struct role role = {
@@ -194,6 +233,11 @@ const struct role *replica_role(void)
         .close = replica_close,
         .decode = replica_record_decode,
         .apply = replica_apply,
+        .published = replica_published,
+        .filter = replica_filter,
+        .hand = replica_hand,
+        .past = past_read,
+        .past_rows = past_rows,
     };
     return &role;
 }

@@ -251,9 +251,12 @@ static int open_data(struct instance *instance, struct store_cache *cache, struc
 
 static int start(struct instance *instance, const struct state *state)
 {
-    // The role may have found a higher one in a file of its own.
-    uint64_t floor = u64_max(atomic_load(&instance->history_floor), state->history_floor);
-    atomic_store(&instance->history_floor, floor);
+    // The role may have found a higher one in a file of its own, or lost it.
+    uint64_t floor = atomic_load(&instance->history_floor);
+    if (floor == HISTORY_FLOOR_LOST) {
+        floor = state->place.index;
+    }
+    atomic_store(&instance->history_floor, u64_max(floor, state->history_floor));
     int error = writer_open(instance);
     if (error == OK) {
         error = applier_open(instance, state, journal_end(instance->journal).number);

@@ -40,6 +40,10 @@ struct instance_setup {
     void (*answer)(struct instance *instance);
 };
 
+// What a role that cannot tell its history floor leaves in instance->history_floor when it opens:
+// everything before the store's index is taken as collected.
+#define HISTORY_FLOOR_LOST UINT64_MAX
+
 // A waiter for the visible index to reach `index`: `task` is posted to `loop` once it has (or at
 // once). Cancelled by instance_wait_cancel; the waiter's memory must live until either.
 struct index_waiter {

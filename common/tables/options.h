@@ -74,11 +74,21 @@ INSTANCE_OPTION(SIZE, memtable, "32MB", 1048576, 4294967296, "RocksDB write buff
 INSTANCE_OPTION(SIZE, apply_queue, "32MB", 1048576, 4294967296, "blocks in memory between journal and store; then the source is paused")
 INSTANCE_OPTION(SIZE, apply_chunk, "8MB", 65536, 1073741824, "history rows written ahead in one store write")
 INSTANCE_OPTION(SIZE, submit_queue, "64MB", 1048576, 4294967296, "writes waiting at a root; more are answered with an error")
+INSTANCE_OPTION(MS, history, "2h", 0, 31536000000, "a replica answers as of any index that was its newest less than this ago")
+INSTANCE_OPTION(SIZE, history_bytes, "4GB", 65536, 1125899906842624, "... as long as what was replaced takes no more than this on disk; then less")
 INSTANCE_OPTION(MS, window, "2m", 0, 86400000, "a proxy keeps every value younger than this")
 INSTANCE_OPTION(SIZE, window_bytes, "256MB", 0, 1099511627776, "... as long as they sum to no more than this")
 INSTANCE_OPTION(SIZE, keep_bytes, "16MB", 0, 16777216, "a proxy keeps arriving values up to this size; larger ones are fetched when first asked for")
 INSTANCE_OPTION(MS, fetch, "2s", 1, 60000, "time in which a missing value must have come")
 INSTANCE_OPTION(INT, fetch_max, "4096", 1, 1000000, "values being fetched at once; more are answered with an error")
+INSTANCE_OPTION(SIZE, fetch_rate, "256MB", 0, 1099511627776, "bytes of values that may be asked of replicas in a second, so that a cold proxy does not crush them; 0 = no limit")
+INSTANCE_OPTION(SIZE, fetch_burst, "64MB", 1024, 1099511627776, "... and this much at once after a rest")
+INSTANCE_OPTION(INT, fetch_requests, "64", 1, 100000, "requests to all replicas under way; then misses wait their turn, as for all limits that follow")
+INSTANCE_OPTION(SIZE, fetch_bytes, "128MB", 65536, 1099511627776, "bytes of values asked of all replicas and not here yet")
+INSTANCE_OPTION(INT, replica_requests, "8", 1, 10000, "requests to one replica under way")
+INSTANCE_OPTION(SIZE, replica_bytes, "32MB", 65536, 1099511627776, "bytes of values asked of one replica and not here yet")
+INSTANCE_OPTION(MS, hedge, "5ms", 0, 60000, "a second replica is asked too when the first takes three times as long as usual, and at least this long; 0 = never")
+INSTANCE_OPTION(MS, quarantine, "10s", 10, 3600000, "longest time for which a replica that fails again and again is left alone")
 
 #undef NODE_OPTION
 #undef INSTANCE_OPTION

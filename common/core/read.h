@@ -16,6 +16,7 @@ struct lookup {
     struct store_value pin;
     uint8_t *fetched;    // owns a value that was fetched
     bool pooled;
+    bool filtered;       // absent by the front filter
 };
 
 struct read {

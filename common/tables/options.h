@@ -79,6 +79,10 @@ INSTANCE_OPTION(SIZE, window_bytes, "256MB", 0, 1099511627776, "... as long as t
 INSTANCE_OPTION(SIZE, keep_bytes, "16MB", 0, 16777216, "a proxy keeps arriving values up to this size; larger ones are fetched when first asked for")
 INSTANCE_OPTION(MS, fetch, "2s", 1, 60000, "time in which a missing value must have come")
 INSTANCE_OPTION(INT, fetch_max, "4096", 1, 1000000, "values being fetched at once; more are answered with an error")
+INSTANCE_OPTION(INT, filter_bits, "16", 0, 64, "bits a key in the front filter, which answers for absent keys; 0 = no filter")
+INSTANCE_OPTION(SIZE, filter_bytes, "1GB", 65536, 68719476736, "memory for the front filter; beyond it there are fewer bits a key")
+INSTANCE_OPTION(MS, walk_every, "24h", 0, 31536000000, "interval of walks that check the whole store; 0 = only on demand and for the filter")
+INSTANCE_OPTION(SIZE, walk_rate, "64MB", 0, 1099511627776, "bytes a second that a walk reads; 0 = as fast as it can")
 
 #undef NODE_OPTION
 #undef INSTANCE_OPTION

@@ -243,6 +243,8 @@ SUPPORT struct instance_options test_options(const char *name, int role)
                                      .memtable = 4 * MIB,
                                      .apply_queue = 64 * MIB,
                                      .apply_chunk = 512,
+                                     .filter_bits = 16,
+                                     .filter_bytes = MIB,
                                      .window = 120000,
                                      .window_bytes = GIB,
                                      .fetch = 2000,

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/model_disk.h"
 
-#include "common/base/mem.h"
-
 #define FLIP_TRIES 16
 
 // One simulated world in a process, one thread.
@@ -28,8 +26,10 @@ static struct model_disk *find(const char *directory)
 
 static struct model_disk *disk_new(const char *directory)
 {
-    struct model_disk *disk = mem_zalloc(sizeof *disk);
-    disk->directory = mem_text(directory);
+    struct model_disk *disk = disk_zalloc(sizeof *disk);
+    size_t size = strlen(directory) + 1;
+    disk->directory = disk_alloc(size);
+    memcpy(disk->directory, directory, size);
     disk->next = disks;
     disks = disk;
     return disk;
@@ -82,7 +82,7 @@ static int fault_of(struct model_disk *disk, enum store_model_call call)
     }
     bool writes = call == STORE_MODEL_WRITE || call == STORE_MODEL_FLUSH ||
                   call == STORE_MODEL_COMPACT;
-    if (writes && disk_chance(odds.disk_full)) {
+    if (writes && (disk->full || disk_chance(odds.disk_full))) {
         return ERR_DISK_FULL;
     }
     return call != STORE_MODEL_OPEN && disk_chance(odds.io_error) ? ERR_IO : OK;
@@ -106,6 +106,8 @@ void store_model_fail(const char *directory, enum store_model_call call, unsigne
     disk_find(directory)->faults[call] = (struct model_fault){true, after, error};
 }
 
+void store_model_full(const char *directory, bool full) { disk_find(directory)->full = full; }
+
 // ---- who reads what ----------------------------------------------------------------------------
 
 // The first pin at or above `sequence`.
@@ -127,7 +129,7 @@ void disk_pin(struct model_disk *disk, uint64_t sequence)
 {
     if (disk->pin_count == disk->pin_capacity) {
         disk->pin_capacity = disk->pin_capacity == 0 ? 8 : 2 * disk->pin_capacity;
-        disk->pins = mem_realloc(disk->pins, disk->pin_capacity * sizeof disk->pins[0]);
+        disk->pins = disk_realloc(disk->pins, disk->pin_capacity * sizeof disk->pins[0]);
     }
     size_t place = pin_place(disk, sequence);
     memmove(disk->pins + place + 1, disk->pins + place,
@@ -160,7 +162,7 @@ static void stale_add(struct model_disk *disk, unsigned family, struct row *row)
     }
     if (disk->stale_count == disk->stale_capacity) {
         disk->stale_capacity = disk->stale_capacity == 0 ? 64 : 2 * disk->stale_capacity;
-        disk->stale = mem_realloc(disk->stale, disk->stale_capacity * sizeof disk->stale[0]);
+        disk->stale = disk_realloc(disk->stale, disk->stale_capacity * sizeof disk->stale[0]);
     }
     row->stale = true;
     disk->stale[disk->stale_count++] = (struct stale_row){family, row};
@@ -255,6 +257,7 @@ void store_model_reset(uint64_t seed)
 {
     while (disks != NULL) {
         struct model_disk *disk = disks;
+        disk->open = false;
         unlink_disk(disk);
         disk_free(disk);
     }
@@ -285,6 +288,7 @@ static void remove_disk(struct model_disk *disk)
 static void copy_flushed(const struct model_disk *from, struct model_disk *to)
 {
     to->family_count = from->family_count;
+    to->full = from->full;
     to->sequence = to->flushed = from->flushed;
     for (unsigned family = 0; family <= DISK_STATE; family++) {
         struct row *row = from->families[family].first[0];
@@ -302,22 +306,24 @@ static void copy_flushed(const struct model_disk *from, struct model_disk *to)
     }
 }
 
-void store_model_crash(const char *directory)
+void store_model_crash(const char *directory, bool ghost)
 {
     struct model_disk *disk = find(directory);
     if (disk == NULL) {
         return;
     }
+    disk->open &= ghost;
     counts.crashes++;
     counts.lost += disk->sequence - disk->flushed;
     copy_flushed(disk, disk_new(directory));
     remove_disk(disk);
 }
 
-void store_model_wipe(const char *directory)
+void store_model_wipe(const char *directory, bool ghost)
 {
     struct model_disk *disk = find(directory);
     if (disk != NULL) {
+        disk->open &= ghost;
         remove_disk(disk);
     }
 }

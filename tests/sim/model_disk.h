@@ -42,6 +42,7 @@ struct model_disk {
     struct model_fault faults[STORE_MODEL_CALLS];
     bool open;
     bool broken; // until it is opened again
+    bool full;
 };
 
 struct stale_row {

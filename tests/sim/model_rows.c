@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/model_rows.h"
 
-#include "common/base/mem.h"
-
 struct blob *blob_new(struct bytes content)
 {
-    struct blob *blob = mem_alloc(sizeof *blob + content.size);
+    struct blob *blob = disk_alloc(sizeof *blob + content.size);
     blob->references = 1;
     blob->size = content.size;
     if (content.size > 0) {
@@ -84,7 +82,7 @@ struct row *rows_add(struct rows *rows, struct bytes key)
         height++;
         bits >>= 2;
     }
-    struct row *row = mem_alloc(sizeof *row + height * sizeof row->next[0] + key.size);
+    struct row *row = disk_alloc(sizeof *row + height * sizeof row->next[0] + key.size);
     *row = (struct row){.height = (uint8_t)height, .key_size = (uint32_t)key.size};
     if (key.size > 0) {
         memcpy(row->next + height, key.data, key.size);
@@ -153,7 +151,8 @@ static uint64_t version_bytes(const struct row *row, const struct row_version *v
 void row_add(struct rows *rows, struct row *row, struct row_version **place,
              struct row_version version)
 {
-    struct row_version *added = mem_copy(&version, sizeof version);
+    struct row_version *added = disk_alloc(sizeof *added);
+    *added = version;
     added->older = *place;
     *place = added;
     rows->bytes += version_bytes(row, added);

@@ -5,8 +5,22 @@
 #define QS_TESTS_SIM_MODEL_ROWS_H
 
 #include "common/base/bytes.h"
+#include "common/base/mem.h"
 
-// Bytes of a value, shared by versions, copies of disks and readers.
+// Disks outlive the nodes that write them: a simulator whose nodes lose all their memory at once
+// defines MODEL_WORLD and has an allocator for what stays.
+#ifdef MODEL_WORLD
+#include "tests/sim/world.h"
+#define disk_alloc world_alloc
+#define disk_zalloc world_zalloc
+#define disk_realloc world_realloc
+#else
+#define disk_alloc mem_alloc
+#define disk_zalloc mem_zalloc
+#define disk_realloc mem_realloc
+#endif
+
+// Bytes of a value, shared by versions and copies of disks.
 struct blob {
     uint32_t references;
     size_t size;

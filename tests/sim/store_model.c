@@ -2,6 +2,7 @@
 // common/data/store.h on a model disk: one function after another, in its order.
 #include "tests/sim/store_model.h"
 
+#include "common/base/mem.h"
 #include "tests/sim/model_disk.h"
 
 #define FILE_ROWS 32 // rows of a file that store_files tells of
@@ -103,8 +104,9 @@ static int read_row(struct store *store, uint64_t sequence, unsigned family, str
     if (version->damaged) {
         return ERR_CORRUPT;
     }
-    struct blob *blob = blob_hold(version->blob);
-    *ret_value = (struct store_value){.data = bytes_of(blob->data, blob->size), .pin = blob};
+    // A copy, as it may be held when the disk is gone.
+    void *copy = mem_copy(version->blob->data, version->blob->size);
+    *ret_value = (struct store_value){.data = bytes_of(copy, version->blob->size), .pin = copy};
     return OK;
 }
 
@@ -137,7 +139,7 @@ int store_get(struct store *store, const struct store_snapshot *snapshot, unsign
 
 void store_value_release(struct store_value *value)
 {
-    blob_release(value->pin);
+    mem_free(value->pin);
     *value = (struct store_value){0};
 }
 

@@ -44,19 +44,22 @@ struct store_model_counts {
     uint64_t crashes, lost;                // writes that were lost
 };
 
-// Forgets all disks, whose stores must be closed, odds and counts.
+// Forgets all disks, and whatever is open on them, odds and counts.
 void store_model_reset(uint64_t seed);
 void store_model_odds(const struct store_model_odds *odds);
 struct store_model_counts store_model_counts(void);
 
 // The disk is again what was flushed, for the next store_open. A store that is open there becomes a
-// ghost: it can be read and must be closed, which gives nothing to the disk; all else fails.
-void store_model_crash(const char *directory);
-// Nothing is left. As in a crash an open store becomes a ghost.
-void store_model_wipe(const char *directory);
+// ghost: it can be read and must be closed, which gives nothing to the disk; all else fails. Or,
+// without a ghost, it is gone with all that was ever had from it.
+void store_model_crash(const char *directory, bool ghost);
+// Nothing is left. The open store goes as in a crash.
+void store_model_wipe(const char *directory, bool ghost);
 // `to`, which must not be open, becomes what is flushed in `from`.
 void store_model_copy(const char *from, const char *to);
 
+// Writes, flushes and compactions are ERR_DISK_FULL for as long as it is.
+void store_model_full(const char *directory, bool full);
 // The call of this kind after `after` others fails with `error`.
 void store_model_fail(const char *directory, enum store_model_call call, unsigned after, int error);
 // Flips a bit in the value of any flushed row: reading it, or compacting it, is ERR_CORRUPT; or,

@@ -446,7 +446,7 @@ static void do_crash(struct run *run)
     struct side *real = &run->sides[REAL], *model = &run->sides[MODEL];
     char *left = new_directory(run);
     leftover_copy(real->directory, left);
-    store_model_crash(model->directory);
+    store_model_crash(model->directory, true);
     EACH_SIDE (run, side) {
         assert_true(side->calls->close(side->store));
     }
@@ -498,7 +498,7 @@ static void close_database(struct run *run)
     EACH_SIDE (run, side) {
         assert_true(side->calls->close(side->store));
     }
-    store_model_wipe(run->sides[MODEL].directory);
+    store_model_wipe(run->sides[MODEL].directory, false);
     mem_free(run->sides[MODEL].directory);
     test_rmdir(run->sides[REAL].directory);
 }

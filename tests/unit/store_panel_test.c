@@ -21,6 +21,7 @@ struct panel {
     uint64_t bound; // numbers below it are stubbed, or dropped
     enum store_verdict verdict;
     uint64_t begun, ended;
+    struct pass *pass; // the newest
 };
 
 struct pass {
@@ -34,6 +35,7 @@ static void *pass_begin(void *argument)
     *pass = (struct pass){.panel = argument};
     pass->bound = pass->panel->bound;
     pass->panel->begun++;
+    pass->panel->pass = pass;
     return pass;
 }
 
@@ -80,7 +82,7 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct panel *panel = *state;
-    store_model_crash(home); // it closes whatever was done to it
+    store_model_crash(home, true); // it closes whatever was done to it
     assert_true(panel->calls->close(panel->store));
     assert_int_equal(panel->begun, panel->ended);
     store_model_reset(0);
@@ -146,7 +148,7 @@ static void test_crash(void **state)
     assert_int_equal(open_store(&(struct panel){.calls = panel->calls, .cache = panel->cache}),
                      ERR_IO); // it is open already
     struct store_snapshot *snapshot = panel->calls->snapshot(panel->store);
-    store_model_crash(home);
+    store_model_crash(home, true);
     // Whoever held the ghost lets go as always; what it does helps nobody.
     expect_row(panel, 0, 1, 2, 16);
     assert_int_equal(put(panel, 1, 4), ERR_IO);
@@ -165,16 +167,39 @@ static void test_crash(void **state)
     assert_int_equal(store_model_counts().lost, 2);
 }
 
+// A process that is gone gives nothing back; its filter is not called any more either.
+static void test_kill(void **state)
+{
+    struct panel *panel = *state;
+    store_model_odds(&(struct store_model_odds){.compaction = 1});
+    uint64_t left = 0; // until a compaction is under way
+    for (; panel->begun == panel->ended && left < 100; left++) {
+        assert_int_equal(put(panel, left, left), OK);
+        assert_int_equal(panel->calls->flush(panel->store), OK);
+    }
+    assert_int_equal(panel->begun, panel->ended + 1);
+    uint64_t ended = panel->ended;
+    void *mine[] = {panel->calls->snapshot(panel->store), panel->store};
+    store_model_crash(home, false);
+    assert_int_equal(panel->ended, ended);
+    panel->begun = ended;
+    mem_free(mine[0]); // as the memory of a process goes
+    mem_free(mine[1]);
+    mem_free(panel->pass);
+    assert_int_equal(open_store(panel), OK);
+    expect_row(panel, 0, left - 1, left - 1, 16);
+}
+
 static void test_wipe_and_copy(void **state)
 {
     struct panel *panel = *state;
     assert_int_equal(put(panel, 1, 1), OK);
     assert_int_equal(panel->calls->flush(panel->store), OK);
     store_model_copy(home, "elsewhere");
-    store_model_wipe(home);
+    store_model_wipe(home, true);
     reopen(panel);
     expect_row(panel, 0, 1, ABSENT, 0);
-    store_model_crash(home);
+    store_model_crash(home, true);
     assert_true(panel->calls->close(panel->store));
     store_model_copy("elsewhere", home);
     assert_int_equal(open_store(panel), OK);
@@ -199,13 +224,18 @@ static void test_faults(void **state)
     assert_int_equal(panel->calls->flush(panel->store), ERR_IO);
     assert_int_equal(put(panel, 1, 4), ERR_IO); // until it is opened again
     assert_false(panel->calls->close(panel->store));
-    store_model_crash(home);
+    store_model_crash(home, true);
     reopen(panel);
     expect_row(panel, 0, 1, ABSENT, 0);
     assert_true(panel->calls->close(panel->store));
     store_model_fail(home, STORE_MODEL_OPEN, 0, ERR_CORRUPT);
     assert_int_equal(open_store(panel), ERR_CORRUPT);
     assert_int_equal(open_store(panel), OK);
+    store_model_full(home, true);
+    assert_int_equal(put(panel, 1, 5), ERR_DISK_FULL);
+    assert_int_equal(panel->calls->flush(panel->store), ERR_DISK_FULL);
+    store_model_full(home, false);
+    assert_int_equal(put(panel, 1, 5), OK);
     store_model_odds(&(struct store_model_odds){.disk_full = 2, .incomplete = 2});
     unsigned full = 0, incomplete = 0;
     for (uint64_t i = 0; i < 100; i++) {
@@ -304,7 +334,7 @@ static uint64_t storm(struct panel *panel, uint64_t seed)
         digest = hash64(bytes_of(seen, sizeof seen), 0);
         panel->bound = i > 500 ? i - 500 : 0;
         if (test_random(&random) % 1000 == 0) {
-            store_model_crash(home);
+            store_model_crash(home, true);
             reopen(panel);
         }
     }
@@ -330,6 +360,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_crash, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
         cmocka_unit_test_setup_teardown(test_wipe_and_copy, setup, teardown),
         cmocka_unit_test_setup_teardown(test_faults, setup, teardown),
         cmocka_unit_test_setup_teardown(test_flipped_bits, setup, teardown),

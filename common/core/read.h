@@ -21,6 +21,7 @@ struct lookup {
     uint8_t *fetched;    // owns a value that was fetched
     bool pooled;
     bool past;           // for role->past: the view's row says nothing about read->at
+    bool filtered;       // absent by the front filter
 };
 
 struct read {

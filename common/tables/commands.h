@@ -61,7 +61,7 @@ COMMAND("QS.GETAT", qs_getat, 3, READ, "key index|token", "as QS.GET, as of that
 COMMAND("QS.RANGE", qs_range, -3, READ, "start end [LIMIT n] [AT index|token]", "keys and values of [start, end) in order")
 COMMAND("QS.INDEX", qs_index, -1, INSTANCE, "[TOKEN]", "the visible index, or history:index")
 COMMAND("QS.WAITINDEX", qs_waitindex, 3, INSTANCE | NOMULTI, "index|token ms", "waits until the index is visible here")
-COMMAND("QS.DIGEST", qs_digest, -1, INSTANCE, "", "visible index and running digest")
+COMMAND("QS.DIGEST", qs_digest, -1, INSTANCE, "[SCAN]", "visible index and running digest; SCAN: recomputed from the whole store, each row checked")
 COMMAND("QS.TREE", qs_tree, -1, INSTANCE | LOADING, "", "this node's place in the tree: parent, path, children")
 
 #undef COMMAND

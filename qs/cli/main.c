@@ -48,6 +48,8 @@ static const struct command commands[] = {
     {"digest", "[--scan]",
      "prints the visible index and the digest of the data there; --scan: from the whole store",
      run_digest},
+    {"watch", "PREFIX [--from INDEX|TOKEN]",
+     "prints every change of keys with the prefix as it becomes visible", run_watch},
     {"status", "", "shows the daemon and its instances", run_status},
     {"tree", "", "shows this node's place in the tree", run_tree},
     {"help", "[COMMAND]", "shows this", run_help},

@@ -86,6 +86,7 @@ unit: deps-check $(UNITS)
 tools: deps-check $(TOOLS)
 
 include tests/targets.mk
+include tests/sim/sim.mk
 
 .PHONY: clean
 clean:

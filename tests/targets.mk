@@ -95,6 +95,7 @@ help:
 	@echo "make tsan       unit tests under ThreadSanitizer"
 	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz"
 	@echo "make tidy       the house rules       make docs   the reference pages"
+	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
 	@echo "make deps       installs the Debian packages that all this needs"

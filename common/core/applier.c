@@ -12,6 +12,7 @@
 #define RETRY_NS NS_PER_S
 #define REPLAY_SLICE_NS (20 * NS_PER_MS)
 #define CHECK_FLUSHED_BYTES (16 * MIB)
+#define CHECKS_PER_REPLAY 4
 #define IDLE_EVERY_NS (30 * NS_PER_S)
 
 struct handed {
@@ -245,7 +246,8 @@ static bool try_apply(struct applier *applier, const struct block *block)
         instance_stop_updates(instance, error, reason);
         return false;
     }
-    if (applier->unchecked_bytes >= CHECK_FLUSHED_BYTES) {
+    if (applier->unchecked_bytes >=
+        u64_min(CHECK_FLUSHED_BYTES, instance->options->replay_bytes / CHECKS_PER_REPLAY)) {
         check_flushed(applier);
     }
     return true;

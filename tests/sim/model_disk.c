@@ -101,6 +101,12 @@ int disk_fault(struct model_disk *disk, enum store_model_call call)
     return error;
 }
 
+void store_model_calm(const char *directory)
+{
+    struct model_disk *disk = disk_find(directory);
+    memset(disk->faults, 0, sizeof disk->faults);
+}
+
 void store_model_fail(const char *directory, enum store_model_call call, unsigned after, int error)
 {
     disk_find(directory)->faults[call] = (struct model_fault){true, after, error};

@@ -9,6 +9,7 @@
 #include "common/io/address.h"
 #include "common/tree/link.h"
 #include "common/wire/fetch_items.h"
+#include "common/wire/past_items.h"
 #include "replica/answer.h"
 
 enum trick {
@@ -96,8 +97,59 @@ static void give_false(struct door *door, struct link *link, const struct messag
     }
 }
 
+// What a replica makes of a question about the past: its status, and one row that it made up.
+static void recall_false(struct link *link, bool range, uint64_t id, struct bytes key,
+                         enum fetch_status status)
+{
+    struct buf items = {0};
+    if (status == FETCH_EXACT) {
+        past_row_append(&items, &(struct past_row){key, 1, 2, bytes_text("a lie")});
+    }
+    if (range) {
+        const struct message_pasted pasted = {
+            .id = id, .status = (uint64_t)status, .items = buf_bytes(&items)};
+        message_pasted_encode(link_out(link), &pasted);
+    } else {
+        const struct message_looked looked = {
+            .id = id, .status = (uint64_t)status, .items = buf_bytes(&items)};
+        message_looked_encode(link_out(link), &looked);
+    }
+    link_wrote(link);
+    buf_free(&items);
+}
+
+static int on_false_question(struct link *link, bool range, struct bytes payload)
+{
+    struct door *door = link->owner;
+    struct message_look look = {0};
+    struct message_past past = {0};
+    struct bytes key = bytes_text("\x01");
+    if (range) {
+        assert_int_equal(message_past_decode(payload, &past), OK);
+    } else {
+        assert_int_equal(message_look_decode(payload, &look), OK);
+        struct bytes items = look.items;
+        key = past_key_next(&items);
+    }
+    atomic_fetch_add(&door->messages, 1);
+    static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
+                                                 [SAYS_NEVER] = FETCH_NEVER,
+                                                 [SAYS_GONE] = FETCH_GONE,
+                                                 [LIES] = FETCH_EXACT};
+    int trick = atomic_load(&door->trick);
+    if (trick == HANGS_UP) {
+        link_close(link, OK);
+    } else if (trick != KEEPS_SILENT) {
+        recall_false(link, range, range ? past.id : look.id, key, statuses[trick]);
+    }
+    return OK;
+}
+
 static int on_false_message(struct link *link, uint16_t code, struct bytes payload)
 {
+    if (code == MESSAGE_look || code == MESSAGE_past) {
+        return on_false_question(link, code == MESSAGE_past, payload);
+    }
     struct message_fetch fetch;
     assert_int_equal(code, MESSAGE_fetch);
     assert_int_equal(message_fetch_decode(payload, &fetch), OK);

@@ -306,6 +306,9 @@ static void check_range(struct replicas *replicas, uint64_t t, uint64_t limit)
             return;
         }
         struct bytes items = buf_bytes(&question.items);
+        unsigned rows;
+        assert_int_equal(past_rows_check(items, &rows), OK);
+        assert_true(rows <= limit);
         while (items.size > 0) {
             struct past_row row = past_row_next(&items);
             while (naive(k, t) == 0) {

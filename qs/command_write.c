@@ -2,6 +2,7 @@
 // Commands that write: SET MSET DEL UNLINK QS.PUT QS.DELETE QS.CAS. Words and sizes are checked
 // before a transaction is made of them, so that a command refused for its words costs the
 // others nothing.
+#include "qs/dispatch.h"
 
 static bool put_check(const struct request *request, struct bytes key, struct bytes value,
                       struct buf *to)

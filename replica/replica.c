@@ -13,7 +13,6 @@
 #include "replica/past.h"
 #include "replica/record.h"
 
-#define KEY_TEXT_MAX 64
 
 #define NO_VIEW_NS NS_PER_S
 
@@ -48,38 +47,16 @@ static void replica_close(struct instance *instance)
     instance->role_state = NULL;
 }
 
-// The key for the log: printable characters as they are, others as \xNN, cut when long.
-static const char *key_text(struct bytes key, char to[KEY_TEXT_MAX * 4 + 4])
-{
-    static const char digits[] = "0123456789abcdef";
-    size_t shown = key.size < KEY_TEXT_MAX ? key.size : KEY_TEXT_MAX;
-    size_t size = 0;
-    for (size_t i = 0; i < shown; i++) {
-        uint8_t byte = key.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\') {
-            to[size++] = (char)byte;
-            continue;
-        }
-        to[size++] = '\\';
-        to[size++] = 'x';
-        to[size++] = digits[byte >> 4];
-        to[size++] = digits[byte & 15];
-    }
-    memcpy(to + size, "...", 4);
-    if (shown == key.size) {
-        to[size] = '\0';
-    }
-    return to;
-}
-
 static int diverged(struct instance *instance, const struct entry *entry, uint64_t found)
 {
-    char text[KEY_TEXT_MAX * 4 + 4];
+    struct buf key = {0};
+    buf_append_printable(&key, entry->key);
     log_line(LOG_ERROR, instance->name,
-             "diverged at index %llu: key \"%s\" replaces version %llu in the log, here it has "
+             "diverged at index %llu: key \"%.*s\" replaces version %llu in the log, here it has "
              "version %llu",
-             (unsigned long long)entry->index, key_text(entry->key, text),
+             (unsigned long long)entry->index, (int)key.size, (const char *)key.data,
              (unsigned long long)entry->replaced, (unsigned long long)found);
+    buf_free(&key);
     return ERR_DIVERGED;
 }
 

@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/core/walk.h"
 #include "common/core/writer.h"
 
 #define RETRY_NS NS_PER_S
@@ -31,7 +32,11 @@ struct applier {
     struct instance *instance;
     struct state state;          // of the newest store write
     struct list blocks;          // struct handed, in order
+    struct task again;           // the next of them
+    bool coming_back;            // `again` is posted
     struct store_batch *batch;
+    struct front front;
+    bool front_loaded;
     struct journal_cursor cursor; // replay
     uint64_t replay_until;
     bool replaying;
@@ -54,12 +59,14 @@ static void publish(struct applier *applier)
     view->place = applier->state.place;
     view->epoch = applier->state.epoch;
     view->digest = applier->state.digest;
+    view->front = front_for_view(&applier->front, &view->place);
     view->history_floor = atomic_load(&instance->history_floor);
     view->window_floor = atomic_load(&instance->window_floor);
     view->published_ns = clock_mono_ns();
     views_publish(&instance->views, view);
     METRIC_SET(instance->metrics, instance, visible_index, view->place.index);
     METRIC_SET(instance->metrics, instance, keys, view->digest.keys);
+    front_metrics(&applier->front, instance->metrics);
     applier->republish = false;
 }
 
@@ -109,6 +116,25 @@ int instance_write_fill(struct instance *instance, struct store_batch *batch)
 
 void instance_republish(struct instance *instance) { instance->apply->republish = true; }
 
+const struct state *applier_state(const struct instance *instance)
+{
+    return &instance->apply->state;
+}
+
+struct front *applier_front(struct instance *instance) { return &instance->apply->front; }
+
+bool instance_front_wanted(const struct instance *instance)
+{
+    return atomic_load(&instance->apply->front.wanted);
+}
+
+void instance_store_replaced(struct instance *instance)
+{
+    walk_void(instance->walk);
+    front_reset(&instance->apply->front);
+    instance_wake_walk(instance);
+}
+
 struct mailbox *instance_applier(struct instance *instance)
 {
     return worker_mailbox(instance->applier);
@@ -133,6 +159,16 @@ static struct state state_after(const struct state *before, const struct block *
     return after;
 }
 
+// The filter knows a key before the store does.
+static void learn(struct applier *applier, const struct block *block)
+{
+    bool wanted = atomic_load(&applier->front.wanted);
+    front_add(&applier->front, block);
+    if (!wanted && atomic_load(&applier->front.wanted)) {
+        instance_wake_walk(applier->instance); // it has outgrown its size
+    }
+}
+
 static int apply_block(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
@@ -140,6 +176,7 @@ static int apply_block(struct applier *applier, const struct block *block)
     uint64_t start_ns = clock_mono_ns();
     struct state after = state_after(&applier->state, block);
     store_batch_clear(applier->batch);
+    learn(applier, block);
     int error = OK;
     if (block->header.batches > 0) {
         error = instance->role->apply(instance, block, applier->batch);
@@ -151,6 +188,7 @@ static int apply_block(struct applier *applier, const struct block *block)
         return error;
     }
     applier->state = after;
+    walk_applied(instance->walk, block);
     applier->unflushed_bytes += block->raw.size;
     applier->unchecked_bytes += block->raw.size;
     METRIC_ADD(instance->metrics, instance, entries_applied, block->header.entries);
@@ -230,9 +268,43 @@ static void serve(struct applier *applier)
              (unsigned long long)applier->state.place.index,
              (unsigned long long)applier->state.digest.keys);
     wake_waiters(instance, applier->state.place.index);
+    instance_wake_walk(instance);
     if (instance->role->published != NULL) {
         instance->role->published(instance);
     }
+}
+
+// A filter that was saved may be older than the store: it learns what the log holds between. After
+// that the cursor stands where the replay begins. False: it goes on at the next turn.
+static bool load_front(struct applier *applier, uint64_t until_ns)
+{
+    struct instance *instance = applier->instance;
+    struct front *front = &applier->front;
+    if (!applier->front_loaded) {
+        applier->front_loaded = true;
+        front_load(front, instance->directory, instance->journal, &applier->state.place);
+    }
+    while (front->live != NULL && front->covered < applier->state.place.number) {
+        if (clock_mono_ns() >= until_ns) {
+            return false;
+        }
+        struct block *block;
+        int error = OK;
+        if (applier->cursor.journal == NULL) {
+            error = journal_cursor_open(instance->journal, &applier->cursor, front->covered + 1);
+        }
+        if (error == OK) {
+            error = journal_cursor_next(&applier->cursor, &block);
+        }
+        if (error != OK) {
+            journal_cursor_close(&applier->cursor);
+            front_reset(front);
+            return true;
+        }
+        front_add(front, block);
+        block_release(block);
+    }
+    return true;
 }
 
 // Reads the next block of the replay. OK, ERR_NOT_FOUND when it is complete, or what is wrong.
@@ -257,6 +329,9 @@ static uint64_t replay_turn(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     uint64_t until_ns = clock_mono_ns() + REPLAY_SLICE_NS;
+    if (!load_front(applier, until_ns)) {
+        return 0;
+    }
     while (clock_mono_ns() < until_ns) {
         if (instance_state(instance) == INSTANCE_STOPPED) {
             return WORKER_IDLE;
@@ -373,13 +448,29 @@ static void idle(struct applier *applier)
     }
 }
 
+static void on_again(struct task *task)
+{
+    CONTAINER_OF(task, struct applier, again)->coming_back = false;
+}
+
+// Between two blocks it is the turn of whoever else has a task here: fills, and walks, which would
+// never come to an end while much is written. A task of its own, so that a stop waits for the rest.
+static void come_back(struct applier *applier)
+{
+    if (!applier->coming_back && !list_empty(&applier->blocks)) {
+        applier->coming_back = true;
+        applier->again.run = on_again;
+        mailbox_post(instance_applier(applier->instance), &applier->again);
+    }
+}
+
 static uint64_t applier_turn(void *argument)
 {
     struct applier *applier = argument;
     if (applier->replaying) {
         return replay_turn(applier);
     }
-    while (!list_empty(&applier->blocks)) {
+    if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
         // The replay may have read it from the journal already.
         if (handed->block->header.number > applier->state.place.number) {
@@ -395,6 +486,7 @@ static uint64_t applier_turn(void *argument)
         publish(applier);
     }
     idle(applier);
+    come_back(applier);
     return IDLE_EVERY_NS;
 }
 
@@ -411,11 +503,13 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
     // Cleared by on_mended alone: the instance's own mark goes before the new end is known here.
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->batch = store_batch_new();
+    front_open(&applier->front, instance->options);
     list_init(&applier->blocks);
     instance->apply = applier;
     int error = worker_start(&instance->applier, "qs-applier", applier_turn, applier);
     if (error != OK) {
         instance->apply = NULL;
+        front_close(&applier->front);
         store_batch_free(applier->batch);
         mem_free(applier);
     }
@@ -433,6 +527,7 @@ void applier_close(struct instance *instance)
         finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
     }
     journal_cursor_close(&applier->cursor);
+    front_close(&applier->front);
     store_batch_free(applier->batch);
     instance->apply = NULL;
     mem_free(applier);

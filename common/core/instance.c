@@ -14,6 +14,7 @@
 #include "common/core/applier.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/walk.h"
 #include "common/core/writer.h"
 
 // ---- small queries -----------------------------------------------------------------------------
@@ -281,6 +282,8 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     instance->directory = mem_format("%s/%s", setup->node->data_dir, instance->name);
     pthread_mutex_init(&instance->lock, NULL);
     list_init(&instance->waiters);
+    list_init(&instance->walk_waiters);
+    instance->walk = walk_new(instance);
     views_open(&instance->views);
     struct state state = {0};
     int error = open_data(instance, setup->cache, &state);
@@ -295,6 +298,17 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     return OK;
 }
 
+void instance_save_front(struct instance *instance)
+{
+    struct view *view = instance_pin(instance);
+    if (view != NULL && view->front != NULL && view->place.number != instance->front_saved) {
+        front_save(instance->directory, instance->name, view->front, &view->place,
+                   journal_history(instance->journal));
+        instance->front_saved = view->place.number;
+    }
+    view_release(view);
+}
+
 bool instance_close(struct instance *instance)
 {
     bool clean = true;
@@ -303,6 +317,8 @@ bool instance_close(struct instance *instance)
     // Each may have posted to the other until both had ended.
     worker_free(instance->applier);
     worker_free(instance->writer);
+    walk_free(instance->walk);
+    instance_save_front(instance);
     views_close(&instance->views);
     if (instance->journal != NULL) {
         journal_close(instance->journal);

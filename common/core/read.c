@@ -13,6 +13,11 @@ static void lookup_store(struct read *read, struct lookup *lookup, enum store_ti
 {
     const struct instance *instance = read->instance;
     const struct view *view = read->view;
+    if (front_absent(view->front, lookup->key)) {
+        lookup->filtered = true;
+        lookup->status = ERR_NOT_FOUND;
+        return;
+    }
     int code = store_get(view->store, view->snapshot, 0, lookup->key, tier, &lookup->pin);
     if (code == OK) {
         code = instance->role->decode(lookup->pin.data, &lookup->record);
@@ -41,10 +46,12 @@ static void note_corrupt(struct instance *instance)
 static uint64_t read_count(struct read *read)
 {
     uint64_t absent = 0;
+    uint64_t filtered = 0;
     uint64_t bytes = 0;
     for (unsigned i = 0; i < read->count; i++) {
         const struct lookup *lookup = &read->lookups[i];
         absent += lookup->status == ERR_NOT_FOUND ? 1 : 0;
+        filtered += lookup->filtered ? 1 : 0;
         bytes += lookup->status == OK ? lookup->record.length : 0;
         if (lookup->status == ERR_CORRUPT) {
             note_corrupt(read->instance);
@@ -52,6 +59,10 @@ static uint64_t read_count(struct read *read)
     }
     METRIC_ADD(read->instance->metrics, instance, reads, read->count);
     METRIC_ADD(read->instance->metrics, instance, reads_absent, absent);
+    if (read->view->front != NULL && absent > 0) {
+        METRIC_ADD(read->instance->metrics, instance, reads_filtered, filtered);
+        METRIC_ADD(read->instance->metrics, instance, reads_unfiltered, absent - filtered);
+    }
     return bytes;
 }
 

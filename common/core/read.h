@@ -21,6 +21,7 @@ struct lookup {
     uint8_t *fetched;    // owns a value that was fetched
     bool pooled;
     bool past;           // for role->past: the view's row says nothing about read->at
+    bool filtered;       // absent by the front filter
 };
 
 struct read {
@@ -72,7 +73,7 @@ static inline bool lookup_missing(const struct lookup *lookup)
     return lookup->status == OK && !lookup->record.held;
 }
 
-// Does what a view's row says hold as of index `at`, which is no later? A row that is no newer does:
+// Does what a view's row says hold as of index `at`, no later than it? A row that is no newer does:
 // had the key been replaced or deleted between, the row would be newer or gone.
 static inline bool lookup_says(const struct lookup *lookup, uint64_t at)
 {

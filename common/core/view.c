@@ -50,6 +50,7 @@ void view_release(struct view *view)
     CHECK(before > 0);
     if (before == 1) {
         store_snapshot_release(view->store, view->snapshot);
+        front_release(view->front);
         mem_free(view);
     }
 }

@@ -110,6 +110,11 @@ int store_flush(struct store *store) MUST_CHECK;
 struct store_iterator *store_iterator_open(struct store *store,
                                            const struct store_snapshot *snapshot, unsigned family,
                                            struct bytes lower, struct bytes upper) MUST_CHECK;
+// The same for who goes through everything once: what it reads pushes nothing out of the cache.
+struct store_iterator *store_iterator_open_once(struct store *store,
+                                                const struct store_snapshot *snapshot,
+                                                unsigned family, struct bytes lower,
+                                                struct bytes upper) MUST_CHECK;
 void store_iterator_close(struct store_iterator *iterator);
 void store_iterator_seek(struct store_iterator *iterator, struct bytes key); // first key >= key
 bool store_iterator_valid(const struct store_iterator *iterator);

@@ -163,9 +163,9 @@ int store_numbers(struct store *store, enum store_tier tier, uint64_t *ret_all,
 }
 
 
-struct store_iterator *store_iterator_open(struct store *store,
-                                           const struct store_snapshot *snapshot, unsigned family,
-                                           struct bytes lower, struct bytes upper)
+static struct store_iterator *iterator_open(struct store *store,
+                                            const struct store_snapshot *snapshot, unsigned family,
+                                            struct bytes lower, struct bytes upper, bool fill_cache)
 {
     CHECK(family < store->family_count);
     if (lower.size == 0) {
@@ -185,10 +185,26 @@ struct store_iterator *store_iterator_open(struct store *store,
                                                     upper.size);
     }
     rocksdb_readoptions_set_total_order_seek(iterator->read, 1);
+    rocksdb_readoptions_set_fill_cache(iterator->read, fill_cache);
     rocksdb_readoptions_set_snapshot(iterator->read, snapshot != NULL ? snapshot->sequence : NULL);
     rocksdb_readoptions_set_iterate_lower_bound(iterator->read, bounds, lower.size);
     iterator->rows = rocksdb_create_iterator_cf(store->db, iterator->read, store->families[family]);
     return iterator;
+}
+
+struct store_iterator *store_iterator_open(struct store *store,
+                                           const struct store_snapshot *snapshot, unsigned family,
+                                           struct bytes lower, struct bytes upper)
+{
+    return iterator_open(store, snapshot, family, lower, upper, true);
+}
+
+struct store_iterator *store_iterator_open_once(struct store *store,
+                                                const struct store_snapshot *snapshot,
+                                                unsigned family, struct bytes lower,
+                                                struct bytes upper)
+{
+    return iterator_open(store, snapshot, family, lower, upper, false);
 }
 
 void store_iterator_close(struct store_iterator *iterator)

@@ -89,6 +89,10 @@ INSTANCE_OPTION(INT, replica_requests, "8", 1, 10000, "requests to one replica u
 INSTANCE_OPTION(SIZE, replica_bytes, "32MB", 65536, 1099511627776, "bytes of values asked of one replica and not here yet")
 INSTANCE_OPTION(MS, hedge, "5ms", 0, 60000, "a second replica is asked too when the first takes three times as long as usual, and at least this long; 0 = never")
 INSTANCE_OPTION(MS, quarantine, "10s", 10, 3600000, "longest time for which a replica that fails again and again is left alone")
+INSTANCE_OPTION(INT, filter_bits, "16", 0, 64, "bits a key in the front filter, which answers for absent keys; 0 = no filter")
+INSTANCE_OPTION(SIZE, filter_bytes, "1GB", 65536, 68719476736, "memory for the front filter; beyond it there are fewer bits a key")
+INSTANCE_OPTION(MS, walk_every, "24h", 0, 31536000000, "interval of walks that check the whole store; 0 = only on demand and for the filter")
+INSTANCE_OPTION(SIZE, walk_rate, "64MB", 0, 1099511627776, "bytes a second that a walk reads; 0 = as fast as it can")
 
 #undef NODE_OPTION
 #undef INSTANCE_OPTION

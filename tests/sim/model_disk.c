@@ -263,6 +263,7 @@ void store_model_reset(uint64_t seed)
 {
     while (disks != NULL) {
         struct model_disk *disk = disks;
+        disk->open = false;
         unlink_disk(disk);
         disk_free(disk);
     }

@@ -321,6 +321,14 @@ struct store_iterator *store_iterator_open(struct store *store,
     return iterator;
 }
 
+struct store_iterator *store_iterator_open_once(struct store *store,
+                                                const struct store_snapshot *snapshot,
+                                                unsigned family, struct bytes lower,
+                                                struct bytes upper)
+{
+    return store_iterator_open(store, snapshot, family, lower, upper);
+}
+
 void store_iterator_close(struct store_iterator *iterator)
 {
     disk_unpin(iterator->disk, iterator->sequence);

@@ -44,7 +44,7 @@ struct store_model_counts {
     uint64_t crashes, lost;                // writes that were lost
 };
 
-// Forgets all disks, whose stores must be closed, odds and counts.
+// Forgets all disks, and whatever is open on them, odds and counts.
 void store_model_reset(uint64_t seed);
 void store_model_odds(const struct store_model_odds *odds);
 struct store_model_counts store_model_counts(void);

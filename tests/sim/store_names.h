@@ -25,6 +25,7 @@
 #define store_iterator_key model_store_iterator_key
 #define store_iterator_next model_store_iterator_next
 #define store_iterator_open model_store_iterator_open
+#define store_iterator_open_once model_store_iterator_open_once
 #define store_iterator_seek model_store_iterator_seek
 #define store_iterator_valid model_store_iterator_valid
 #define store_iterator_value model_store_iterator_value

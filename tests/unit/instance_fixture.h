@@ -245,6 +245,8 @@ SUPPORT struct instance_options test_options(const char *name, int role)
                                      .apply_chunk = 512,
                                      .history = 7200000,
                                      .history_bytes = GIB,
+                                     .filter_bits = 16,
+                                     .filter_bytes = MIB,
                                      .window = 120000,
                                      .window_bytes = GIB,
                                      .fetch = 2000,

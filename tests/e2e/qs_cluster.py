@@ -80,7 +80,9 @@ def die_with_parent():
 
 
 def option_text(name, value):
-    """One option as it stands in a file."""
+    """One option as it stands in a file; a dict is a section of options."""
+    if isinstance(value, dict):
+        return f"{name} {{\n" + "".join(f"{option_text(*o)}\n" for o in value.items()) + "}"
     if isinstance(value, (list, tuple)):
         return f"{name} = {{" + ", ".join(f'"{item}"' for item in value) + "}"
     if isinstance(value, bool):

@@ -264,7 +264,7 @@ static void arrive(struct reader *reader, struct session *session)
         return;
     }
     if (!conn_open(&session->conn, reader->mixed->options->nodes[session->node])) {
-        lose(reader, session);
+        go_away(reader, session, false);
         return;
     }
     char token[TOKEN_BYTES];

@@ -116,7 +116,7 @@ bool nodes_open(struct nodes *nodes, const char *io, const char *cache)
     return true;
 }
 
-// In the child; never returns.
+// In the child; never returns. A process group of its own: Ctrl-C ends the experiment first.
 static void become_daemon(const char *config, const char *log, pid_t parent)
 {
     char self[4096];
@@ -124,7 +124,7 @@ static void become_daemon(const char *config, const char *log, pid_t parent)
     int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
     char *slash = size > 0 ? memrchr(self, '/', (size_t)size) : NULL;
     if (slash == NULL || fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ||
-        prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent || setpgid(0, 0) != 0) {
         _exit(1);
     }
     memcpy(slash + 1, "qsd", 4); // it stands beside this program

@@ -13,6 +13,7 @@
 #define MARGIN_LEFT 70
 #define MARGIN_TOP 84
 #define MARGIN_BOTTOM 24
+#define WIDTH_LEAST 540 // the title's
 
 static const char *const colours[SIDE_COUNT] = {"#1f6feb", "#d9480f"};
 static const char *const names[SIDE_COUNT] = {"replica", "proxy"};
@@ -109,6 +110,8 @@ static void draw_head(FILE *to, int width, int height)
                 "<text x='%d' y='44'>%s</text>\n",
                 16 + 90 * side, 40 + 90 * side, colours[side], 46 + 90 * side, names[side]);
     }
+    fprintf(to, "<text x='%d' y='44' fill='#555'>pairs of runs from left to right</text>\n",
+            16 + 90 * SIDE_COUNT);
 }
 
 static void draw(FILE *to, const struct roles *roles)
@@ -119,7 +122,7 @@ static void draw(FILE *to, const struct roles *roles)
     size_t rows = kinds * roles->site_count;
     int width = MARGIN_LEFT + (int)columns * (PANEL_WIDTH + GAP_X);
     int height = MARGIN_TOP + (int)rows * (PANEL_HEIGHT + GAP_Y) - GAP_Y + MARGIN_BOTTOM;
-    draw_head(to, width, height);
+    draw_head(to, width > WIDTH_LEAST ? width : WIDTH_LEAST, height);
     for (size_t i = 0; i < roles->site_count; i++) {
         const struct site *site = &roles->sites[i];
         for (size_t j = 0; j < site->cell_count; j++) {

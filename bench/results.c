@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench/nodes.h"
 #include "common/base/mem.h"
 
 #define PERCENTILES 3
@@ -115,15 +116,21 @@ void results_cell(const struct roles_options *options, const struct cell *cell)
     fflush(stdout);
 }
 
-// What the daemon's own samples say about filters, as they are.
-static void print_filters(const char *metrics)
+// What a daemon says of its filter of keys and of what it evicted; nothing where it has none.
+static void print_told(const char *metrics)
 {
-    for (const char *line = metrics; line != NULL && *line != '\0';) {
-        size_t size = strcspn(line, "\n");
-        if (strncmp(line, "qs_", 3) == 0 && memmem(line, size, "filter", 6) != NULL) {
-            printf("      %.*s\n", (int)size, line);
-        }
-        line += size + (line[size] == '\n');
+    double keys = metrics_value(metrics, "filter_keys");
+    double bytes = metrics_value(metrics, "filter_bytes");
+    double stopped = metrics_value(metrics, "reads_filtered");
+    double passed = metrics_value(metrics, "reads_unfiltered");
+    double evicted = metrics_value(metrics, "values_evicted");
+    if (keys > 0 && stopped + passed > 0) {
+        printf("             front filter %.1f MB, %.1f bits a key, false positives %.4f %%\n",
+               bytes / 1e6, 8 * bytes / keys, 100 * passed / (stopped + passed));
+    }
+    if (evicted > 0) {
+        printf("             %.0f values evicted, %.1f MB\n", evicted,
+               metrics_value(metrics, "evicted_bytes") / 1e6);
     }
 }
 
@@ -133,7 +140,9 @@ void results_site_end(const struct site *site)
     printf("  resident memory, in the end\n");
     for (int side = 0; side < SIDE_COUNT; side++) {
         printf("    %-8s %9.1f MB\n", side_names[side], (double)site->resident[side] / 1e6);
-        print_filters(site->metrics[side]);
+        if (site->metrics[side] != NULL) {
+            print_told(site->metrics[side]);
+        }
     }
     fflush(stdout);
 }

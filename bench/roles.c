@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/roles.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -14,23 +15,34 @@
 
 #define RENEWED_A_MINUTE 0.01 // of the working set
 #define WARM_UP_NS NS_PER_S
-// A figure stands still when so many looks in a row found it the same.
-#define STILL_LOOKS 8
-#define STILL_NS (250 * NS_PER_MS)
+// A figure stands still when so many looks in a row found it the same. A store's size shows a
+// compaction only when it ends.
+#define STORE_LOOKS 8
+#define FILL_LOOKS 2
+#define LOOK_NS (250 * NS_PER_MS)
 #define STILL_LIMIT_NS (120 * NS_PER_S)
 
 static const int node_of[SIDE_COUNT] = {NODE_REPLICA, NODE_PROXY};
 
+// Set by SIGINT and SIGTERM: what is under way is ended in order, and the directory goes.
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
 static void say(const char *what) { fprintf(stderr, "qs-bench: %s\n", what); }
 
-static void wait_still(const struct node *node, const char *metric)
+static void wait_still(const struct node *node, const char *metric, unsigned looks)
 {
     uint64_t end = clock_mono_ns() + STILL_LIMIT_NS;
     double value = node_metric(node, metric);
-    for (unsigned looks = 0; looks < STILL_LOOKS && clock_mono_ns() < end; looks++) {
-        clock_sleep_ns(STILL_NS);
+    for (unsigned same = 0; same < looks && clock_mono_ns() < end;) {
+        clock_sleep_ns(LOOK_NS);
         double now = node_metric(node, metric);
-        looks = now == value ? looks : 0;
+        same = now == value ? same + 1 : 0;
         value = now;
     }
 }
@@ -105,7 +117,7 @@ static bool run_pair(struct stage *stage, struct cell *cell, unsigned run)
     int first = run % 2 == 0 ? SIDE_REPLICA : SIDE_PROXY;
     struct lookups copy;
     lookups_copy(&copy, &stage->lookups);
-    bool fine = run_side(stage, cell, first, run, &copy) &&
+    bool fine = !interrupted && run_side(stage, cell, first, run, &copy) &&
                 run_side(stage, cell, SIDE_COUNT - 1 - first, run, &stage->lookups);
     lookups_close(&copy);
     uint64_t replica_ns = cell->sides[SIDE_REPLICA].p999_ns[run];
@@ -178,7 +190,8 @@ static bool run_cells(struct stage *stage)
 
 static bool restart(struct stage *stage, int which, bool keys_only)
 {
-    return node_stop(stage->nodes, which) && node_start(stage->nodes, which, keys_only);
+    return !interrupted && node_stop(stage->nodes, which) &&
+           node_start(stage->nodes, which, keys_only);
 }
 
 static bool load_data(struct stage *stage)
@@ -197,7 +210,7 @@ static bool load_data(struct stage *stage)
         return false;
     }
     for (int side = 0; side < SIDE_COUNT; side++) {
-        wait_still(&nodes->node[node_of[side]], "store_bytes");
+        wait_still(&nodes->node[node_of[side]], "store_bytes", STORE_LOOKS);
         stage->site->loaded[side] = measure(&nodes->node[node_of[side]]);
     }
     return restart(stage, NODE_PROXY, false);
@@ -216,13 +229,13 @@ static bool warm(struct stage *stage)
                 return false;
             }
         }
-        wait_still(&stage->nodes->node[NODE_PROXY], "fills");
+        wait_still(&stage->nodes->node[NODE_PROXY], "fills", FILL_LOOKS);
         for (int side = 0; pass == 0 && side < SIDE_COUNT; side++) {
             const struct node *node = &stage->nodes->node[node_of[side]];
             if (!restart(stage, node_of[side], false)) {
                 return false;
             }
-            wait_still(node, "store_bytes");
+            wait_still(node, "store_bytes", STORE_LOOKS);
             site->warmed[side] = measure(node);
         }
     }
@@ -243,7 +256,7 @@ static bool probe(struct stage *stage)
         !load_each(&load, first, count, &site->remote, &site->probes)) {
         return false;
     }
-    wait_still(proxy, "fills");
+    wait_still(proxy, "fills", FILL_LOOKS);
     double between = node_metric(proxy, "fetch_misses");
     if (!load_each(&load, first, count, &site->local, &site->probes)) {
         return false;
@@ -263,7 +276,7 @@ static bool take_stock(struct stage *stage)
         if (!restart(stage, node_of[side], false)) {
             return false;
         }
-        wait_still(node, "store_bytes");
+        wait_still(node, "store_bytes", STORE_LOOKS);
         stage->site->in_end[side] = measure(node);
     }
     return true;
@@ -330,6 +343,13 @@ static uint64_t count_faults(const struct roles *roles)
 
 int roles_run(const struct roles_options *options)
 {
+    // A second signal ends the program at once.
+    const struct sigaction action = {
+        .sa_handler = interrupt,
+        .sa_flags = SA_RESTART | SA_RESETHAND,
+    };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     prctl(PR_SET_TIMERSLACK, 1); // ns: a look-up that is due is not put off to save wake-ups
     struct roles *roles = mem_zalloc(sizeof *roles);
     roles->options = *options;
@@ -342,6 +362,9 @@ int roles_run(const struct roles_options *options)
     }
     if (fine && options->out != NULL) {
         fine = results_write(roles) && picture_write(roles);
+    }
+    if (interrupted) {
+        say("interrupted");
     }
     uint64_t wrong = count_faults(roles);
     printf("\n%llu answers wrong, missing or errors\n", (unsigned long long)wrong);

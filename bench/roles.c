@@ -47,16 +47,19 @@ static void wait_still(const struct node *node, const char *metric, unsigned loo
     }
 }
 
+// Store and history are live files; what a compaction is writing or has not yet removed counts in
+// the total alone.
 static struct disk measure(const struct node *node)
 {
     char *metrics = node_metrics(node);
     struct disk disk = {
-        .history = metrics == NULL ? 0 : (uint64_t)metrics_value(metrics, "history_rows_bytes"),
-        .store = node_disk_bytes(node, "store"),
         .journal = node_disk_bytes(node, "journal"),
         .total = node_disk_bytes(node, ""),
     };
-    disk.store -= u64_min(disk.store, disk.history);
+    if (metrics != NULL) {
+        disk.history = (uint64_t)metrics_value(metrics, "history_rows_bytes");
+        disk.store = (uint64_t)metrics_value(metrics, "store_bytes") - disk.history;
+    }
     mem_free(metrics);
     return disk;
 }

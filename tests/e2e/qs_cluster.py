@@ -80,9 +80,9 @@ def die_with_parent():
 
 
 def option_text(name, value):
-    """One option as it stands in a file; a dict is a section of options."""
+    """One option as it stands in a file, or a section of them, from a dict."""
     if isinstance(value, dict):
-        return f"{name} {{\n" + "".join(f"{option_text(*o)}\n" for o in value.items()) + "}"
+        return f"{name} {{ " + " ".join(option_text(k, v) for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return f"{name} = {{" + ", ".join(f'"{item}"' for item in value) + "}"
     if isinstance(value, bool):

@@ -16,18 +16,18 @@ import threading
 
 import pytest
 
-from qs_cluster import KEEPS_NOTHING, QSD, SLOW, wait_for
+from qs_cluster import KEEPS_NOTHING, QSD, ROOT, SLOW, wait_for
 
 BENCH = QSD.parent / "qs-bench"
 READS = int(os.environ.get("MIXED_READS", 100_000))
 READ_RATE = int(os.environ.get("MIXED_READ_RATE", 40_000)) // SLOW
 WRITES = 10_000 // SLOW
 SESSIONS = 16
-KEYS, VALUE_BYTES = 20_000, 600
-# A tenth of what is written and read: keys, and values half as long as the longest on average.
-CACHE = KEYS * VALUE_BYTES // 2 // 10
-BETWEEN_KILLS = 2_000, 20_000  # keys looked up
-SMALL = {"memtable": "1MB", "replay_bytes": "4MB", "segment_bytes": "1MB"}
+# Values are half as long as the longest on average: 60 MB of them. A proxy that may take 16 MB, the
+# least that may be asked for, has room for a tenth beside its journal, buffers and keys.
+KEYS, VALUE_BYTES, CACHE = 100_000, 1_200, "16MB"
+BETWEEN_KILLS = 1_000, 8_000  # keys looked up
+SMALL = {"memtable": "1MB", "replay_bytes": "4MB", "segment_bytes": "1MB", "journal_bytes": "256MB"}
 NEVER = "absent_but_present", "stale", "backward", "wrong"
 
 
@@ -66,32 +66,36 @@ class Mixed(threading.Thread):
         return self.process.wait(), self.found, said
 
 
-def knows_cache(cluster):
-    """Whether this version has `cache { max_bytes }`; other faults than a strange name count."""
-    text = (
-        f'node = "n"\ndata_dir = "{cluster.directory}"\ninstance main {{\n    number = 0\n'
-        '    role = proxy\n    parents = {"127.0.0.1:1"}\n    cache {\n'
-        '        max_bytes = "1GB"\n    }\n}\n'
-    )
-    path = cluster.directory / "probe.conf"
-    path.write_text(text)
-    done = subprocess.run([QSD, "--check-config", path], capture_output=True, text=True)
-    assert done.returncode == 0 or "cache" in done.stderr, done.stderr
-    return done.returncode == 0
+def knows(row):
+    """Whether this version has the option with that row."""
+    return row in (ROOT / "common/tables/options.h").read_text()
 
 
 def start_nodes(cluster):
-    root = cluster.root(**SMALL).start()
-    replica = cluster.replica("replica", root, **SMALL).start()
-    proxy = cluster.proxy("proxy", root, [replica, root], **SMALL)
-    if knows_cache(cluster):
-        proxy.instances["main"] |= {"window": "1s", "cache": {"max_bytes": CACHE}}
+    options = SMALL | ({"history": "1m"} if knows("INSTANCE_OPTION(MS, history,") else {})
+    root = cluster.root(**options).start()
+    replica = cluster.replica("replica", root, **options).start()
+    proxy = cluster.proxy("proxy", root, [replica, root], window="1s", **options)
+    if knows("CACHE_OPTION(SIZE, max_bytes,"):
+        proxy.instances["main"]["cache"] = {"max_bytes": CACHE}
     proxy.start()
-    empty = cluster.proxy("empty", root, [replica, root], **SMALL, **KEEPS_NOTHING).start()
+    empty = cluster.proxy("empty", root, [replica, root], **options, **KEEPS_NOTHING).start()
     return root, [replica, proxy, empty]
 
 
-def kill_one(node, rng):
+class Counts(collections.Counter):
+    """What nodes counted in all their lives: a kill takes a node's counters with it."""
+
+    def add(self, node):
+        metrics = node.metrics("main")
+        self["misses"] += metrics["fetch_misses"]
+        self["evicted"] += metrics.get("values_evicted", 0) + metrics.get("values_refused", 0)
+
+
+def kill_one(nodes, counts, rng):
+    node = rng.choice(nodes)
+    counts.add(node)
+    counts["kills"] += 1
     node.kill()
     threading.Event().wait(rng.random() * 0.2)
     node.start()
@@ -101,30 +105,30 @@ def kill_one(node, rng):
 def test_mixed(cluster, say):
     seed = os.environ.get("SEED", "1")
     print(f"seed {seed}")
-    rng = random.Random(seed)
+    rng, counts = random.Random(seed), Counts()
     root, nodes = start_nodes(cluster)
     mixed = Mixed(root, nodes, seed)
-    kills = collections.Counter()
     while True:
         goal = mixed.found["reads"] + rng.randint(*BETWEEN_KILLS)
         wait_for(lambda: mixed.ended() or mixed.found["reads"] >= goal, 120, "the readers")
         if mixed.ended():
             break
-        victim = rng.choice(nodes)
-        kill_one(victim, rng)
-        kills[victim.name] += 1
+        kill_one(nodes, counts, rng)
     code, found, said = mixed.finish()
     assert code == 0, f"{said}\n{found}"
     assert not any(found[name] for name in NEVER), found
     assert found["reads"] >= READS and found["losses"] > 0 and found["moves"] > SESSIONS, found
     cluster.check_equal()
-    misses = sum(node.metrics("main")["fetch_misses"] for node in nodes)
-    assert misses > 0
+    for node in nodes:
+        counts.add(node)
+    assert counts["misses"] > 0 and counts["kills"] > 0
+    assert counts["evicted"] > 0 or "cache" not in nodes[1].instances["main"]
     rate = found["batches"] / found["write_seconds"]
     say(
         f"{found['reads']:,} reads ({found['reads'] / found['seconds']:,.0f} a second, "
-        f"{found['absent']:,} absent) by {SESSIONS} sessions, {found['moves']:,} moves, "
-        f"{found['losses']:,} connections lost, {found['unavailable']:,} requests unavailable, "
-        f"{found['batches']:,} batches of {found['entries']:,} changes ({rate:,.0f} a second), "
-        f"{sum(kills.values())} kills: none absent but present, stale or backward"
+        f"{found['absent']:,} absent, {counts['misses']:,.0f} missed) by {SESSIONS} sessions, "
+        f"{found['moves']:,} moves, {found['losses']:,} connections lost, "
+        f"{found['unavailable']:,} requests unavailable, {found['batches']:,} batches of "
+        f"{found['entries']:,} changes ({rate:,.0f} a second), {counts['evicted']:,.0f} values "
+        f"evicted, {counts['kills']} kills: none absent but present, stale or backward"
     )

@@ -42,7 +42,8 @@ static void append_role(struct buf *to, const struct nodes *nodes, int which, bo
         buf_format(to, "    replicas = {\"127.0.0.1:%u\"}\n", nodes->node[NODE_REPLICA].peer_port);
         if (keys_only) {
             buf_append_text(to, "    keep_bytes = 0\n    window = 0\n    window_bytes = 0\n");
-        } else if (nodes->cache != NULL) {
+        }
+        if (nodes->cache != NULL) {
             buf_format(to, "    cache {\n        max_bytes = %s\n    }\n", nodes->cache);
         }
     }

@@ -77,7 +77,7 @@ def start_nodes(cluster):
     replica = cluster.replica("replica", root, **options).start()
     proxy = cluster.proxy("proxy", root, [replica, root], window="1s", **options)
     if knows("CACHE_OPTION(SIZE, max_bytes,"):
-        proxy.instances["main"]["cache"] = {"max_bytes": CACHE}
+        proxy.instances["main"] |= {"cache": {"max_bytes": CACHE}, "recency_bytes": "1MB"}
     proxy.start()
     empty = cluster.proxy("empty", root, [replica, root], **options, **KEEPS_NOTHING).start()
     return root, [replica, proxy, empty]

@@ -121,6 +121,9 @@ static int next_segment(const struct journal_cursor *cursor, struct segment **re
     const struct journal *journal = cursor->journal;
     uint64_t first = cursor->segment->next_first;
     *ret_segment = NULL;
+    if (cursor->segment->gone) {
+        return ERR_TOO_OLD;
+    }
     if (first == 0) {
         return OK;
     }

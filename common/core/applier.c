@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/core/build.h"
 #include "common/core/writer.h"
 
 #define RETRY_NS NS_PER_S
@@ -34,6 +35,9 @@ struct applier {
     struct journal_cursor cursor; // replay
     uint64_t replay_until;
     bool replaying;
+    uint64_t synced_block;       // the last one known to be synced
+    bool frozen;                 // the journal does not lead on from `state`: blocks pass by
+    bool unserved;               // frozen from the start: what it has is to be shown once
     bool damaged;                // the journal goes on behind a damage: replay waits for the repair
     bool republish;              // fills are to be shown
     uint64_t unflushed_bytes;    // raw bytes applied since the persisted state was seen to move
@@ -48,6 +52,7 @@ static void publish(struct applier *applier)
     struct instance *instance = applier->instance;
     struct view *view = mem_zalloc(sizeof *view);
     atomic_init(&view->references, 1);
+    view->volume = volume_hold(instance->volume);
     view->store = instance->store;
     view->snapshot = store_snapshot(instance->store);
     view->place = applier->state.place;
@@ -115,23 +120,6 @@ struct mailbox *instance_applier(struct instance *instance)
 
 // ---- applying a block --------------------------------------------------------------------------
 
-static struct state state_after(const struct state *before, const struct block *block)
-{
-    struct state after = *before;
-    struct block_walk walk;
-    struct entry entry;
-    block_walk_start(&walk, block);
-    while (block_walk_next(&walk, &entry)) {
-        digest_entry(&after.digest, &entry);
-    }
-    after.place = (struct journal_place){.number = block->header.number,
-                                         .index = block_end(&block->header),
-                                         .chain = block->header.chain};
-    after.epoch = block->header.epoch;
-    memcpy(after.history, block->header.history, HISTORY_ID_BYTES);
-    return after;
-}
-
 static int apply_block(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
@@ -157,6 +145,19 @@ static int apply_block(struct applier *applier, const struct block *block)
     return OK;
 }
 
+// What is not on disk in the store in use, or will be needed by the one under construction, stays.
+static void trim(struct applier *applier)
+{
+    uint64_t needed;
+    bool building = build_needs(applier->instance, &needed);
+    if (!applier->frozen) {
+        needed = building ? u64_min(needed, applier->flushed_block) : applier->flushed_block;
+    }
+    if (!applier->frozen || building) {
+        writer_trim(applier->instance, needed);
+    }
+}
+
 // Looks at what the store has persisted by itself, flushes when a restart would have to replay too
 // much, and lets the writer drop what is no longer needed.
 static void check_flushed(struct applier *applier)
@@ -176,7 +177,7 @@ static void check_flushed(struct applier *applier)
         persisted.place.number > applier->flushed_block) {
         applier->flushed_block = persisted.place.number;
         applier->unflushed_bytes = 0;
-        writer_trim(instance, persisted.place.number);
+        trim(applier);
     }
     store_value_release(&row);
 }
@@ -215,12 +216,17 @@ static bool try_apply(struct applier *applier, const struct block *block)
 
 // ---- replay at start ---------------------------------------------------------------------------
 
+static void close_cursor(struct applier *applier)
+{
+    journal_cursor_close(&applier->cursor);
+    applier->cursor = (struct journal_cursor){0};
+}
+
 static void serve(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     applier->replaying = false;
-    journal_cursor_close(&applier->cursor);
-    applier->cursor = (struct journal_cursor){0};
+    close_cursor(applier);
     publish(applier);
     int loading = INSTANCE_LOADING;
     atomic_compare_exchange_strong(&instance->state, &loading, INSTANCE_SERVING);
@@ -275,8 +281,7 @@ static uint64_t replay_turn(struct applier *applier)
         bool applied = try_apply(applier, block);
         block_release(block);
         if (!applied) {
-            journal_cursor_close(&applier->cursor);
-            applier->cursor = (struct journal_cursor){0};
+            close_cursor(applier);
             return RETRY_NS;
         }
     }
@@ -291,6 +296,7 @@ static void on_mended(struct task *task)
         applier->damaged = false;
         applier->replay_until = mended->until;
     }
+    applier->synced_block = mended->until;
     mem_free(mended);
 }
 
@@ -301,12 +307,79 @@ void applier_mended(struct instance *instance, uint64_t until)
     mailbox_post(worker_mailbox(instance->applier), &mended->task);
 }
 
+// ---- changing to another store -----------------------------------------------------------------
+
+int applier_freeze(struct instance *instance)
+{
+    instance->apply->frozen = true;
+    return store_flush(instance->store);
+}
+
+uint64_t applier_synced(const struct instance *instance) { return instance->apply->synced_block; }
+
+const uint8_t *applier_history(const struct instance *instance)
+{
+    return instance->apply->state.history;
+}
+
+static void on_restarted(struct task *task)
+{
+    struct mended *restarted = CONTAINER_OF(task, struct mended, task);
+    struct applier *applier = restarted->instance->apply;
+    applier->synced_block = restarted->until;
+    applier->frozen = true;
+    applier->replaying = false; // what it was to replay is gone
+    applier->damaged = false;
+    close_cursor(applier);
+    build_journal_restarted(restarted->instance);
+    mem_free(restarted);
+}
+
+void applier_restarted(struct instance *instance, uint64_t number)
+{
+    struct mended *restarted = mem_alloc(sizeof *restarted);
+    *restarted =
+        (struct mended){.task.run = on_restarted, .instance = instance, .until = number};
+    mailbox_post(worker_mailbox(instance->applier), &restarted->task);
+}
+
+void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
+{
+    struct applier *applier = instance->apply;
+    struct volume *before = instance->volume;
+    pthread_mutex_lock(&instance->lock);
+    instance->volume = volume;
+    atomic_store(&instance->store, volume->store);
+    pthread_mutex_unlock(&instance->lock);
+    store_compact_cancel(before->store);
+    list_append(&instance->retired, &before->node);
+    if (memcmp(applier->state.history, state->history, HISTORY_ID_BYTES) != 0) {
+        views_forked(&instance->views);
+    }
+    applier->state = *state;
+    applier->flushed_block = state->place.number;
+    applier->unflushed_bytes = 0;
+    close_cursor(applier);
+    applier->frozen = false;
+    applier->replaying = true;
+    applier->damaged = atomic_load(&instance->damaged_first) != 0;
+    applier->replay_until = applier->synced_block;
+    atomic_store(&instance->history_floor, state->history_floor);
+    if (instance->role->replaced != NULL) {
+        instance->role->replaced(instance, state->place.index);
+    }
+    atomic_store(&instance->suspect, false);
+    atomic_store(&instance->wants_build, false);
+}
+
 // ---- blocks from the writer --------------------------------------------------------------------
 
 static void on_handed(struct task *task)
 {
     struct handed *handed = CONTAINER_OF(task, struct handed, task);
-    list_append(&handed->instance->apply->blocks, &handed->node);
+    struct applier *applier = handed->instance->apply;
+    applier->synced_block = handed->block->header.number;
+    list_append(&applier->blocks, &handed->node);
 }
 
 void applier_hand(struct instance *instance, struct block *block)
@@ -365,22 +438,21 @@ static void idle(struct applier *applier)
     }
     applier->idle_ns = now_ns;
     check_flushed(applier);
-    writer_trim(instance, applier->flushed_block);
+    trim(applier);
     if (instance->role->published != NULL) {
         instance->role->published(instance);
     }
 }
 
-static uint64_t applier_turn(void *argument)
+// Blocks as they come from the writer.
+static uint64_t apply_turn(struct applier *applier)
 {
-    struct applier *applier = argument;
-    if (applier->replaying) {
-        return replay_turn(applier);
-    }
     while (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // The replay may have read it from the journal already.
-        if (handed->block->header.number > applier->state.place.number) {
+        // The replay may have read it from the journal already. A frozen store lets it pass: it is
+        // in the journal for the one under construction.
+        if (!applier->frozen &&
+            handed->block->header.number > applier->state.place.number) {
             if (!try_apply(applier, handed->block)) {
                 return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
                                                                              : RETRY_NS;
@@ -396,16 +468,31 @@ static uint64_t applier_turn(void *argument)
     return IDLE_EVERY_NS;
 }
 
+static uint64_t applier_turn(void *argument)
+{
+    struct applier *applier = argument;
+    if (applier->unserved) {
+        applier->unserved = false;
+        serve(applier);
+    }
+    uint64_t pause_ns = volumes_sweep(&applier->instance->retired) ? WORKER_IDLE : RETRY_NS;
+    pause_ns = u64_min(pause_ns, applier->replaying ? replay_turn(applier) : apply_turn(applier));
+    return u64_min(pause_ns, build_turn(applier->instance));
+}
+
 // ---- open and close ----------------------------------------------------------------------------
 
-int applier_open(struct instance *instance, const struct state *state, uint64_t until)
+int applier_open(struct instance *instance, const struct state *state, uint64_t until, bool fits)
 {
     struct applier *applier = mem_zalloc(sizeof *applier);
     applier->instance = instance;
     applier->state = *state;
     applier->flushed_block = state->place.number;
     applier->replay_until = until;
-    applier->replaying = true;
+    applier->synced_block = until;
+    applier->replaying = fits;
+    applier->frozen = !fits;
+    applier->unserved = !fits && state->place.number > 0; // an empty one would take back much
     // Cleared by on_mended alone: the instance's own mark goes before the new end is known here.
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->batch = store_batch_new();

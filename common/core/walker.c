@@ -66,7 +66,9 @@ static uint64_t walker_turn(void *argument)
         }
         uint64_t now_ns = clock_mono_ns();
         if (walked->hand_at_ns <= now_ns) {
+            struct volume *volume = instance_volume(instance);
             uint64_t wanted_ns = instance->role->hand(instance);
+            volume_release(volume);
             now_ns = clock_mono_ns();
             walked->hand_at_ns = wanted_ns == WORKER_IDLE ? UINT64_MAX : now_ns + wanted_ns;
         }
@@ -123,7 +125,9 @@ void walker_remove(struct walker *walker, struct instance *instance, struct noti
     pthread_mutex_unlock(&instance->lock);
     CHECK(walked != NULL);
     walked->removed = removed;
-    store_compact_cancel(instance->store);
+    struct volume *volume = instance_volume(instance);
+    store_compact_cancel(volume->store);
+    volume_release(volume);
     mailbox_post(worker_mailbox(walker->worker), &walked->remove_task);
 }
 

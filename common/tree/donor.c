@@ -17,6 +17,9 @@
 #include "common/wire/slice_items.h"
 
 #define SLICE_BYTES_MAX (4 * MIB)
+// At a low rate slices are small rather than seldom.
+#define SLICE_BYTES_MIN (64 * KIB)
+#define SLICES_A_SECOND 8
 
 struct donor {
     struct fanout *fanout;
@@ -73,7 +76,9 @@ static int read_records(struct donor *donor)
     struct store_iterator *rows =
         store_iterator_open(donor->view->store, donor->view->snapshot, 0, none, none);
     store_iterator_seek(rows, bytes_of(after, donor->from_size == 0 ? 0 : donor->from_size + 1));
-    uint64_t limit = u64_min(donor->asked.bytes, SLICE_BYTES_MAX);
+    uint64_t even = donor->instance->options->snapshot_rate / SLICES_A_SECOND;
+    uint64_t limit =
+        u64_min(u64_min(donor->asked.bytes, SLICE_BYTES_MAX), u64_max(even, SLICE_BYTES_MIN));
     int error = OK;
     while (error == OK && store_iterator_valid(rows) &&
            (donor->items.size == 0 || donor->items.size < limit)) {

@@ -42,19 +42,21 @@ class Writes:
                     else:
                         self.model.pop(words[1], None)
 
-    def until_forgotten(self, block_index):
-        """Writes until the root's journal begins after `block_index`."""
+    def until_forgotten(self):
+        """Writes until nothing of what the root's journal holds now is left there."""
+        self.put(500)
+        newest = max(segments(self.root))
 
         def forgotten():
-            self.put(2000)
-            return oldest(self.root) > block_index
+            self.put(1000)
+            return min(segments(self.root)) > newest
 
         wait_for(forgotten, 120, "the root's journal to forget")
 
 
-def oldest(node):
-    """Number of the first block still in a node's journal."""
-    return min(int(path.stem, 16) for path in node.journal_files("main"))
+def segments(node):
+    """Numbers of the first blocks of a node's segments."""
+    return [int(path.stem, 16) for path in node.journal_files("main")]
 
 
 def check(node, model):
@@ -82,7 +84,7 @@ def test_an_empty_node_bootstraps(cluster):
     root = cluster.root(**SHORT).start()
     writes = Writes(root, 1)
     writes.put(2000)
-    writes.until_forgotten(2)
+    writes.until_forgotten()
     replica = start_empty(cluster.replica("replica", root, **SHORT))
     wait_for(lambda: builds(replica) == 1, 60, "the snapshot")
     writes.put(1000)
@@ -98,3 +100,110 @@ def test_an_empty_node_bootstraps(cluster):
     cluster.check_equal(root, replica, proxy)
     check(proxy, writes.model)
     assert builds(replica) == 0, "once is enough"
+
+
+class Background(threading.Thread):
+    """Writes until it is told to end; a node that is down meanwhile is waited for."""
+
+    def __init__(self, writes):
+        super().__init__(daemon=True)
+        self.writes, self.running, self.fault = writes, True, None
+
+    def run(self):
+        try:
+            while self.running:
+                self.writes.put(100, 1000)
+                threading.Event().wait(0.02)
+        except BaseException as fault:  # shown by the test
+            self.fault = fault
+
+    def end(self):
+        self.running = False
+        self.join()
+        assert self.fault is None, self.fault
+
+
+class Reader(threading.Thread):
+    """One connection whose reads must never go back, and always be of a state that there was."""
+
+    def __init__(self, node):
+        super().__init__(daemon=True)
+        self.node, self.running, self.fault, self.reads = node, True, None, 0
+
+    def run(self):
+        try:
+            with self.node.raw() as conn:
+                last = 0
+                while self.running:
+                    keys = [b"key:%05d" % n for n in random.sample(range(3000), 20)]
+                    rows = triples(conn.call("QS.MGET", *keys))
+                    assert rows[0][2] >= last, "the index went back"
+                    last = rows[0][2]
+                    self.reads += 1
+        except BaseException as fault:  # shown by the test
+            self.fault = fault
+
+    def end(self):
+        self.running = False
+        self.join()
+        assert self.fault is None, self.fault
+
+
+@pytest.mark.parametrize("role", ["replica", "proxy"])
+def test_a_node_that_was_away_too_long(cluster, role):
+    """It serves its old state until the new one is whole, while writes go on."""
+    root = cluster.root(snapshot_rate="3MB", **SHORT).start()
+    node = (
+        cluster.replica("node", root, **SHORT)
+        if role == "replica"
+        else cluster.proxy("node", root, [root], **SHORT)
+    ).start()
+    writes = Writes(root, 2)
+    writes.put(3000)
+    before = cluster.settle()
+    model = dict(writes.model)
+    check(node, model)
+    node.stop()
+    writes.until_forgotten()
+    node.start()
+    assert node.index() == before
+    reader, background = Reader(node), Background(writes)
+    reader.start()
+    background.start()
+    wait_for(lambda: builds(node) == 1, 120, "the snapshot")
+    background.end()
+    cluster.check_equal(root, node)
+    reader.end()
+    assert reader.reads > 10
+    check(node, writes.model)
+    stores = [path.name for path in (node.data / "main").glob("store*")]
+    wait_for(lambda: len(list((node.data / "main").glob("store*"))) == 1, 30, f"one of {stores}")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_either_side_is_killed_again_and_again(cluster, seed, say):
+    rng = random.Random(seed)
+    root = cluster.root(**SHORT).start()
+    middle = cluster.replica("middle", root, snapshot_rate="256KB", **SHORT).start()
+    writes = Writes(root, seed)
+    writes.put(3000)
+    cluster.settle()
+    writes.until_forgotten()
+    node = cluster.replica("node", middle, **SHORT).launch()
+    background = Background(writes)
+    background.start()
+    kills = 0
+    while kills < 20:
+        threading.Event().wait(rng.uniform(0.02, 0.7) * SLOW)
+        victim = rng.choice([node, node, middle])
+        victim.kill()
+        victim.launch()
+        kills += 1
+    for each in (middle, node):
+        each.wait_ready()
+    wait_for(lambda: node.index() > 0, 120, "the snapshot")
+    background.end()
+    cluster.check_equal(root, middle, node)
+    check(node, writes.model)
+    resumed = node.log.read_text().count("a store is under construction")
+    say(f"{kills} kills, {resumed} starts went on with a snapshot")

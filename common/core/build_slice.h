@@ -4,17 +4,7 @@
 #ifndef QS_COMMON_CORE_BUILD_SLICE_H
 #define QS_COMMON_CORE_BUILD_SLICE_H
 
-#include "common/core/build.h"
-
-struct build {
-    struct instance *instance;
-    struct volume *volume; // under construction; NULL = none
-    struct build_row row;  // what was written last
-    struct store_batch *batch;
-    struct journal_cursor cursor; // at the next block to be added
-    bool restart_due; // the journal will be begun anew before it leads on from here
-    uint64_t unflushed_bytes;
-};
+#include "common/core/build_log.h"
 
 struct build_slice {
     struct block_header header; // of the view that it was read at

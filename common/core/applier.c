@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/core/attempt.h"
 #include "common/core/build.h"
 #include "common/core/writer.h"
 
@@ -37,6 +38,10 @@ struct applier {
     bool replaying;
     uint64_t synced_block;       // the last one known to be synced
     bool frozen;                 // the journal does not lead on from `state`: blocks pass by
+    uint64_t hold_block;         // of the first replay: stop before it; UINT64_MAX = none
+    struct attempt attempt;      // likewise
+    bool limited;                // it was said that applying waits at apply_limit
+    struct notice wake;
     bool unserved;               // frozen from the start: what it has is to be shown once
     bool damaged;                // the journal goes on behind a damage: replay waits for the repair
     bool republish;              // fills are to be shown
@@ -182,6 +187,28 @@ static void check_flushed(struct applier *applier)
     store_value_release(&row);
 }
 
+// May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
+static bool is_limited(struct applier *applier, const struct block_header *header)
+{
+    struct instance *instance = applier->instance;
+    uint64_t limit = atomic_load(&instance->apply_limit);
+    bool limited = block_end(header) > limit;
+    if (limited != applier->limited) {
+        applier->limited = limited;
+        METRIC_SET(instance->metrics, instance, apply_limited, limited);
+        log_line(LOG_WARN, instance->name, limited ? "applying waits at index %llu"
+                                                   : "applying goes on behind index %llu",
+                 (unsigned long long)applier->state.place.index);
+    }
+    return limited;
+}
+
+void instance_limit_apply(struct instance *instance, uint64_t index)
+{
+    atomic_store(&instance->apply_limit, index);
+    notice_raise(&instance->apply->wake);
+}
+
 // True when the block is applied; false when it must be tried again later. Anything else stops
 // the instance.
 static bool try_apply(struct applier *applier, const struct block *block)
@@ -227,6 +254,7 @@ static void serve(struct applier *applier)
     struct instance *instance = applier->instance;
     applier->replaying = false;
     close_cursor(applier);
+    attempt_close(&applier->attempt);
     publish(applier);
     int loading = INSTANCE_LOADING;
     atomic_compare_exchange_strong(&instance->state, &loading, INSTANCE_SERVING);
@@ -257,6 +285,29 @@ static int replay_next(struct applier *applier, struct block **ret_block)
     return error == ERR_NOT_FOUND ? ERR_DAMAGED : error;
 }
 
+// The replay stands at a limit: what there is so far is served. At a root the blocks behind it are
+// acknowledged writes that no view shows, so it takes no more.
+static bool stops_before(struct applier *applier, const struct block *block)
+{
+    struct instance *instance = applier->instance;
+    if (block->header.number == applier->hold_block) {
+        atomic_store(&instance->apply_limit, applier->state.place.index);
+        applier->hold_block = UINT64_MAX; // once: somebody may raise the limit
+    }
+    if (!is_limited(applier, &block->header)) {
+        return false;
+    }
+    if (instance_state(instance) == INSTANCE_LOADING) {
+        serve(applier);
+        applier->replaying = true;
+        if (instance->options->role == ROLE_ROOT) {
+            instance_stop_updates(instance, ERR_STOPPED, "applying waits at a limit");
+        }
+    }
+    close_cursor(applier);
+    return true;
+}
+
 static uint64_t replay_turn(struct applier *applier)
 {
     struct instance *instance = applier->instance;
@@ -278,6 +329,11 @@ static uint64_t replay_turn(struct applier *applier)
             instance_stop_updates(instance, error, "the journal could not be replayed");
             return WORKER_IDLE;
         }
+        if (stops_before(applier, block)) {
+            block_release(block);
+            return RETRY_NS;
+        }
+        attempt_block(&applier->attempt, block->header.number);
         bool applied = try_apply(applier, block);
         block_release(block);
         if (!applied) {
@@ -453,7 +509,8 @@ static uint64_t apply_turn(struct applier *applier)
         // in the journal for the one under construction.
         if (!applier->frozen &&
             handed->block->header.number > applier->state.place.number) {
-            if (!try_apply(applier, handed->block)) {
+            if (is_limited(applier, &handed->block->header) ||
+                !try_apply(applier, handed->block)) {
                 return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
                                                                              : RETRY_NS;
             }
@@ -482,6 +539,8 @@ static uint64_t applier_turn(void *argument)
 
 // ---- open and close ----------------------------------------------------------------------------
 
+static void on_wake(struct notice *notice) { (void)notice; } // the turn after it looks
+
 int applier_open(struct instance *instance, const struct state *state, uint64_t until, bool fits)
 {
     struct applier *applier = mem_zalloc(sizeof *applier);
@@ -496,13 +555,21 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
     // Cleared by on_mended alone: the instance's own mark goes before the new end is known here.
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->batch = store_batch_new();
+    applier->hold_block = UINT64_MAX;
+    if (fits && until > state->place.number) {
+        applier->hold_block = attempt_open(&applier->attempt, instance->directory, instance->name,
+                                           state->place.number);
+    }
     list_init(&applier->blocks);
     instance->apply = applier;
     int error = worker_start(&instance->applier, "qs-applier", applier_turn, applier);
     if (error != OK) {
         instance->apply = NULL;
+        attempt_close(&applier->attempt);
         store_batch_free(applier->batch);
         mem_free(applier);
+    } else {
+        notice_init(&applier->wake, worker_mailbox(instance->applier), on_wake);
     }
     return error;
 }
@@ -517,6 +584,7 @@ void applier_close(struct instance *instance)
     while (!list_empty(&applier->blocks)) {
         finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
     }
+    attempt_close(&applier->attempt);
     journal_cursor_close(&applier->cursor);
     store_batch_free(applier->batch);
     instance->apply = NULL;

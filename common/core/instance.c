@@ -354,6 +354,7 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     instance->beats = setup->beats;
     instance->cache = setup->cache;
     instance->lock_fd = -1;
+    atomic_store(&instance->apply_limit, UINT64_MAX);
     instance->directory = mem_format("%s/%s", setup->node->data_dir, instance->name);
     pthread_mutex_init(&instance->lock, NULL);
     list_init(&instance->waiters);

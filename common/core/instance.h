@@ -94,7 +94,9 @@ struct instance {
     _Atomic bool disk_full;       // the applier waits for space; a root refuses writes meanwhile
     struct beats *beats;          // common/tree/beat.c
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
-    _Atomic bool suspect;         // what the store holds is not what the log says: no source for others
+    // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
+    _Atomic uint64_t apply_limit;
+    _Atomic bool suspect;         // the store is not what the log says: no source for others
     _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
 };
 
@@ -155,7 +157,11 @@ void instance_stop_updates(struct instance *instance, int error, const char *rea
 // The journal is damaged at these blocks (from a recheck): remembered, repaired by the follower.
 void instance_damaged(struct instance *instance, const struct journal_report *report);
 
-// The store in use, held against being closed; for whoever works on it outside of a view. Any thread.
+// Moves apply_limit: what lies below is applied at once. Any thread.
+void instance_limit_apply(struct instance *instance, uint64_t index);
+
+// The store in use, held against being closed; for whoever works on it outside of a view. Any
+// thread.
 struct volume *instance_volume(struct instance *instance) MUST_CHECK;
 
 // The store in use is not what the log says it is, or cannot be read: it serves on as it is, gives

@@ -335,7 +335,8 @@ static void on_restart(struct task *task)
     if (order->error != OK) {
         instance_stop_updates(instance, order->error, "the journal could not be begun anew");
     } else {
-        log_line(LOG_WARN, instance->name, "the journal is begun anew behind block %llu, index %llu",
+        log_line(LOG_WARN, instance->name,
+                 "the journal is begun anew behind block %llu, index %llu",
                  (unsigned long long)before->number, (unsigned long long)block_end(before));
         atomic_store(&instance->synced, block_end(before));
         clear_damage(instance);

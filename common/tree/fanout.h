@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What fanout.c (the registry of children), child.c (one child and its feed), greeting.c (the answer
-// to a child's hello) and donor.c (giving a snapshot) share. The rest of qs sees common/tree/tree.h.
+// What fanout.c (the registry of children), child.c (one child and its feed), greeting.c (the
+// answer to a child's hello) and donor.c (giving a snapshot) share. The rest of qs sees
+// common/tree/tree.h.
 #ifndef QS_COMMON_TREE_FANOUT_H
 #define QS_COMMON_TREE_FANOUT_H
 

@@ -74,7 +74,8 @@ static void test_restart(void **unused)
     const struct {
         const uint8_t *history;
         uint64_t number;
-    } places[] = {{test_history, 5000}, {test_history, 30}, {other_history, 30}, {other_history, 1}};
+    } places[] = {
+        {test_history, 5000}, {test_history, 30}, {other_history, 30}, {other_history, 1}};
     for (size_t i = 0; i < ARRAY_LEN(places); i++) {
         char *path = test_mkdir();
         struct journal *journal = old_journal(path);

@@ -5,6 +5,7 @@
 #include "common/base/mem.h"
 #include "common/core/instance.h"
 #include "proxy/fetch.h"
+#include "proxy/recall.h"
 #include "proxy/stub.h"
 
 static int proxy_open(struct instance *instance)
@@ -116,6 +117,8 @@ const struct role *proxy_role(void)
         .replaced = proxy_replaced,
         .published = proxy_published,
         .fetch = fetch_read,
+        .past = recall_read,
+        .past_range = recall_range,
     };
     return &role;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The proxy's role: a row for every key (proxy/stub.c), values where they are held. A value that
 // arrives with the log is held when it is no longer than keep_bytes; any other is fetched when
-// first asked for (proxy/fetch.c), then held. The window (proxy/window.c) says what must not be
-// evicted; values longer than keep_bytes are outside its promise.
+// first asked for (proxy/fetch.c), then held. The window (common/core/window.c) says what must not
+// be evicted; values longer than keep_bytes are outside its promise.
 //
 // Applying reads nothing: the log says everything that a row needs. So what an entry replaced is
 // not compared with the row here, as a replica does; that the rows are the log's is what the
@@ -11,7 +11,7 @@
 #define QS_PROXY_PROXY_H
 
 #include "common/core/role.h"
-#include "proxy/window.h"
+#include "common/core/window.h"
 
 struct fetcher;
 

@@ -34,6 +34,10 @@ struct command_steps {
     void (*answer)(struct request *request, struct call *call, struct buf *to);
     // LOCAL and INSTANCE commands that take time: begins, and ends in request_finish.
     void (*start)(struct request *request, struct call *call);
+    // READ: true when it must not start before an index is visible, and how long it may wait for
+    // that. Only where it stands alone.
+    bool (*least)(struct request *request, struct call *call, uint64_t *ret_index,
+                  uint64_t *ret_ms);
     // READ: checks the words and says what is to be read (call_keys, call_range). False: the
     // answer, an error or one that needs no reading, is in `to`.
     bool (*plan)(struct request *request, struct call *call, struct buf *to);
@@ -47,6 +51,7 @@ struct command_steps {
     bool indexed;            // render uses request->index and versions
     bool lengths;            // render uses lengths, of keys planned without values
     bool barrier;            // nothing behind it starts before it is answered
+    bool streams;            // begins when all before it is answered, and ends with QUIT or RESET
     const char *multi_error; // its own words when it comes between MULTI and EXEC
 };
 
@@ -64,6 +69,13 @@ struct call_range {
     struct request *request;
 };
 
+// A key as of an earlier index, that a call has asked for.
+struct call_past {
+    struct read read;
+    struct lookup lookup;
+    struct request *request;
+};
+
 // A command with its words.
 struct call {
     const struct command *command;
@@ -75,6 +87,7 @@ struct call {
     bool values;
     struct lookup *lookups;   // key_count of them
     struct call_range *ranged; // instead of keys
+    struct call_past *past;    // likewise
     // The answer, when it was known before the reading or writing.
     bool answered;
     struct buf early;
@@ -85,6 +98,13 @@ bool call_keys(struct call *call, unsigned first, unsigned count, bool values, s
 
 // Plans a range, to be filled in by the caller.
 struct range_read *call_range(struct request *request, struct call *call) MUST_CHECK;
+
+// Plans to read `key` as of index `at`.
+void call_past(struct request *request, struct call *call, struct bytes key, uint64_t at);
+
+// Reads an index or a token that the view must have reached. False: it is none, is of another
+// history, or the view has not, as `to` says.
+bool call_at(const struct request *request, struct bytes word, uint64_t *ret_at, struct buf *to);
 
 // False when the key's size is not allowed, as `to` says.
 bool key_check(struct bytes key, struct buf *to);

@@ -1,63 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// qs's own commands that answer at once or by keys: QS.GET QS.MGET QS.INDEX QS.DIGEST QS.TREE.
+// qs's own commands that answer at once: QS.INDEX QS.DIGEST QS.TREE; and QS.DIGEST SCAN, a barrier
+// that waits for a walk.
 // What they call the index is the view's, or, in a transaction that writes, the transaction's.
 #include "qs/dispatch.h"
 #include "qs/status.h"
 #include "qs/token.h"
-
-// ---- QS.GET, QS.MGET ---------------------------------------------------------------------------
-
-static bool plan_values(struct request *request, struct call *call, struct buf *to)
-{
-    (void)request;
-    return call_keys(call, 1, call->word_count - 1, true, to);
-}
-
-static void reply_versioned(const struct request *request, const struct lookup *lookup,
-                            struct buf *to)
-{
-    reply_array(to, 3);
-    if (lookup->status == OK) {
-        reply_bulk(to, lookup->record.value);
-        reply_integer(to, (int64_t)lookup->record.version);
-    } else {
-        reply_nil(to, request->protocol);
-        reply_integer(to, 0);
-    }
-    reply_integer(to, (int64_t)request->index);
-}
-
-static void render_qs_get(struct request *request, struct call *call, struct buf *to)
-{
-    if (call_sound(call, to)) {
-        reply_versioned(request, &call->lookups[0], to);
-    }
-}
-
-const struct command_steps *command_qs_get(void)
-{
-    static const struct command_steps steps = {
-        .plan = plan_values, .render = render_qs_get, .indexed = true};
-    return &steps;
-}
-
-static void render_qs_mget(struct request *request, struct call *call, struct buf *to)
-{
-    if (!call_sound(call, to)) {
-        return;
-    }
-    reply_array(to, call->key_count);
-    for (unsigned i = 0; i < call->key_count; i++) {
-        reply_versioned(request, &call->lookups[i], to);
-    }
-}
-
-const struct command_steps *command_qs_mget(void)
-{
-    static const struct command_steps steps = {
-        .plan = plan_values, .render = render_qs_mget, .indexed = true};
-    return &steps;
-}
 
 // ---- QS.INDEX ----------------------------------------------------------------------------------
 
@@ -100,22 +47,109 @@ const struct command_steps *command_qs_index(void)
 
 // ---- QS.DIGEST, QS.TREE ------------------------------------------------------------------------
 
+static void reply_digest(uint64_t index, const struct digest *digest, struct buf *to)
+{
+    char text[HASH128_TEXT_BYTES];
+    hash128_text(digest->sum, text);
+    reply_array(to, 2);
+    reply_integer(to, (int64_t)index);
+    reply_bulk(to, bytes_text(text));
+}
+
 static void answer_qs_digest(struct request *request, struct call *call, struct buf *to)
 {
-    if (call->word_count > 1) {
+    if (call->word_count == 1) {
+        reply_digest(request->index, &request->view->digest, to);
+    } else if (call->word_count == 2 && word_is(call_word(call, 1), "SCAN")) {
+        reply_error(to, "ERR QS.DIGEST SCAN takes its time and is not allowed in a transaction");
+    } else {
         reply_error(to, "ERR syntax error");
-        return;
     }
-    char text[HASH128_TEXT_BYTES];
-    hash128_text(request->view->digest.sum, text);
-    reply_array(to, 2);
-    reply_integer(to, (int64_t)request->index);
-    reply_bulk(to, bytes_text(text));
+}
+
+// Waits for a walk through the store. Freed when nobody can call it any more, as in command_wait.c.
+struct walk_wait {
+    struct request *request;
+    struct walk_waiter waiter;
+};
+
+static void reply_walked(const struct walk_waiter *waiter, struct buf *to)
+{
+    switch (waiter->error) {
+    case OK:
+        reply_digest(waiter->index, &waiter->digest, to);
+        break;
+    case ERR_DIVERGED:
+        reply_error(to, "DIVERGED the store is not what the log says at index %llu, see the log",
+                    (unsigned long long)waiter->index);
+        break;
+    case ERR_CORRUPT:
+        reply_error(to, "CORRUPT a row of the store failed its check, see the log");
+        break;
+    default:
+        reply_error(to, "ERR the walk through the store was not finished: %s",
+                    error_text(waiter->error));
+        break;
+    }
+}
+
+static void walk_answer(struct walk_wait *wait)
+{
+    struct request *request = wait->request;
+    reply_walked(&wait->waiter, request_out(request));
+    request->wait = NULL;
+    request->cancel = NULL;
+    mem_free(wait);
+    request_finish(request);
+}
+
+static void walk_over(struct task *task)
+{
+    walk_answer(CONTAINER_OF(task, struct walk_wait, waiter.task));
+}
+
+// When it cannot be cancelled, its task is on the way and answers.
+static void walk_cancel(struct request *request)
+{
+    struct walk_wait *wait = request->wait;
+    if (instance_walk_cancel(request->at->instance, &wait->waiter)) {
+        wait->waiter.error = ERR_STOPPED;
+        walk_answer(wait);
+    }
+}
+
+static void walk_wait_start(struct request *request)
+{
+    struct walk_wait *wait = mem_zalloc(sizeof *wait);
+    wait->request = request;
+    wait->waiter.loop = request->session->home->loop;
+    wait->waiter.task.run = walk_over;
+    request->wait = wait;
+    request->cancel = walk_cancel;
+    instance_walk(request->at->instance, &wait->waiter);
+}
+
+static void start_qs_digest(struct request *request, struct call *call)
+{
+    struct buf none = {0};
+    if (!request_pin(request, &none)) {
+        buf_append_bytes(request_out(request), buf_bytes(&none));
+    } else if (call->word_count == 2 && word_is(call_word(call, 1), "SCAN")) {
+        view_release(request->view); // a walk looks at many
+        request->view = NULL;
+        walk_wait_start(request);
+        return;
+    } else {
+        answer_qs_digest(request, call, request_out(request));
+    }
+    buf_free(&none);
+    request_finish(request);
 }
 
 const struct command_steps *command_qs_digest(void)
 {
-    static const struct command_steps steps = {.answer = answer_qs_digest};
+    static const struct command_steps steps = {
+        .start = start_qs_digest, .answer = answer_qs_digest, .barrier = true};
     return &steps;
 }
 

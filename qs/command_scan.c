@@ -196,49 +196,68 @@ const struct command_steps *command_keys(void)
 
 // ---- QS.RANGE ----------------------------------------------------------------------------------
 
-static bool range_options(const struct call *call, uint64_t *ret_limit, struct buf *to)
+struct range_options {
+    uint64_t limit;
+    struct bytes at; // empty: the view's index
+};
+
+static bool range_options(const struct call *call, struct range_options *options, struct buf *to)
 {
-    if (call->word_count == 3) {
-        *ret_limit = RANGE_LIMIT;
-        return true;
+    *options = (struct range_options){.limit = RANGE_LIMIT};
+    for (unsigned i = 3; i < call->word_count; i += 2) {
+        int64_t limit;
+        bool last = i + 1 == call->word_count;
+        if (!last && word_is(call_word(call, i), "LIMIT")) {
+            if (!parse_i64(call_word(call, i + 1), &limit) || limit < 1) {
+                reply_error(to, BAD_INTEGER);
+                return false;
+            }
+            options->limit = (uint64_t)limit;
+        } else if (!last && word_is(call_word(call, i), "AT") && call_word(call, i + 1).size > 0) {
+            options->at = call_word(call, i + 1);
+        } else {
+            reply_error(to, "ERR syntax error");
+            return false;
+        }
     }
-    int64_t limit;
-    if (call->word_count != 5 || !word_is(call_word(call, 3), "LIMIT")) {
-        reply_error(to, "ERR syntax error");
-        return false;
-    }
-    if (!parse_i64(call_word(call, 4), &limit) || limit < 1) {
-        reply_error(to, BAD_INTEGER);
-        return false;
-    }
-    *ret_limit = (uint64_t)limit;
     return true;
 }
 
 static bool plan_range(struct request *request, struct call *call, struct buf *to)
 {
-    uint64_t limit;
-    if (!range_options(call, &limit, to)) {
+    struct range_options options;
+    uint64_t at = 0;
+    if (!range_options(call, &options, to)) {
         return false;
+    }
+    if (options.at.size > 0) {
+        if (!call_at(request, options.at, &at, to)) {
+            return false;
+        }
+        if (at == 0) { // before the first index there was nothing
+            reply_array(to, 0);
+            return false;
+        }
     }
     struct range_read *range = call_range(request, call);
     range->start = call_word(call, 1);
     range->end = call_word(call, 2);
-    range->limit = u64_min(limit, request->session->daemon->config->node.keys_max);
+    range->limit = u64_min(options.limit, request->session->daemon->config->node.keys_max);
     range->read.values = true;
+    range->read.at = at;
     return true;
 }
 
 static void render_range(struct request *request, struct call *call, struct buf *to)
 {
     const struct range_read *range = &call->ranged->range;
-    uint64_t limit = 0;
-    CHECK(range_options(call, &limit, to));
+    struct range_options options;
+    CHECK(range_options(call, &options, to));
     if (!range_sound(range, to)) {
         return;
     }
     // Cut by the client's own limit is an answer; cut by ours is not.
-    if (range->more && limit > request->session->daemon->config->node.keys_max) {
+    if (range->more && options.limit > request->session->daemon->config->node.keys_max) {
         reply_error_code(to, ERR_KEYS_LIMIT);
         return;
     }

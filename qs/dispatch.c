@@ -211,6 +211,16 @@ static void refuse_arity(struct session *session, struct request *request,
     refuse(session, request);
 }
 
+static void run_read(struct request *request, struct call *call)
+{
+    uint64_t least, ms;
+    if (call->steps->least != NULL && call->steps->least(request, call, &least, &ms)) {
+        request_await(request, least, ms);
+    } else {
+        request_read(request);
+    }
+}
+
 // The command runs now, alone in its request.
 static void run(struct request *request, const struct command *command,
                 const struct command_steps *steps, const struct bytes *words, unsigned word_count)
@@ -229,7 +239,7 @@ static void run(struct request *request, const struct command *command,
         session->barriers++;
     }
     if ((command->flags & COMMAND_READ) != 0) {
-        request_read(request);
+        run_read(request, call);
         return;
     }
     if ((command->flags & COMMAND_WRITE) != 0) {
@@ -259,6 +269,11 @@ bool dispatch_quiet(const struct session *session, const struct command *command
         return (command->flags & COMMAND_IMMEDIATE) != 0 && views && !multi->writes;
     }
     return (command->flags & (COMMAND_READ | COMMAND_INSTANCE)) != 0;
+}
+
+bool dispatch_alone(const struct session *session, const struct command *command)
+{
+    return command != NULL && !session->multi.active && command->steps()->streams;
 }
 
 void dispatch(struct session *session, const struct command *command, const struct bytes *words,

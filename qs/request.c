@@ -5,6 +5,7 @@
 #include "qs/request.h"
 
 #include "qs/session.h"
+#include "qs/token.h"
 
 #define SPARE_MAX 1024
 #define REPLY_KEPT (16 * KIB)
@@ -183,6 +184,25 @@ struct range_read *call_range(struct request *request, struct call *call)
     memset(call->ranged, 0, sizeof *call->ranged);
     call->ranged->request = request;
     return &call->ranged->range;
+}
+
+void call_past(struct request *request, struct call *call, struct bytes key, uint64_t at)
+{
+    call->past = arena_alloc(&request->arena, sizeof *call->past);
+    *call->past = (struct call_past){.read.at = at, .lookup.key = key, .request = request};
+}
+
+bool call_at(const struct request *request, struct bytes word, uint64_t *ret_at, struct buf *to)
+{
+    if (!token_word(request->at->instance, word, ret_at, to)) {
+        return false;
+    }
+    // Without a view it is refused anyway: it stands in a transaction that writes.
+    if (request->view != NULL && *ret_at > request->index) {
+        reply_error(to, "BEHIND %llu", (unsigned long long)request->index);
+        return false;
+    }
+    return true;
 }
 
 bool call_sound(const struct call *call, struct buf *to)

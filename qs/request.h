@@ -43,13 +43,14 @@ struct request {
     uint64_t index;    // what `render` calls the index
     struct read reads[REQUEST_READS];
     unsigned reads_pending;
-    unsigned range_next;  // calls before this one have their ranges
+    unsigned call_next;   // calls before this one have what they read by themselves
     uint64_t reply_left;  // of reply_bytes
     struct watched *watched; // from mem_alloc; keys in `watched_keys`
     unsigned watched_count;
     struct arena watched_keys;
     struct transaction transaction;
     void (*cancel)(struct request *request); // gives up waiting, as soon as possible
+    void (*turn)(struct request *request);   // it is the first, and the stream takes more
     void *wait;                              // what it waits with, of the command's own
     struct arena arena;
     struct buf *out;  // where the answer is written
@@ -82,6 +83,8 @@ void request_plan(struct request *request);
 
 // Runs the calls at one view, then answers and finishes. qs/request_read.c
 void request_read(struct request *request);
+// The same once index `least` is visible; `-BEHIND` when it is not within `ms`. qs/request_await.c
+void request_await(struct request *request, uint64_t least, uint64_t ms);
 // Runs the calls as one transaction, then answers and finishes. qs/request_write.c
 void request_write(struct request *request);
 

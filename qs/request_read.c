@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reading at one view: plan every call -> read the facts (presence, version, length: watched keys
-// too) and the values, each as one read -> ranges one after another -> answer all calls in order.
+// too) and the values, each as one read -> ranges, and keys as of earlier indexes, one after
+// another -> answer all calls in order.
 // One GET takes the same way as an EXEC of many commands.
 #include "qs/request.h"
 #include "qs/session.h"
@@ -29,11 +30,14 @@ static void finish(struct request *request)
         if (request->calls[i].ranged != NULL) {
             range_release(&request->calls[i].ranged->range);
         }
+        if (request->calls[i].past != NULL) {
+            read_release(&request->calls[i].past->read);
+        }
     }
     request_finish(request);
 }
 
-// ---- ranges ------------------------------------------------------------------------------------
+// ---- calls that read by themselves -------------------------------------------------------------
 
 static void setup_read(struct request *request, struct read *read)
 {
@@ -41,37 +45,42 @@ static void setup_read(struct request *request, struct read *read)
     read->readers = request->session->daemon->readers;
     read->loop = request->session->home->loop;
     read->view = view_hold(request->view);
+    read->reply_limit = request->reply_left;
 }
 
-// The next range that is to be read, NULL after the last.
-static struct call_range *take_range(struct request *request)
+// The next call with a range or a key as of an earlier index, NULL after the last.
+static struct call *take_call(struct request *request)
 {
-    while (request->range_next < request->call_count && !request->conflict) {
-        struct call *call = &request->calls[request->range_next++];
-        if (call->ranged != NULL && !call->answered) {
-            return call->ranged;
+    while (request->call_next < request->call_count && !request->conflict) {
+        struct call *call = &request->calls[request->call_next++];
+        if ((call->ranged != NULL || call->past != NULL) && !call->answered) {
+            return call;
         }
     }
     return NULL;
 }
 
 static void range_done(struct range_read *range);
+static void past_done(struct read *read);
 
-static void start_range(struct request *request, struct call_range *ranged)
+static void next_call(struct request *request)
 {
-    setup_read(request, &ranged->range.read);
-    ranged->range.read.reply_limit = request->reply_left;
-    ranged->range.done = range_done;
-    range_start(&ranged->range);
-}
-
-static void next_range(struct request *request)
-{
-    struct call_range *ranged = take_range(request);
-    if (ranged == NULL) {
+    struct call *call = take_call(request);
+    if (call == NULL) {
         finish(request);
+    } else if (call->ranged != NULL) {
+        struct range_read *range = &call->ranged->range;
+        setup_read(request, &range->read);
+        range->done = range_done;
+        range_start(range);
     } else {
-        start_range(request, ranged);
+        struct read *read = &call->past->read;
+        setup_read(request, read);
+        read->lookups = &call->past->lookup;
+        read->count = 1;
+        read->values = true;
+        read->done = past_done;
+        read_start(read);
     }
 }
 
@@ -80,7 +89,24 @@ static void range_done(struct range_read *range)
 {
     struct request *request = CONTAINER_OF(range, struct call_range, range)->request;
     request->reply_left -= u64_min(request->reply_left - 1, range->bytes);
-    next_range(request);
+    next_call(request);
+}
+
+static void past_go_on(struct task *task)
+{
+    struct read *read = CONTAINER_OF(task, struct read, job.done);
+    struct call_past *past = CONTAINER_OF(read, struct call_past, read);
+    uint64_t length = past->lookup.status == OK ? past->lookup.record.length : 0;
+    past->request->reply_left -= u64_min(past->request->reply_left - 1, length);
+    next_call(past->request);
+}
+
+// It may be done before it has begun: the next one has a turn of its own, so that many in one EXEC
+// do not nest.
+static void past_done(struct read *read)
+{
+    read->job.done.run = past_go_on;
+    loop_post(read->loop, &read->job.done);
 }
 
 // ---- keys --------------------------------------------------------------------------------------
@@ -110,7 +136,7 @@ static void reads_step(struct request *request)
         uint64_t length = lookup->status == OK ? lookup->record.length : 0;
         request->reply_left -= u64_min(request->reply_left - 1, length);
     }
-    next_range(request);
+    next_call(request);
 }
 
 static void facts_done(struct read *read)
@@ -149,6 +175,7 @@ void request_plan(struct request *request)
 {
     unsigned counts[REQUEST_READS] = {request->watched_count, 0};
     unsigned ranges = 0;
+    unsigned pasts = 0;
     for (unsigned i = 0; i < request->call_count; i++) {
         struct call *call = &request->calls[i];
         if (call->steps->plan != NULL && !call->steps->plan(request, call, &call->early)) {
@@ -157,9 +184,10 @@ void request_plan(struct request *request)
         }
         counts[call->values ? READ_VALUES : READ_FACTS] += call->key_count;
         ranges += call->ranged != NULL ? 1 : 0;
+        pasts += call->past != NULL ? 1 : 0;
     }
     lay_out(request, counts[READ_FACTS], counts[READ_VALUES]);
-    unsigned keys = counts[READ_FACTS] + counts[READ_VALUES];
+    unsigned keys = counts[READ_FACTS] + counts[READ_VALUES] + pasts;
     request->cost = ranges > 0 || keys > SESSION_COST_MAX ? SESSION_COST_MAX : keys;
     request->session->cost += request->cost;
 }
@@ -193,7 +221,6 @@ void request_read(struct request *request)
         if (read->count > 0) {
             setup_read(request, read);
             read->values = i == READ_VALUES;
-            read->reply_limit = request->reply_left;
             read->done = done[i];
             request->reads_pending++;
             read_start(read);

@@ -44,7 +44,7 @@ static int evaluate_call(struct request *request, struct call *call, struct txn 
     if (steps->evaluate != NULL) {
         return steps->evaluate(request, call, txn, to);
     }
-    if (steps->plan != NULL && call->ranged == NULL) {
+    if (steps->plan != NULL && call->ranged == NULL && call->past == NULL) {
         int code = look_up(request, call, txn);
         if (code == OK) {
             steps->render(request, call, to);

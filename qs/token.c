@@ -75,3 +75,15 @@ int token_parse(const struct instance *instance, struct bytes text, uint64_t *re
     *ret_index = index;
     return OK;
 }
+
+bool token_word(const struct instance *instance, struct bytes word, uint64_t *ret_index,
+                struct buf *to)
+{
+    int code = token_parse(instance, word, ret_index);
+    if (code == ERR_USAGE) {
+        reply_error(to, "ERR value is not an integer or out of range");
+    } else if (code != OK) {
+        reply_error_code(to, code);
+    }
+    return code == OK;
+}

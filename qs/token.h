@@ -15,4 +15,8 @@ void token_text(const struct instance *instance, uint64_t index, char to[TOKEN_B
 // neither; ERR_HISTORY: of another history; ERR_LOADING: the instance has none yet.
 int token_parse(const struct instance *instance, struct bytes text, uint64_t *ret_index) MUST_CHECK;
 
+// The same for a word of a command: false after answering what is wrong with it into `to`.
+bool token_word(const struct instance *instance, struct bytes word, uint64_t *ret_index,
+                struct buf *to) MUST_CHECK;
+
 #endif

@@ -9,6 +9,8 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/data/digest.h"
+#include "replica/answer_past.h"
+#include "replica/past.h"
 #include "replica/record.h"
 
 #define JOBS_MAX 4
@@ -31,29 +33,21 @@ struct answer_job {
     struct read_job job;
     struct answerer *answerer;
     struct view *view;  // NULL while loading
+    uint16_t code;      // what was asked: fetch, look or past
     uint64_t id;
     uint64_t visible;
     uint64_t floor;
     unsigned served;
-    struct buf items;   // the answer
-    uint8_t *asked;     // a copy of the request's items, into which `asks` point
+    uint8_t *asked;     // a copy of the request, into which what follows points
+    struct past_question past; // look, past
+    struct buf items;   // fetch: the answer
     unsigned count;
     struct fetch_ask asks[FETCH_ITEMS_MAX];
 };
 
 // ---- one ask -----------------------------------------------------------------------------------
 
-// Why no row has this version: after the rows were read the floor is looked at again, since what
-// lies below it may have been collected meanwhile.
-static enum fetch_status absence(struct instance *instance, uint64_t version)
-{
-    struct view *newest = instance_pin(instance);
-    bool gone = newest != NULL && version < newest->history_floor;
-    view_release(newest);
-    return gone ? FETCH_GONE : FETCH_NEVER;
-}
-
-static int ask_history(struct instance *instance, const struct view *view,
+static int ask_history(const struct instance *instance, const struct view *view,
                        const struct fetch_ask *ask, enum fetch_status *ret_status,
                        struct mvcc_finding *ret_found)
 {
@@ -66,13 +60,14 @@ static int ask_history(struct instance *instance, const struct view *view,
     }
     mvcc_release(&found);
     if (error == OK || error == ERR_NOT_FOUND) {
-        *ret_status = absence(instance, ask->version);
+        // What lies below the newest floor may have been collected.
+        *ret_status = past_error(instance, ask->version) == OK ? FETCH_NEVER : FETCH_GONE;
         return OK;
     }
     return error;
 }
 
-int answer_ask(struct instance *instance, const struct view *view, enum store_tier tier,
+int answer_ask(const struct instance *instance, const struct view *view, enum store_tier tier,
                const struct fetch_ask *ask, enum fetch_status *ret_status,
                struct mvcc_finding *ret_found)
 {
@@ -123,9 +118,26 @@ static int ask_any(struct answer_job *job, enum store_tier tier, const struct fe
     return answer_ask(job->answerer->instance, job->view, tier, ask, ret_status, ret_found);
 }
 
-// Fills job->items. ERR_INCOMPLETE: not all is in memory, `items` is to be thrown away.
+static int job_recall(struct answer_job *job)
+{
+    struct instance *instance = job->answerer->instance;
+    int error = past_answer(instance, job->view, &job->past);
+    if (error != OK) {
+        note_unreadable(instance, error);
+    }
+    job->served = job->past.served;
+    job->floor = atomic_load(&instance->history_floor);
+    return OK;
+}
+
+// Fills job->items, or answers job->past. ERR_INCOMPLETE: not all is in memory, `items` is to be
+// thrown away.
 static int job_answer(struct answer_job *job, enum store_tier tier)
 {
+    if (job->code != MESSAGE_fetch) {
+        // An iterator may block, so history is for the readers.
+        return tier == STORE_CACHED ? ERR_INCOMPLETE : job_recall(job);
+    }
     struct instance *instance = job->answerer->instance;
     fetch_items_begin(&job->items, job->count);
     for (unsigned i = 0; i < job->count; i++) {
@@ -157,6 +169,7 @@ static void job_free(struct answer_job *job)
 {
     view_release(job->view);
     buf_free(&job->items);
+    past_question_free(&job->past);
     mem_free(job->asked);
     mem_free(job);
 }
@@ -164,12 +177,30 @@ static void job_free(struct answer_job *job)
 static void job_send(struct answer_job *job)
 {
     struct link *link = job->answerer->link;
+    struct buf *to = link_out(link);
     METRIC_ADD(job->answerer->instance->metrics, instance, served, job->served);
-    const struct message_fetched message = {.id = job->id,
-                                            .visible = job->visible,
-                                            .floor = job->floor,
-                                            .items = buf_bytes(&job->items)};
-    message_fetched_encode(link_out(link), &message);
+    if (job->code == MESSAGE_fetch) {
+        const struct message_fetched message = {.id = job->id,
+                                                .visible = job->visible,
+                                                .floor = job->floor,
+                                                .items = buf_bytes(&job->items)};
+        message_fetched_encode(to, &message);
+    } else if (job->code == MESSAGE_look) {
+        const struct message_looked message = {.id = job->id,
+                                               .status = (uint64_t)job->past.status,
+                                               .visible = job->visible,
+                                               .floor = job->floor,
+                                               .items = buf_bytes(&job->past.items)};
+        message_looked_encode(to, &message);
+    } else {
+        const struct message_pasted message = {.id = job->id,
+                                               .status = (uint64_t)job->past.status,
+                                               .visible = job->visible,
+                                               .floor = job->floor,
+                                               .items = buf_bytes(&job->past.items),
+                                               .next = buf_bytes(&job->past.next)};
+        message_pasted_encode(to, &message);
+    }
     link_wrote(link);
 }
 
@@ -240,18 +271,44 @@ static void job_done(struct task *task)
     job_free(job);
 }
 
-static int on_fetch(struct answerer *answerer, struct bytes payload)
+// Reads the request, which is the job's own copy, into it.
+static int job_decode(struct answer_job *job, struct bytes payload)
 {
-    struct message_fetch message;
-    int error = message_fetch_decode(payload, &message);
-    if (error != OK) {
-        return error;
+    int error;
+    if (job->code == MESSAGE_fetch) {
+        struct message_fetch message = {0};
+        error = message_fetch_decode(payload, &message);
+        job->id = message.id;
+        return error != OK ? error : fetch_asks_decode(message.items, job->asks, &job->count);
     }
+    if (job->code == MESSAGE_look) {
+        struct message_look message = {0};
+        unsigned count = 0;
+        error = message_look_decode(payload, &message);
+        if (error == OK) {
+            error = past_keys_check(message.items, &count);
+        }
+        job->id = message.id;
+        job->past = (struct past_question){.at = message.at, .keys = message.items};
+        return error == OK && count == 0 ? ERR_PROTOCOL : error;
+    }
+    struct message_past message = {0};
+    error = message_past_decode(payload, &message);
+    job->id = message.id;
+    job->past = (struct past_question){
+        .at = message.at, .start = message.start, .end = message.end, .limit = message.limit};
+    bool fits = message.start.size <= PAST_BOUND_MAX && message.end.size <= PAST_BOUND_MAX &&
+                message.limit > 0;
+    return error == OK && !fits ? ERR_PROTOCOL : error;
+}
+
+static int on_question(struct answerer *answerer, uint16_t code, struct bytes payload)
+{
     struct answer_job *job = mem_zalloc(sizeof *job);
     job->answerer = answerer;
-    job->id = message.id;
-    job->asked = mem_copy(message.items.data, message.items.size);
-    error = fetch_asks_decode(bytes_of(job->asked, message.items.size), job->asks, &job->count);
+    job->code = code;
+    job->asked = mem_copy(payload.data, payload.size);
+    int error = job_decode(job, bytes_of(job->asked, payload.size));
     if (error != OK) {
         job_free(job);
         return error;
@@ -279,8 +336,8 @@ static int on_fetch(struct answerer *answerer, struct bytes payload)
 
 static int on_message(struct link *link, uint16_t code, struct bytes payload)
 {
-    struct answerer *answerer = link->owner;
-    return code == MESSAGE_fetch ? on_fetch(answerer, payload) : ERR_PROTOCOL;
+    bool question = code == MESSAGE_fetch || code == MESSAGE_look || code == MESSAGE_past;
+    return question ? on_question(link->owner, code, payload) : ERR_PROTOCOL;
 }
 
 static void on_drained(struct link *link) { regulate(link->owner); }

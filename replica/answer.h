@@ -25,7 +25,7 @@ bool answer_accept(struct instance *instance, struct readers *readers, struct li
 // The answer to one ask at `view`. `tier` STORE_CACHED: only what memory holds; ERR_INCOMPLETE
 // says that more is needed. On OK *ret_status is set, and for FETCH_EXACT *ret_found holds the
 // record until mvcc_release. Any thread.
-int answer_ask(struct instance *instance, const struct view *view, enum store_tier tier,
+int answer_ask(const struct instance *instance, const struct view *view, enum store_tier tier,
                const struct fetch_ask *ask, enum fetch_status *ret_status,
                struct mvcc_finding *ret_found) MUST_CHECK;
 

@@ -6,9 +6,9 @@
 #define ESCAPE 0x01
 #define END 0x00
 
-size_t mvcc_prefix(uint8_t to[MVCC_PREFIX_MAX], struct bytes key)
+// Writes at most twice the key's size.
+static size_t escape(uint8_t *to, struct bytes key)
 {
-    CHECK(key.size > 0 && key.size <= KEY_BYTES_MAX);
     size_t size = 0;
     for (size_t i = 0; i < key.size; i++) {
         uint8_t byte = key.data[i];
@@ -18,6 +18,20 @@ size_t mvcc_prefix(uint8_t to[MVCC_PREFIX_MAX], struct bytes key)
         }
         to[size++] = byte;
     }
+    return size;
+}
+
+void mvcc_escape(struct buf *to, struct bytes key)
+{
+    uint8_t *room = buf_reserve(to, 2 * key.size);
+    CHECK(room != NULL);
+    buf_commit(to, escape(room, key));
+}
+
+size_t mvcc_prefix(uint8_t to[MVCC_PREFIX_MAX], struct bytes key)
+{
+    CHECK(key.size > 0 && key.size <= KEY_BYTES_MAX);
+    size_t size = escape(to, key);
     to[size++] = END;
     return size;
 }

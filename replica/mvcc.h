@@ -14,6 +14,7 @@
 #ifndef QS_REPLICA_MVCC_H
 #define QS_REPLICA_MVCC_H
 
+#include "common/base/buf.h"
 #include "common/core/record.h"
 #include "common/data/limits.h"
 #include "common/data/store.h"
@@ -24,6 +25,9 @@ enum replica_family { REPLICA_DEFAULT = 0, REPLICA_MVCC = 1 };
 #define MVCC_PREFIX_MAX (2 * KEY_BYTES_MAX + 1)
 #define MVCC_KEY_MAX (MVCC_PREFIX_MAX + 8)
 
+// Appends the encoded bytes of a key of any length but 0, without a terminator: sorts before the
+// rows of that key and of all greater ones, and after those of all lesser ones.
+void mvcc_escape(struct buf *to, struct bytes key);
 // Writes the encoded user key with its terminator; returns its size.
 size_t mvcc_prefix(uint8_t to[MVCC_PREFIX_MAX], struct bytes key);
 // Writes a whole row key; returns its size.

@@ -7,19 +7,31 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/instance.h"
+#include "replica/collect.h"
 #include "replica/latest.h"
 #include "replica/mvcc.h"
+#include "replica/past.h"
 #include "replica/record.h"
 
-#define KEY_TEXT_MAX 64
+
+#define NO_VIEW_NS NS_PER_S
 
 struct replica {
     struct latest_table latest; // applier thread
+    uint64_t rows;              // history rows of the block being applied; likewise
+    struct history history;
+    struct collector collector; // walker thread
 };
 
 static int replica_open(struct instance *instance)
 {
     struct replica *replica = mem_zalloc(sizeof *replica);
+    int error = history_open(&replica->history, instance);
+    if (error != OK) {
+        mem_free(replica);
+        return error;
+    }
+    collector_open(&replica->collector, &replica->history);
     latest_open(&replica->latest);
     instance->role_state = replica;
     return OK;
@@ -29,42 +41,22 @@ static void replica_close(struct instance *instance)
 {
     struct replica *replica = instance->role_state;
     latest_close(&replica->latest);
+    collector_close(&replica->collector);
+    history_close(&replica->history);
     mem_free(replica);
     instance->role_state = NULL;
 }
 
-// The key for the log: printable characters as they are, others as \xNN, cut when long.
-static const char *key_text(struct bytes key, char to[KEY_TEXT_MAX * 4 + 4])
-{
-    static const char digits[] = "0123456789abcdef";
-    size_t shown = key.size < KEY_TEXT_MAX ? key.size : KEY_TEXT_MAX;
-    size_t size = 0;
-    for (size_t i = 0; i < shown; i++) {
-        uint8_t byte = key.data[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\') {
-            to[size++] = (char)byte;
-            continue;
-        }
-        to[size++] = '\\';
-        to[size++] = 'x';
-        to[size++] = digits[byte >> 4];
-        to[size++] = digits[byte & 15];
-    }
-    memcpy(to + size, "...", 4);
-    if (shown == key.size) {
-        to[size] = '\0';
-    }
-    return to;
-}
-
 static int diverged(struct instance *instance, const struct entry *entry, uint64_t found)
 {
-    char text[KEY_TEXT_MAX * 4 + 4];
+    struct buf key = {0};
+    buf_append_printable(&key, entry->key);
     log_line(LOG_ERROR, instance->name,
-             "diverged at index %llu: key \"%s\" replaces version %llu in the log, here it has "
+             "diverged at index %llu: key \"%.*s\" replaces version %llu in the log, here it has "
              "version %llu",
-             (unsigned long long)entry->index, key_text(entry->key, text),
+             (unsigned long long)entry->index, (int)key.size, (const char *)key.data,
              (unsigned long long)entry->replaced, (unsigned long long)found);
+    buf_free(&key);
     return ERR_DIVERGED;
 }
 
@@ -75,6 +67,7 @@ static void put_history(struct instance *instance, struct store_batch *batch,
     size_t size = mvcc_key(key, entry->key, entry->index - 1);
     const struct bytes parts[2] = {bytes_of(key, size), bytes_of(NULL, 0)};
     store_batch_put_parts(batch, instance->store, REPLICA_MVCC, parts, row);
+    ((struct replica *)instance->role_state)->rows++;
 }
 
 // What the entry replaces was written by an earlier batch of the same block: it is taken from
@@ -169,6 +162,7 @@ static int replica_apply(struct instance *instance, const struct block *block,
 {
     struct replica *replica = instance->role_state;
     latest_reset(&replica->latest, block->header.entries);
+    replica->rows = 0;
     struct block_walk walk;
     block_walk_start(&walk, block);
     struct entry entry;
@@ -197,6 +191,35 @@ static void replica_put(struct instance *instance, struct store *store, struct s
     store_batch_put_parts(batch, store, REPLICA_DEFAULT, keys, row);
 }
 
+static void replica_replaced(struct instance *instance, uint64_t index)
+{
+    struct replica *replica = instance->role_state;
+    (void)index; // it is the instance's floor already
+    history_restart(&replica->history);
+}
+
+static void replica_published(struct instance *instance)
+{
+    struct replica *replica = instance->role_state;
+    struct view *view = instance_pin(instance);
+    if (view != NULL) {
+        history_applied(&replica->history, view->place.index, replica->rows);
+        view_release(view);
+    }
+}
+
+static uint64_t replica_hand(struct instance *instance)
+{
+    struct replica *replica = instance->role_state;
+    return history_age(&replica->history) ? collector_step(&replica->collector) : NO_VIEW_NS;
+}
+
+static const struct store_filter *replica_filter(struct instance *instance, unsigned family)
+{
+    struct replica *replica = instance->role_state;
+    return family == REPLICA_MVCC ? &replica->history.filter : NULL;
+}
+
 const struct role *replica_role(void)
 {
     static const struct role role = {
@@ -207,6 +230,12 @@ const struct role *replica_role(void)
         .decode = replica_record_decode,
         .apply = replica_apply,
         .put = replica_put,
+        .replaced = replica_replaced,
+        .published = replica_published,
+        .filter = replica_filter,
+        .hand = replica_hand,
+        .past = past_read,
+        .past_rows = past_rows,
     };
     return &role;
 }

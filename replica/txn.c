@@ -112,6 +112,10 @@ static int read_before(struct txn *txn, struct bytes key, bool keep, struct txn_
         *ret_value = (struct txn_value){.version = entry->index, .value = entry->value};
         return OK;
     }
+    if (front_absent(txn->view->front, key)) {
+        METRIC_ADD(txn->instance->metrics, instance, writes_filtered, 1);
+        return ERR_NOT_FOUND;
+    }
     struct store_value *pin = add_pin(txn);
     int error = store_get(txn->instance->store, txn->view->snapshot, 0, key, STORE_ANY, pin);
     if (error != OK) {

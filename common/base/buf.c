@@ -7,6 +7,7 @@
 #include "common/base/mem.h"
 
 #define BUF_FIRST_BYTES 256
+#define PRINTABLE_BYTES 64
 
 uint8_t *buf_reserve(struct buf *buf, size_t size)
 {
@@ -52,6 +53,22 @@ void buf_append_bytes(struct buf *buf, struct bytes bytes)
 }
 
 void buf_append_text(struct buf *buf, const char *text) { buf_append(buf, text, strlen(text)); }
+
+void buf_append_printable(struct buf *buf, struct bytes bytes)
+{
+    size_t shown = bytes.size < PRINTABLE_BYTES ? bytes.size : PRINTABLE_BYTES;
+    for (size_t i = 0; i < shown; i++) {
+        uint8_t byte = bytes.data[i];
+        if (byte >= 0x20 && byte < 0x7f && byte != '\\') {
+            buf_append(buf, &byte, 1);
+        } else {
+            buf_format(buf, "\\x%02x", byte);
+        }
+    }
+    if (shown < bytes.size) {
+        buf_append_text(buf, "...");
+    }
+}
 
 void buf_format(struct buf *buf, const char *format, ...)
 {

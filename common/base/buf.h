@@ -20,6 +20,8 @@ void buf_append(struct buf *buf, const void *data, size_t size);
 void buf_append_bytes(struct buf *buf, struct bytes bytes);
 void buf_append_text(struct buf *buf, const char *text);
 void buf_format(struct buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
+// The first 64 bytes, for people: what is not printable ASCII as \xhh, "..." for what is cut off.
+void buf_append_printable(struct buf *buf, struct bytes bytes);
 
 // Makes room for `size` more bytes and returns where to write them, NULL when the limit forbids;
 // buf_commit then counts what was written.

@@ -8,11 +8,13 @@
 #include "common/base/mem.h"
 #include "common/core/attempt.h"
 #include "common/core/build.h"
+#include "common/core/walk.h"
 #include "common/core/writer.h"
 
 #define RETRY_NS NS_PER_S
 #define REPLAY_SLICE_NS (20 * NS_PER_MS)
 #define CHECK_FLUSHED_BYTES (16 * MIB)
+#define CHECKS_PER_REPLAY 4
 #define IDLE_EVERY_NS (30 * NS_PER_S)
 
 struct handed {
@@ -32,7 +34,11 @@ struct applier {
     struct instance *instance;
     struct state state;          // of the newest store write
     struct list blocks;          // struct handed, in order
+    struct task again;           // the next of them
+    bool coming_back;            // `again` is posted
     struct store_batch *batch;
+    struct front front;
+    bool front_loaded;
     struct journal_cursor cursor; // replay
     uint64_t replay_until;
     bool replaying;
@@ -63,12 +69,14 @@ static void publish(struct applier *applier)
     view->place = applier->state.place;
     view->epoch = applier->state.epoch;
     view->digest = applier->state.digest;
+    view->front = front_for_view(&applier->front, &view->place);
     view->history_floor = atomic_load(&instance->history_floor);
     view->window_floor = atomic_load(&instance->window_floor);
     view->published_ns = clock_mono_ns();
     views_publish(&instance->views, view);
     METRIC_SET(instance->metrics, instance, visible_index, view->place.index);
     METRIC_SET(instance->metrics, instance, keys, view->digest.keys);
+    front_metrics(&applier->front, instance->metrics);
     applier->republish = false;
 }
 
@@ -118,12 +126,41 @@ int instance_write_fill(struct instance *instance, struct store_batch *batch)
 
 void instance_republish(struct instance *instance) { instance->apply->republish = true; }
 
+const struct state *applier_state(const struct instance *instance)
+{
+    return &instance->apply->state;
+}
+
+struct front *applier_front(struct instance *instance) { return &instance->apply->front; }
+
+bool instance_front_wanted(const struct instance *instance)
+{
+    return atomic_load(&instance->apply->front.wanted);
+}
+
+void instance_store_replaced(struct instance *instance)
+{
+    walk_void(instance->walk);
+    front_reset(&instance->apply->front);
+    instance_wake_walk(instance);
+}
+
 struct mailbox *instance_applier(struct instance *instance)
 {
     return worker_mailbox(instance->applier);
 }
 
 // ---- applying a block --------------------------------------------------------------------------
+
+// The filter knows a key before the store does.
+static void learn(struct applier *applier, const struct block *block)
+{
+    bool wanted = atomic_load(&applier->front.wanted);
+    front_add(&applier->front, block);
+    if (!wanted && atomic_load(&applier->front.wanted)) {
+        instance_wake_walk(applier->instance); // it has outgrown its size
+    }
+}
 
 static int apply_block(struct applier *applier, const struct block *block)
 {
@@ -132,6 +169,7 @@ static int apply_block(struct applier *applier, const struct block *block)
     uint64_t start_ns = clock_mono_ns();
     struct state after = state_after(&applier->state, block);
     store_batch_clear(applier->batch);
+    learn(applier, block);
     int error = OK;
     if (block->header.batches > 0) {
         error = instance->role->apply(instance, block, applier->batch);
@@ -143,6 +181,7 @@ static int apply_block(struct applier *applier, const struct block *block)
         return error;
     }
     applier->state = after;
+    walk_applied(instance->walk, block);
     applier->unflushed_bytes += block->raw.size;
     applier->unchecked_bytes += block->raw.size;
     METRIC_ADD(instance->metrics, instance, entries_applied, block->header.entries);
@@ -235,7 +274,8 @@ static bool try_apply(struct applier *applier, const struct block *block)
         instance_stop_updates(instance, error, reason);
         return false;
     }
-    if (applier->unchecked_bytes >= CHECK_FLUSHED_BYTES) {
+    if (applier->unchecked_bytes >=
+        u64_min(CHECK_FLUSHED_BYTES, instance->options->replay_bytes / CHECKS_PER_REPLAY)) {
         check_flushed(applier);
     }
     return true;
@@ -262,9 +302,43 @@ static void serve(struct applier *applier)
              (unsigned long long)applier->state.place.index,
              (unsigned long long)applier->state.digest.keys);
     wake_waiters(instance, applier->state.place.index);
+    instance_wake_walk(instance);
     if (instance->role->published != NULL) {
         instance->role->published(instance);
     }
+}
+
+// A filter that was saved may be older than the store: it learns what the log holds between. After
+// that the cursor stands where the replay begins. False: it goes on at the next turn.
+static bool load_front(struct applier *applier, uint64_t until_ns)
+{
+    struct instance *instance = applier->instance;
+    struct front *front = &applier->front;
+    if (!applier->front_loaded) {
+        applier->front_loaded = true;
+        front_load(front, instance->directory, instance->journal, &applier->state.place);
+    }
+    while (front->live != NULL && front->covered < applier->state.place.number) {
+        if (clock_mono_ns() >= until_ns) {
+            return false;
+        }
+        struct block *block;
+        int error = OK;
+        if (applier->cursor.journal == NULL) {
+            error = journal_cursor_open(instance->journal, &applier->cursor, front->covered + 1);
+        }
+        if (error == OK) {
+            error = journal_cursor_next(&applier->cursor, &block);
+        }
+        if (error != OK) {
+            journal_cursor_close(&applier->cursor);
+            front_reset(front);
+            return true;
+        }
+        front_add(front, block);
+        block_release(block);
+    }
+    return true;
 }
 
 // Reads the next block of the replay. OK, ERR_NOT_FOUND when it is complete, or what is wrong.
@@ -312,6 +386,9 @@ static uint64_t replay_turn(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     uint64_t until_ns = clock_mono_ns() + REPLAY_SLICE_NS;
+    if (!load_front(applier, until_ns)) {
+        return 0;
+    }
     while (clock_mono_ns() < until_ns) {
         if (instance_state(instance) == INSTANCE_STOPPED) {
             return WORKER_IDLE;
@@ -420,7 +497,12 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     applier->replaying = true;
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->replay_until = applier->synced_block;
-    atomic_store(&instance->history_floor, state->history_floor);
+    // It only rises, also where the new store is of a history with lower indexes: rows may have been
+    // collected by what it was.
+    atomic_store(&instance->history_floor,
+                 u64_max(atomic_load(&instance->history_floor), state->history_floor));
+    applier->front_loaded = true; // what is on disk is of the store before
+    instance_store_replaced(instance);
     if (instance->role->replaced != NULL) {
         instance->role->replaced(instance, state->place.index);
     }
@@ -500,10 +582,26 @@ static void idle(struct applier *applier)
     }
 }
 
-// Blocks as they come from the writer.
+static void on_again(struct task *task)
+{
+    CONTAINER_OF(task, struct applier, again)->coming_back = false;
+}
+
+// Between two blocks it is the turn of whoever else has a task here: fills, and walks, which would
+// never come to an end while much is written. A task of its own, so that a stop waits for the rest.
+static void come_back(struct applier *applier)
+{
+    if (!applier->coming_back && !list_empty(&applier->blocks)) {
+        applier->coming_back = true;
+        applier->again.run = on_again;
+        mailbox_post(instance_applier(applier->instance), &applier->again);
+    }
+}
+
+// The next block as it comes from the writer.
 static uint64_t apply_turn(struct applier *applier)
 {
-    while (!list_empty(&applier->blocks)) {
+    if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
         // The replay may have read it from the journal already. A frozen store lets it pass: it is
         // in the journal for the one under construction.
@@ -522,6 +620,7 @@ static uint64_t apply_turn(struct applier *applier)
         publish(applier);
     }
     idle(applier);
+    come_back(applier);
     return IDLE_EVERY_NS;
 }
 
@@ -560,12 +659,14 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
         applier->hold_block = attempt_open(&applier->attempt, instance->directory, instance->name,
                                            state->place.number);
     }
+    front_open(&applier->front, instance->options);
     list_init(&applier->blocks);
     instance->apply = applier;
     int error = worker_start(&instance->applier, "qs-applier", applier_turn, applier);
     if (error != OK) {
         instance->apply = NULL;
         attempt_close(&applier->attempt);
+        front_close(&applier->front);
         store_batch_free(applier->batch);
         mem_free(applier);
     } else {
@@ -586,6 +687,7 @@ void applier_close(struct instance *instance)
     }
     attempt_close(&applier->attempt);
     journal_cursor_close(&applier->cursor);
+    front_close(&applier->front);
     store_batch_free(applier->batch);
     instance->apply = NULL;
     mem_free(applier);

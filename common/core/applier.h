@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The applier of an instance: the thread that owns the store and publishes views
-// (common/core/instance.h has the picture). Used by instance.c and writer.c only.
+// (common/core/instance.h has the picture). Used by instance.c, writer.c and walk.c only.
 #ifndef QS_COMMON_CORE_APPLIER_H
 #define QS_COMMON_CORE_APPLIER_H
 
@@ -31,5 +31,9 @@ const uint8_t *applier_history(const struct instance *instance);
 // Takes another store into use, which stands at `state` on disk for certain and in the shelf. It is
 // shown once it has reached what was shown before; the store before goes with its last view.
 void applier_replace(struct instance *instance, struct volume *volume, const struct state *state);
+
+// Applier thread: where the store stands, and the front filter.
+const struct state *applier_state(const struct instance *instance);
+struct front *applier_front(struct instance *instance);
 
 #endif

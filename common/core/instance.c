@@ -15,6 +15,7 @@
 #include "common/core/build.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/walk.h"
 #include "common/core/writer.h"
 
 // ---- small queries -----------------------------------------------------------------------------
@@ -325,9 +326,12 @@ static int open_data(struct instance *instance, struct state *ret_state)
 
 static int start(struct instance *instance, const struct state *state)
 {
-    // The role may have found a higher one in a file of its own.
-    uint64_t floor = u64_max(atomic_load(&instance->history_floor), state->history_floor);
-    atomic_store(&instance->history_floor, floor);
+    // The role may have found a higher one in a file of its own, or lost it.
+    uint64_t floor = atomic_load(&instance->history_floor);
+    if (floor == HISTORY_FLOOR_LOST) {
+        floor = state->place.index;
+    }
+    atomic_store(&instance->history_floor, u64_max(floor, state->history_floor));
     bool fits = !atomic_load(&instance->wants_build);
     if (instance->shelf.building != 0) {
         atomic_store(&instance->wants_build, true);
@@ -359,6 +363,8 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     pthread_mutex_init(&instance->lock, NULL);
     list_init(&instance->waiters);
     list_init(&instance->retired);
+    list_init(&instance->walk_waiters);
+    instance->walk = walk_new(instance);
     views_open(&instance->views);
     struct state state = {0};
     int error = open_data(instance, &state);
@@ -373,6 +379,17 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     return OK;
 }
 
+void instance_save_front(struct instance *instance)
+{
+    struct view *view = instance_pin(instance);
+    if (view != NULL && view->front != NULL && view->place.number != instance->front_saved) {
+        front_save(instance->directory, instance->name, view->front, &view->place,
+                   journal_history(instance->journal));
+        instance->front_saved = view->place.number;
+    }
+    view_release(view);
+}
+
 bool instance_close(struct instance *instance)
 {
     bool clean = true;
@@ -381,6 +398,8 @@ bool instance_close(struct instance *instance)
     // Each may have posted to the other until both had ended.
     worker_free(instance->applier);
     worker_free(instance->writer);
+    walk_free(instance->walk);
+    instance_save_front(instance);
     views_close(&instance->views);
     if (instance->journal != NULL) {
         journal_close(instance->journal);

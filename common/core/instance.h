@@ -41,6 +41,10 @@ struct instance_setup {
     void (*answer)(struct instance *instance);
 };
 
+// What a role that cannot tell its history floor leaves in instance->history_floor when it opens:
+// everything before the store's index is taken as collected.
+#define HISTORY_FLOOR_LOST UINT64_MAX
+
 // A waiter for the visible index to reach `index`: `task` is posted to `loop` once it has (or at
 // once). Cancelled by instance_wait_cancel; the waiter's memory must live until either.
 struct index_waiter {
@@ -49,6 +53,25 @@ struct index_waiter {
     struct loop *loop;
     struct task task;
     bool waiting; // in the list, under the instance's lock
+};
+
+// What the last whole walk through the store said of it (common/core/walk.h).
+enum soundness {
+    STORE_UNPROVEN = 0, // none has ended since the start, or since the store was replaced
+    STORE_PROVEN = 1,   // it held exactly what the log says
+    STORE_UNSOUND = 2,  // it did not, or a row failed its check: to be repaired
+};
+
+// A waiter for the end of a walk: `task` is posted to `loop` then. Cancelled by
+// instance_walk_cancel; the waiter's memory must live until either.
+struct walk_waiter {
+    struct list node;
+    struct loop *loop;
+    struct task task;
+    bool waiting;        // in the list, under the instance's lock
+    int error;           // out: walk_result's
+    uint64_t index;      // out, likewise
+    struct digest digest;
 };
 
 struct instance {
@@ -82,6 +105,11 @@ struct instance {
     _Atomic uint64_t window_floor; // a proxy's W: set by its role, goes into each new view
     _Atomic uint64_t history_floor; // a replica's: only rises; set by its role, likewise
     struct walked *walked;          // common/core/walker.c's, once it was added there
+    struct walk *walk;              // common/core/walk.c
+    _Atomic int soundness;          // enum soundness
+    struct list walk_waiters;       // under `lock`
+    uint64_t front_saved;           // block up to which the filter's file reaches; the walker's
+    struct notice *unsound;         // raised when a walk found the store unsound; set under `lock`
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c
     pthread_mutex_t lock;         // guards `waiters` and `room`
@@ -144,6 +172,19 @@ int instance_write_fill(struct instance *instance, struct store_batch *batch) MU
 // Applier thread: the next turn publishes a view of the same index, with what changed around it
 // (floors).
 void instance_republish(struct instance *instance);
+// A walk through the store, or the one that goes on already, and its answer to the waiter. Any
+// thread.
+void instance_walk(struct instance *instance, struct walk_waiter *waiter);
+// True when it was still waiting: the task will not run. False: it has been posted.
+bool instance_walk_cancel(struct instance *instance, struct walk_waiter *waiter);
+// Applier thread: the store was replaced by another. What was known of the old one is void: its
+// walk, its soundness, its front filter.
+void instance_store_replaced(struct instance *instance);
+bool instance_front_wanted(const struct instance *instance); // should a walk build one? Any thread
+// Saves the front filter when it is newer than its file. The walker, and the end of the instance.
+void instance_save_front(struct instance *instance);
+// The walker shall look whether a walk is due. Any thread; nothing happens without a walker.
+void instance_wake_walk(struct instance *instance);
 // Asks the walker for a step of role->hand soon. Any thread; nothing happens without a walker.
 void instance_wake_hand(struct instance *instance);
 

@@ -13,6 +13,11 @@ static void lookup_store(struct read *read, struct lookup *lookup, enum store_ti
 {
     const struct instance *instance = read->instance;
     const struct view *view = read->view;
+    if (front_absent(view->front, lookup->key)) {
+        lookup->filtered = true;
+        lookup->status = ERR_NOT_FOUND;
+        return;
+    }
     int code = store_get(view->store, view->snapshot, 0, lookup->key, tier, &lookup->pin);
     if (code == OK) {
         code = instance->role->decode(lookup->pin.data, &lookup->record);
@@ -41,10 +46,12 @@ static void note_corrupt(struct instance *instance)
 static uint64_t read_count(struct read *read)
 {
     uint64_t absent = 0;
+    uint64_t filtered = 0;
     uint64_t bytes = 0;
     for (unsigned i = 0; i < read->count; i++) {
         const struct lookup *lookup = &read->lookups[i];
         absent += lookup->status == ERR_NOT_FOUND ? 1 : 0;
+        filtered += lookup->filtered ? 1 : 0;
         bytes += lookup->status == OK ? lookup->record.length : 0;
         if (lookup->status == ERR_CORRUPT) {
             note_corrupt(read->instance);
@@ -52,6 +59,10 @@ static uint64_t read_count(struct read *read)
     }
     METRIC_ADD(read->instance->metrics, instance, reads, read->count);
     METRIC_ADD(read->instance->metrics, instance, reads_absent, absent);
+    if (read->view->front != NULL && absent > 0) {
+        METRIC_ADD(read->instance->metrics, instance, reads_filtered, filtered);
+        METRIC_ADD(read->instance->metrics, instance, reads_unfiltered, absent - filtered);
+    }
     return bytes;
 }
 
@@ -98,13 +109,68 @@ static void read_work(struct read_job *job)
     }
 }
 
-static void read_worked(struct task *task)
+// ---- as of an earlier index --------------------------------------------------------------------
+
+int read_at_error(const struct read *read)
 {
-    read_resolved(CONTAINER_OF(task, struct read, job.done));
+    const struct instance *instance = read->instance;
+    if (read->at > read->view->place.index) {
+        return ERR_BEHIND;
+    }
+    bool keeps_history = instance->role->past_rows != NULL;
+    bool gone = keeps_history && read->at < atomic_load(&instance->history_floor);
+    return read_is_past(read) && gone ? ERR_GONE : OK;
 }
 
-static void submit(struct read *read, void (*work)(struct read_job *job),
-                   void (*worked)(struct task *task))
+void lookup_recall(const struct read *read, struct lookup *lookup, int status,
+                   const struct record *record, uint64_t *ret_bytes)
+{
+    lookup->status = status;
+    if (status != OK) {
+        return;
+    }
+    *ret_bytes += record->length;
+    lookup->record = *record;
+    lookup->record.value = bytes_of(NULL, 0);
+    if (read->values && (read->reply_limit == 0 || *ret_bytes <= read->reply_limit)) {
+        lookup->fetched = mem_copy(record->value.data, record->value.size);
+        lookup->record.value = bytes_of(lookup->fetched, record->value.size);
+    }
+}
+
+// Marks what the view's rows say nothing about. True: there is some.
+static bool mark_past(struct read *read)
+{
+    bool any = false;
+    for (unsigned i = 0; i < read->count; i++) {
+        struct lookup *lookup = &read->lookups[i];
+        if (lookup->status == OK && !lookup_says(lookup, read->at)) {
+            lookup_fail(lookup, ERR_NOT_FOUND);
+        }
+        lookup->past = lookup->status == ERR_NOT_FOUND;
+        any = any || lookup->past;
+    }
+    return any;
+}
+
+static void looked_up(struct read *read)
+{
+    if (read_is_past(read) && mark_past(read)) {
+        read->instance->role->past(read->instance, read);
+    } else {
+        read_resolved(read);
+    }
+}
+
+// ---- the steps ---------------------------------------------------------------------------------
+
+static void read_worked(struct task *task)
+{
+    looked_up(CONTAINER_OF(task, struct read, job.done));
+}
+
+void read_submit(struct read *read, void (*work)(struct read_job *job),
+                 void (*worked)(struct task *task))
 {
     read->job.work = work;
     read->job.loop = read->loop;
@@ -115,21 +181,27 @@ static void submit(struct read *read, void (*work)(struct read_job *job),
 void read_start(struct read *read)
 {
     uint64_t pooled = 0;
+    int error = read_at_error(read);
     for (unsigned i = 0; i < read->count; i++) {
         struct lookup *lookup = &read->lookups[i];
-        *lookup = (struct lookup){.key = lookup->key, .status = ERR_INCOMPLETE};
-        if (i < INLINE_KEYS) {
+        *lookup = (struct lookup){.key = lookup->key,
+                                  .status = error == OK ? ERR_INCOMPLETE : error};
+        if (error == OK && i < INLINE_KEYS) {
             lookup_store(read, lookup, STORE_CACHED);
         }
         lookup->pooled = lookup->status == ERR_INCOMPLETE;
         pooled += lookup->pooled ? 1 : 0;
     }
+    if (error != OK) {
+        read->done(read);
+        return;
+    }
     if (pooled == 0) {
-        read_resolved(read);
+        looked_up(read);
         return;
     }
     METRIC_ADD(read->instance->metrics, instance, reads_pooled, pooled);
-    submit(read, read_work, read_worked);
+    read_submit(read, read_work, read_worked);
 }
 
 void read_fetched(struct read *read) { read->done(read); }

@@ -21,13 +21,12 @@ static struct lookup *range_add(struct range_read *range, struct bytes key)
     return lookup;
 }
 
-// Takes the row into the range. False: there is no room for it.
-static bool range_take(struct range_read *range, struct bytes key, struct bytes row)
+// Takes the key into the range. False: there is no room for it.
+static bool range_take(struct range_read *range, struct bytes key, int status,
+                       const struct record *record)
 {
     struct read *read = &range->read;
-    struct record record = {0};
-    int status = read->instance->role->decode(row, &record);
-    uint64_t length = status == OK && read->values ? record.length : 0;
+    uint64_t length = status == OK && read->values ? record->length : 0;
     uint64_t cost = key.size + length + ROW_BYTES;
     if (read->reply_limit != 0 && cost > read->reply_limit - range->bytes) {
         return false;
@@ -35,10 +34,12 @@ static bool range_take(struct range_read *range, struct bytes key, struct bytes 
     range->bytes += cost;
     struct lookup *lookup = range_add(range, key);
     lookup->status = status;
-    lookup->record = record;
-    if (status == OK && record.held) {
+    if (status == OK) {
+        lookup->record = *record;
+    }
+    if (status == OK && record->held) {
         lookup->record.value =
-            read->values ? arena_copy(&range->keys, record.value) : bytes_of(NULL, 0);
+            read->values ? arena_copy(&range->keys, record->value) : bytes_of(NULL, 0);
     }
     return true;
 }
@@ -50,24 +51,24 @@ static void range_stop(struct range_read *range, struct bytes key)
     range->next = arena_copy(&range->keys, key);
 }
 
-// Looks at the iterator's row. False: the range, or this slice of it, ends before that row.
-static bool range_visit(struct range_read *range, const struct store_iterator *iterator,
-                        uint64_t slice_keys, uint64_t slice_bytes)
+bool range_offer(struct range_read *range, struct bytes key, int status,
+                 const struct record *record)
 {
-    struct bytes key = store_iterator_key(iterator);
+    bool wanted = status != ERR_NOT_FOUND;
     bool enough = range->visited_max != 0 && range->visited >= range->visited_max;
-    if (enough || range->read.count >= range->limit) {
+    if (enough || (wanted && range->read.count >= range->limit)) {
         range_stop(range, key);
         return false;
     }
-    if (slice_keys >= SLICE_KEYS || slice_bytes >= SLICE_BYTES) {
+    if (range->visited - range->slice_visited >= SLICE_KEYS ||
+        range->bytes - range->slice_bytes >= SLICE_BYTES) {
         buf_clear(&range->place);
         buf_append_bytes(&range->place, key);
         range->again = true;
         return false;
     }
-    bool wanted = range->match.size == 0 || glob_match(range->match, key);
-    if (wanted && !range_take(range, key, store_iterator_value(iterator))) {
+    wanted = wanted && (range->match.size == 0 || glob_match(range->match, key));
+    if (wanted && !range_take(range, key, status, record)) {
         // A walk that may stop anywhere stops here; one that may not has failed.
         if (range->visited_max != 0 && range->read.count > 0) {
             range_stop(range, key);
@@ -80,24 +81,57 @@ static bool range_visit(struct range_read *range, const struct store_iterator *i
     return true;
 }
 
-static void range_work(struct read_job *job)
+void range_slice(struct range_read *range)
 {
-    struct range_read *range = CONTAINER_OF(job, struct range_read, read.job);
-    struct view *view = range->read.view;
-    struct bytes from = range->again ? buf_bytes(&range->place) : range->start;
+    range->again = false;
+    range->slice_visited = range->visited;
+    range->slice_bytes = range->bytes;
+}
+
+static int walk_view(struct range_read *range, struct bytes from)
+{
+    const struct view *view = range->read.view;
+    const struct role *role = range->read.instance->role;
     struct store_iterator *iterator =
         store_iterator_open(view->store, view->snapshot, 0, range->start, range->end);
     store_iterator_seek(iterator, from);
-    range->again = false;
-    uint64_t visited = range->visited;
-    uint64_t bytes = range->bytes;
-    while (store_iterator_valid(iterator) &&
-           range_visit(range, iterator, range->visited - visited, range->bytes - bytes)) {
-        store_iterator_next(iterator);
+    bool more = true;
+    while (more && store_iterator_valid(iterator)) {
+        struct record record = {0};
+        int status = role->decode(store_iterator_value(iterator), &record);
+        more = range_offer(range, store_iterator_key(iterator), status, &record);
+        if (more) {
+            store_iterator_next(iterator);
+        }
     }
-    int code = store_iterator_error(iterator);
-    range->status = code != OK ? code : range->status;
+    int error = store_iterator_error(iterator);
     store_iterator_close(iterator);
+    return error;
+}
+
+static bool offer_past(void *argument, struct bytes key, int status, const struct record *record)
+{
+    return range_offer(argument, key, status, record);
+}
+
+static void range_work(struct read_job *job)
+{
+    struct range_read *range = CONTAINER_OF(job, struct range_read, read.job);
+    const struct read *read = &range->read;
+    if (range->status != OK) {
+        return; // it failed before it began
+    }
+    struct bytes from = range->again ? buf_bytes(&range->place) : range->start;
+    range_slice(range);
+    int error;
+    if (read_is_past(read)) {
+        const struct role_range rows = {.start = range->start, .end = range->end, .from = from};
+        error = read->instance->role->past_rows(read->instance, read->view, read->at, &rows,
+                                                offer_past, range);
+    } else {
+        error = walk_view(range, from);
+    }
+    range->status = error != OK ? error : range->status;
 }
 
 static void range_values_done(struct read *read)
@@ -108,26 +142,23 @@ static void range_values_done(struct read *read)
 
 static void range_worked(struct task *task);
 
-static void range_submit(struct range_read *range)
+void range_ended(struct range_read *range)
 {
-    range->read.job.work = range_work;
-    range->read.job.loop = range->read.loop;
-    range->read.job.done.run = range_worked;
-    readers_submit(range->read.readers, &range->read.job);
+    if (range->status != OK) {
+        range->done(range);
+        return;
+    }
+    read_resolved(&range->read);
 }
 
 static void range_worked(struct task *task)
 {
     struct range_read *range = CONTAINER_OF(task, struct range_read, read.job.done);
     if (range->status == OK && range->again) {
-        range_submit(range);
+        read_submit(&range->read, range_work, range_worked);
         return;
     }
-    if (range->status != OK) {
-        range->done(range);
-        return;
-    }
-    read_resolved(&range->read);
+    range_ended(range);
 }
 
 void range_start(struct range_read *range)
@@ -138,13 +169,20 @@ void range_start(struct range_read *range)
     range->more = false;
     range->next = bytes_of(NULL, 0);
     range->keys = (struct arena){0};
-    range->status = OK;
+    range->status = read_at_error(&range->read);
     range->capacity = 0;
     range->visited = 0;
     range->bytes = 0;
     range->again = false;
     range->place = (struct buf){0};
-    range_submit(range);
+    range->slice_visited = range->slice_bytes = 0;
+    struct instance *instance = range->read.instance;
+    bool elsewhere = read_is_past(&range->read) && instance->role->past_rows == NULL;
+    if (elsewhere && range->status == OK) {
+        instance->role->past_range(instance, range);
+    } else {
+        read_submit(&range->read, range_work, range_worked);
+    }
 }
 
 void range_release(struct range_read *range)

@@ -10,7 +10,18 @@
 #include "common/data/store.h"
 
 struct instance;
+struct range_read;
 struct read;
+struct view;
+
+// Takes a key as it was at an index: OK with its record, ERR_NOT_FOUND when it was absent there,
+// ERR_CORRUPT. False: no more of them.
+typedef bool role_row(void *argument, struct bytes key, int status, const struct record *record);
+
+// [start, end) in key order, an empty end = no bound; a walk over it goes on at `from`.
+struct role_range {
+    struct bytes start, end, from;
+};
 
 struct role {
     const char *families[STORE_FAMILIES_MAX];
@@ -53,6 +64,18 @@ struct role {
     // Loop `read->loop`: fetches the values that `read` found not held; ends in read_fetched, on
     // that loop. NULL: every value is held, a missing one is corruption.
     void (*fetch)(struct instance *instance, struct read *read);
+
+    // Loop `read->loop`: finds what the lookups marked `past` were at read->at, an index before the
+    // view's; ends in read_resolved, on that loop.
+    void (*past)(struct instance *instance, struct read *read);
+
+    // A role that keeps history. Reader thread: hands every key of [start, end), from `from` on, as
+    // it was at index `at`, to `row`, in order. ERR_GONE: the history does not reach back that far.
+    int (*past_rows)(struct instance *instance, const struct view *view, uint64_t at,
+                     const struct role_range *range, role_row *row, void *argument);
+    // One that keeps none. Loop range->read.loop: fills the range by range_offer as of
+    // range->read.at; ends in range_ended, on that loop, never before it returns.
+    void (*past_range)(struct instance *instance, struct range_read *range);
 };
 
 #endif

@@ -60,6 +60,7 @@ void view_release(struct view *view)
     if (before == 1) {
         store_snapshot_release(view->store, view->snapshot);
         volume_release(view->volume);
+        front_release(view->front);
         mem_free(view);
     }
 }

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "common/core/front.h"
 #include "common/core/volume.h"
 #include "common/data/digest.h"
 #include "common/data/journal.h"
@@ -21,6 +22,7 @@ struct view {
     struct journal_place place; // place.index is the visible index
     uint64_t epoch;
     struct digest digest;
+    struct front_generation *front; // asked before the store; NULL: none knows this view
     uint64_t history_floor; // replica: reads and fetches below it are gone
     uint64_t window_floor;  // proxy: values newer than this index are all held
     uint64_t published_ns;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The walker: one thread for all instances of a daemon, for what goes through stores in the
-// background. It gives each instance its turn: a step of the role's hand (role->hand), which may be
-// a compaction of seconds. So nothing that is waited for runs here.
+// background. It gives each instance its turn: a slice of a walk (common/core/walk.h) every
+// `walk_every`, when somebody asks for one, or when the front filter has outgrown its size; a step
+// of the role's hand (role->hand), which may be a compaction of seconds; the filter's file, which
+// may be hundreds of megabytes. So nothing that must be answered soon waits for it.
 #ifndef QS_COMMON_CORE_WALKER_H
 #define QS_COMMON_CORE_WALKER_H
 
@@ -14,8 +16,8 @@ void walker_close(struct walker *walker); // every instance must have been remov
 
 // Any thread.
 void walker_add(struct walker *walker, struct instance *instance);
-// Ends a compaction that is under way; `removed` is raised when no step of this instance runs any
-// more. Its hand is not called again. Any thread.
+// Ends a compaction that is under way, and a walk; `removed` is raised when no step of this
+// instance runs any more. Its hand is not called again. The applier must still run. Any thread.
 void walker_remove(struct walker *walker, struct instance *instance, struct notice *removed);
 
 #endif

@@ -6,9 +6,6 @@
 #include "common/base/mem.h"
 #include "common/core/applier.h"
 
-// A follower syncs at the latest when this much is unsynced: recovery counts on it when it tells
-// torn from damaged.
-#define SYNC_BYTES MIB
 #define RETRY_NS NS_PER_S
 
 struct received {
@@ -35,6 +32,7 @@ struct writer {
     struct instance *instance;
     struct list incoming; // struct received: not appended yet
     struct list unsynced; // struct received: appended, to be handed over after the sync
+    struct adoption *adoption; // a history that the journal shall begin with
     uint64_t unsynced_since_ns;
     uint64_t retry_at_ns; // the disk is full: not before
     struct log_gate full_gate;
@@ -127,8 +125,8 @@ static bool take(struct writer *writer, struct received *received, uint64_t now_
         drop(received);
         return true;
     }
-    if (block->header.number != journal_last(instance->journal)->number + 1 ||
-        instance_state(instance) == INSTANCE_STOPPED) {
+    if (instance_state(instance) == INSTANCE_STOPPED || !journal_has_history(instance->journal) ||
+        block->header.number != journal_last(instance->journal)->number + 1) {
         drop(received); // known already, or it will be asked for again
         return true;
     }
@@ -172,12 +170,42 @@ static void sync_received(struct writer *writer)
     }
 }
 
+// Gives the journal its history. False: the disk is full, what came waits.
+static bool begin(struct writer *writer, uint64_t now_ns)
+{
+    struct instance *instance = writer->instance;
+    if (now_ns < writer->retry_at_ns) {
+        return false;
+    }
+    int error = OK;
+    if (!journal_has_history(instance->journal)) {
+        error = journal_begin(instance->journal, writer->adoption->history);
+    }
+    if (error == ERR_DISK_FULL) {
+        LOG_GATED(&writer->full_gate, LOG_ERROR, instance->name,
+                  "the disk is full: the journal cannot be begun yet");
+        writer->retry_at_ns = now_ns + RETRY_NS;
+        return false;
+    }
+    if (error != OK) {
+        instance_stop_updates(instance, error, "the journal could not be begun");
+    } else {
+        journal_publish(instance->journal);
+    }
+    mem_free(writer->adoption);
+    writer->adoption = NULL;
+    return true;
+}
+
 // Appends what came, forwards it at once, and syncs when enough or long enough unsynced.
 static uint64_t follower_turn(struct writer *writer)
 {
     struct instance *instance = writer->instance;
     uint64_t now_ns = clock_mono_ns();
     uint64_t sync_ns = instance->options->sync * NS_PER_MS;
+    if (writer->adoption != NULL && !begin(writer, now_ns)) {
+        return RETRY_NS;
+    }
     struct list work;
     list_init(&work);
     if (now_ns >= writer->retry_at_ns) {
@@ -187,7 +215,8 @@ static uint64_t follower_turn(struct writer *writer)
     bool more = true;
     while (more && (node = list_take(&work)) != NULL) {
         more = take(writer, CONTAINER_OF(node, struct received, node), now_ns);
-        if (journal_unsynced(instance->journal) >= SYNC_BYTES && !list_empty(&writer->unsynced)) {
+        if (journal_unsynced(instance->journal) >= JOURNAL_GROUP_BYTES &&
+            !list_empty(&writer->unsynced)) {
             journal_publish(instance->journal);
             sync_received(writer);
         }
@@ -296,16 +325,9 @@ void instance_recheck(struct instance *instance, uint64_t number)
 static void on_adopt(struct task *task)
 {
     struct adoption *adoption = CONTAINER_OF(task, struct adoption, task);
-    struct instance *instance = adoption->instance;
-    if (!journal_has_history(instance->journal)) {
-        int error = journal_begin(instance->journal, adoption->history);
-        if (error != OK) {
-            instance_stop_updates(instance, error, "the journal could not be begun");
-        } else {
-            journal_publish(instance->journal);
-        }
-    }
-    mem_free(adoption);
+    struct writer *writer = adoption->instance->write;
+    mem_free(writer->adoption);
+    writer->adoption = adoption;
 }
 
 void instance_adopt(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES])
@@ -384,6 +406,7 @@ void writer_close(struct instance *instance)
     while ((node = list_take(&writer->incoming)) != NULL) {
         drop(CONTAINER_OF(node, struct received, node));
     }
+    mem_free(writer->adoption);
     instance->write = NULL;
     mem_free(writer);
 }

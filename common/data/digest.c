@@ -10,12 +10,16 @@ static struct hash128 term(uint64_t version, struct bytes key)
     return hash128(bytes_of(data, 8 + key.size), DIGEST_ALGORITHM);
 }
 
-void digest_add(struct digest *digest, uint64_t version, struct bytes key)
+static void add_sum(struct digest *digest, struct hash128 more)
 {
-    struct hash128 more = term(version, key);
     uint64_t low = digest->sum.low + more.low;
     digest->sum.high += more.high + (low < more.low);
     digest->sum.low = low;
+}
+
+void digest_add(struct digest *digest, uint64_t version, struct bytes key)
+{
+    add_sum(digest, term(version, key));
     digest->keys++;
 }
 
@@ -25,6 +29,12 @@ void digest_remove(struct digest *digest, uint64_t version, struct bytes key)
     digest->sum.high -= less.high + (digest->sum.low < less.low);
     digest->sum.low -= less.low;
     digest->keys--;
+}
+
+void digest_join(struct digest *digest, const struct digest *other)
+{
+    add_sum(digest, other->sum);
+    digest->keys += other->keys;
 }
 
 void digest_entry(struct digest *digest, const struct entry *entry)

@@ -17,6 +17,14 @@ struct digest {
 void digest_add(struct digest *digest, uint64_t version, struct bytes key);    // a key appears
 void digest_remove(struct digest *digest, uint64_t version, struct bytes key); // ... disappears
 
+// The digest of two disjoint sets of keys together.
+void digest_join(struct digest *digest, const struct digest *other);
+
+static inline bool digest_equal(const struct digest *a, const struct digest *b)
+{
+    return a->keys == b->keys && hash128_equal(a->sum, b->sum);
+}
+
 // What an entry of the log does to the digest.
 void digest_entry(struct digest *digest, const struct entry *entry);
 

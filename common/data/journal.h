@@ -19,6 +19,12 @@
 #include "common/base/task.h"
 #include "common/data/block.h"
 
+// A follower syncs when it has this much unsynced, and never has more than two such groups:
+// recovery counts on it when it tells torn from damaged. The simulator makes it smaller.
+#ifndef JOURNAL_GROUP_BYTES
+#define JOURNAL_GROUP_BYTES MIB
+#endif
+
 struct journal;
 
 struct journal_options {

@@ -13,9 +13,6 @@
 #include "common/data/journal.h"
 #include "common/data/segment.h"
 
-// A follower syncs when it has this much unsynced, and never has more than two such groups.
-#define JOURNAL_GROUP_BYTES MIB
-
 // A range of blocks that cannot be read, waiting for journal_patch.
 struct damage {
     struct segment *segment; // held; NULL = no damage

@@ -246,7 +246,13 @@ static int sync_found(const struct journal *journal)
         log_line(LOG_ERROR, journal->scope, "%s: fsync: %s", journal->directory, strerror(errno));
         return error_from_errno(errno);
     }
-    return segment_sync(journal_newest(journal)); // those before it were synced when it was begun
+    // Those before the newest were synced when it was begun. What a sync refused to this daemon's
+    // predecessor stands in memory as if it were on disk: it is read again, and is torn there.
+    int error = segment_sync(journal_newest(journal));
+    if (error == OK) {
+        segment_distrust(journal_newest(journal));
+    }
+    return error;
 }
 
 int journal_recover(struct journal *journal, struct journal_report *report)

@@ -205,7 +205,7 @@ static void free_closed(struct loop *loop)
     }
 }
 
-static void loop_turn(struct loop *loop)
+void loop_turn(struct loop *loop)
 {
     apply_dirty(loop);
     loop->backend->wait(loop, choose_wait_ns(loop));

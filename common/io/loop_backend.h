@@ -65,6 +65,9 @@ struct loop {
     struct timer held_timer;
 };
 
+// One turn of loop_run, which does nothing else: for a back end whose world has no threads.
+void loop_turn(struct loop *loop);
+
 // Asks for `apply` at the start of the next turn; nothing for a closing watch.
 void watch_dirty(struct watch *watch);
 

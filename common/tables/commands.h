@@ -54,12 +54,15 @@ COMMAND("WAIT", wait, 3, INSTANCE | NOMULTI, "n ms", "waits until n direct child
 
 COMMAND("QS.PUT", qs_put, 3, WRITE, "key value", "writes a value, answers its index")
 COMMAND("QS.DELETE", qs_delete, -2, WRITE, "key ...", "deletes keys, answers the index")
-COMMAND("QS.GET", qs_get, 2, READ, "key", "value, version, index; absent: nil, 0, index")
-COMMAND("QS.MGET", qs_mget, -2, READ, "key ...", "for each key: value, version, index")
-COMMAND("QS.RANGE", qs_range, -3, READ, "start end [LIMIT n]", "keys and values of [start, end) in order")
+COMMAND("QS.CAS", qs_cas, 4, WRITE, "key version value", "writes a value if the key has this version (0: is absent), answers the index, or -CONFLICT and the version")
+COMMAND("QS.GET", qs_get, -2, READ, "key [MININDEX index|token ms]", "value, version, index; absent: nil, 0, index")
+COMMAND("QS.MGET", qs_mget, -2, READ, "key ... [MININDEX index|token ms]", "for each key: value, version, index")
+COMMAND("QS.GETAT", qs_getat, 3, READ, "key index|token", "as QS.GET, as of that index")
+COMMAND("QS.RANGE", qs_range, -3, READ, "start end [LIMIT n] [AT index|token]", "keys and values of [start, end) in order")
 COMMAND("QS.INDEX", qs_index, -1, INSTANCE, "[TOKEN]", "the visible index, or history:index")
 COMMAND("QS.WAITINDEX", qs_waitindex, 3, INSTANCE | NOMULTI, "index|token ms", "waits until the index is visible here")
-COMMAND("QS.DIGEST", qs_digest, -1, INSTANCE, "", "visible index and running digest")
+COMMAND("QS.DIGEST", qs_digest, -1, INSTANCE, "[SCAN]", "visible index and running digest; SCAN: recomputed from the whole store, each row checked")
+COMMAND("QS.WATCH", qs_watch, -2, INSTANCE | NOMULTI, "prefix [FROM index|token]", "streams every change of keys with the prefix, FROM that index on, until QUIT or RESET")
 COMMAND("QS.TREE", qs_tree, -1, INSTANCE | LOADING, "", "this node's place in the tree: parent, path, children")
 
 #undef COMMAND

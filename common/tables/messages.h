@@ -110,6 +110,34 @@ MESSAGE(patch, 13)
 FIELD(patch, 1, U64, block)
 FIELD(patch, 2, U64, bytes)
 
+// Proxy to replica: what keys were at index `at`; `items` = keys (common/wire/past_items.h).
+MESSAGE(look, 24)
+FIELD(look, 1, U64, id)
+FIELD(look, 2, U64, at)
+FIELD(look, 3, BYTES, items)
+// `items` = rows, for the first keys of those asked, at least one; the others are asked again.
+// `status`: enum fetch_status; unless EXACT there are none.
+MESSAGE(looked, 25)
+FIELD(looked, 1, U64, id)
+FIELD(looked, 2, U64, status)
+FIELD(looked, 3, U64, visible)
+FIELD(looked, 4, U64, floor)
+FIELD(looked, 5, BYTES, items)
+// Proxy to replica: all keys of [start, end) at index `at`, at most `limit`; an empty end = none.
+MESSAGE(past, 26)
+FIELD(past, 1, U64, id)
+FIELD(past, 2, U64, at)
+FIELD(past, 3, BYTES, start)
+FIELD(past, 4, BYTES, end)
+FIELD(past, 5, U64, limit)
+// `items` = rows in order; `next` = where to go on, empty = that was all.
+MESSAGE(pasted, 27)
+FIELD(pasted, 1, U64, id)
+FIELD(pasted, 2, U64, status)
+FIELD(pasted, 3, U64, visible)
+FIELD(pasted, 4, U64, floor)
+FIELD(pasted, 5, BYTES, items)
+FIELD(pasted, 6, BYTES, next)
 // A snapshot: a stream of records in key order, in slices, each asked for by the key to go on from
 // and read at the newest view of the node that is asked. So a request fits any node that has come
 // far enough, and holds nothing open between two of them.

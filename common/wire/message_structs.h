@@ -100,6 +100,37 @@ struct message_patch {
     message_U64 bytes;
 };
 
+struct message_look {
+    message_U64 id;
+    message_U64 at;
+    message_BYTES items;
+};
+
+struct message_looked {
+    message_U64 id;
+    message_U64 status;
+    message_U64 visible;
+    message_U64 floor;
+    message_BYTES items;
+};
+
+struct message_past {
+    message_U64 id;
+    message_U64 at;
+    message_BYTES start;
+    message_BYTES end;
+    message_U64 limit;
+};
+
+struct message_pasted {
+    message_U64 id;
+    message_U64 status;
+    message_U64 visible;
+    message_U64 floor;
+    message_BYTES items;
+    message_BYTES next;
+};
+
 struct message_slice {
     message_U64 id;
     message_BYTES from;

@@ -76,11 +76,12 @@ int run_wait(struct cli *cli)
 
 int run_digest(struct cli *cli)
 {
+    bool scan = cli_flag(cli, "--scan");
     if (!cli_words_fit(cli, 0, 0)) {
         return EXIT_USAGE;
     }
-    struct bytes words[] = {bytes_text("QS.DIGEST")};
-    redisReply *reply = cli_connect(cli) ? cli_call(cli, 1, words) : NULL;
+    struct bytes words[] = {bytes_text("QS.DIGEST"), bytes_text("SCAN")};
+    redisReply *reply = cli_connect(cli) ? cli_call(cli, scan ? 2 : 1, words) : NULL;
     if (reply == NULL) {
         return EXIT_ERROR;
     }

@@ -12,6 +12,7 @@
 
 #define RANGE_LIMIT 1000
 #define PAGE_KEYS 1000
+#define WAIT_MS "10000"
 #define PRINT_BYTES (256 * KIB)
 
 // "value": ..., "version": n, "index": n of the reply to QS.GET.
@@ -42,31 +43,48 @@ static int strange_reply(redisReply *reply)
     return EXIT_ERROR;
 }
 
+// The words of a get, as of an index or not before one. Their number; 0: usage was printed.
+static size_t get_words(struct cli *cli, struct bytes words[5])
+{
+    const char *at = cli_option(cli, "--at");
+    const char *least = cli_option(cli, "--min-index");
+    const char *wait = cli_option(cli, "--wait");
+    if (!cli_words_fit(cli, 1, 1)) {
+        return 0;
+    }
+    if ((at != NULL && least != NULL) || (wait != NULL && least == NULL)) {
+        cli_usage(cli, "--at stands alone, --wait belongs to --min-index");
+        return 0;
+    }
+    words[0] = bytes_text(at != NULL ? "QS.GETAT" : "QS.GET");
+    words[1] = bytes_text(cli->words[0]);
+    words[2] = bytes_text(at != NULL ? at : "MININDEX");
+    words[3] = bytes_text(least != NULL ? least : "");
+    words[4] = bytes_text(wait != NULL ? wait : WAIT_MS);
+    return at != NULL ? 3 : least != NULL ? 5 : 2;
+}
+
 int run_get(struct cli *cli)
 {
-    if (!cli_words_fit(cli, 1, 1)) {
+    struct bytes words[5];
+    size_t count = get_words(cli, words);
+    if (count == 0) {
         return EXIT_USAGE;
     }
-    struct bytes key = bytes_text(cli->words[0]);
-    struct bytes words[] = {bytes_text(cli->json ? "QS.GET" : "GET"), key};
-    redisReply *reply = cli_connect(cli) ? cli_call(cli, 2, words) : NULL;
+    redisReply *reply = cli_connect(cli) ? cli_call(cli, count, words) : NULL;
     if (reply == NULL) {
         return EXIT_ERROR;
     }
+    if (!is_record(reply)) {
+        return strange_reply(reply);
+    }
     struct buf text = {0};
-    bool found;
+    bool found = reply->element[0]->type == REDIS_REPLY_STRING;
     if (cli->json) {
-        if (!is_record(reply)) {
-            return strange_reply(reply);
-        }
-        append_record(&text, key, reply->element);
-        found = reply->element[0]->type == REDIS_REPLY_STRING;
-    } else {
-        found = reply->type == REDIS_REPLY_STRING;
-        if (found) {
-            buf_append_bytes(&text, reply_bytes(reply));
-            buf_append_text(&text, "\n");
-        }
+        append_record(&text, words[1], reply->element);
+    } else if (found) {
+        buf_append_bytes(&text, reply_bytes(reply->element[0]));
+        buf_append_text(&text, "\n");
     }
     freeReplyObject(reply);
     return cli_finish(&text, found ? EXIT_FOUND : EXIT_ABSENT);
@@ -192,14 +210,16 @@ int run_mget(struct cli *cli)
     return code;
 }
 
-// QS.RANGE start end LIMIT n: an array of key, value, key, value...
-static redisReply *call_range(struct cli *cli, struct bytes start, struct bytes end, uint64_t limit)
+// QS.RANGE start end LIMIT n [AT index]: an array of key, value, key, value...
+static redisReply *call_range(struct cli *cli, struct bytes start, struct bytes end, uint64_t limit,
+                              const char *at)
 {
     char number[24];
     snprintf(number, sizeof number, "%" PRIu64, limit);
     struct bytes words[] = {bytes_text("QS.RANGE"), start, end, bytes_text("LIMIT"),
-                            bytes_text(number)};
-    return cli_call_any(cli, ARRAY_LEN(words), words);
+                            bytes_text(number), bytes_text("AT"),
+                            bytes_text(at != NULL ? at : "")};
+    return cli_call_any(cli, ARRAY_LEN(words) - (at != NULL ? 0 : 2), words);
 }
 
 static bool is_page(const redisReply *reply)
@@ -227,6 +247,7 @@ static void append_page(struct cli *cli, struct buf *to, const redisReply *reply
 int run_range(struct cli *cli)
 {
     uint64_t limit;
+    const char *at = cli_option(cli, "--at");
     if (!cli_number(cli, "--limit", RANGE_LIMIT, &limit) || !cli_words_fit(cli, 2, 2)) {
         return EXIT_USAGE;
     }
@@ -234,7 +255,7 @@ int run_range(struct cli *cli)
         return EXIT_ERROR;
     }
     redisReply *reply =
-        call_range(cli, bytes_text(cli->words[0]), bytes_text(cli->words[1]), limit);
+        call_range(cli, bytes_text(cli->words[0]), bytes_text(cli->words[1]), limit, at);
     if (reply == NULL) {
         return EXIT_ERROR;
     }
@@ -293,7 +314,7 @@ static bool export_page(struct exporting *exporting)
 {
     struct bytes start =
         exporting->start.size == 0 ? bytes_text("") : buf_bytes(&exporting->start);
-    redisReply *reply = call_range(exporting->cli, start, bytes_text(""), exporting->page);
+    redisReply *reply = call_range(exporting->cli, start, bytes_text(""), exporting->page, NULL);
     if (reply == NULL) {
         return false;
     }

@@ -27,9 +27,12 @@ struct command {
 static int run_help(struct cli *cli);
 
 static const struct command commands[] = {
-    {"get", "KEY", "prints the value; exit code 1 when the key is absent", run_get},
+    {"get", "KEY [--at INDEX|TOKEN | --min-index INDEX|TOKEN [--wait MS]]",
+     "prints the value (as of an index, or of no earlier one); exit code 1 when the key is absent",
+     run_get},
     {"mget", "KEY...", "prints key TAB value lines, absent keys without a tab", run_mget},
-    {"range", "START END [--limit N]", "prints [START, END) in order; \"\" = no bound", run_range},
+    {"range", "START END [--limit N] [--at INDEX|TOKEN]",
+     "prints [START, END) in order; \"\" = no bound", run_range},
     {"put", "KEY [VALUE]", "writes a value (standard input without VALUE), prints the index",
      run_put},
     {"del", "KEY...", "deletes keys, prints the index", run_del},
@@ -42,7 +45,11 @@ static const struct command commands[] = {
     {"index", "[--token]", "prints the visible index, or history:index", run_index},
     {"wait", "INDEX|TOKEN [MS]",
      "waits until the index is visible; exit code 1 when it is not in time", run_wait},
-    {"digest", "", "prints the visible index and the digest of the data there", run_digest},
+    {"digest", "[--scan]",
+     "prints the visible index and the digest of the data there; --scan: from the whole store",
+     run_digest},
+    {"watch", "PREFIX [--from INDEX|TOKEN]",
+     "prints every change of keys with the prefix as it becomes visible", run_watch},
     {"status", "", "shows the daemon and its instances", run_status},
     {"tree", "", "shows this node's place in the tree", run_tree},
     {"help", "[COMMAND]", "shows this", run_help},

@@ -9,6 +9,7 @@
 #include "common/io/address.h"
 #include "common/tree/link.h"
 #include "common/wire/fetch_items.h"
+#include "common/wire/past_items.h"
 #include "replica/answer.h"
 
 enum trick {
@@ -18,6 +19,7 @@ enum trick {
     SAYS_GONE,
     LIES,
     KEEPS_SILENT,
+    HOLDS_BACK, // its lies come when door_release says so
     HANGS_UP,
     REFUSES,
     OTHER_HISTORY, // and else as one that lies
@@ -30,7 +32,10 @@ struct door {
     _Atomic int trick;
     _Atomic unsigned asked; // items
     _Atomic unsigned messages;
+    _Atomic unsigned greeted; // links
     struct link *link; // the newest false one
+    uint64_t held_id;  // of the newest request held back
+    unsigned held_count;
     struct address address;
     char text[ADDRESS_TEXT_BYTES];
     int fd;
@@ -45,6 +50,27 @@ static void on_false_close(struct link *link, int error)
         door->link = NULL;
     }
     mem_free(link);
+}
+
+static void answer_false(struct link *link, uint64_t id, unsigned count, enum fetch_status status)
+{
+    struct buf items = {0};
+    fetch_items_begin(&items, count);
+    for (unsigned i = 0; i < count; i++) {
+        fetch_answer_append(&items, &(struct fetch_answer){status, bytes_text("a lie")});
+    }
+    const struct message_fetched fetched = {.id = id, .items = buf_bytes(&items)};
+    message_fetched_encode(link_out(link), &fetched);
+    link_wrote(link);
+    buf_free(&items);
+}
+
+// On the loop: what was held back is answered.
+SUPPORT void door_release(void *argument)
+{
+    struct door *door = argument;
+    assert_true(door->link != NULL && door->held_count > 0);
+    answer_false(door->link, door->held_id, door->held_count, FETCH_EXACT);
 }
 
 static void give_false(struct door *door, struct link *link, const struct message_fetch *fetch)
@@ -64,22 +90,66 @@ static void give_false(struct door *door, struct link *link, const struct messag
         link_close(link, OK);
         return;
     }
-    if (trick == KEEPS_SILENT) {
-        return;
+    door->held_id = fetch->id;
+    door->held_count = count;
+    if (trick != KEEPS_SILENT && trick != HOLDS_BACK) {
+        answer_false(link, fetch->id, count, statuses[trick]);
     }
+}
+
+// What a replica makes of a question about the past: its status, and one row that it made up.
+static void recall_false(struct link *link, bool range, uint64_t id, struct bytes key,
+                         enum fetch_status status)
+{
     struct buf items = {0};
-    fetch_items_begin(&items, count);
-    for (unsigned i = 0; i < count; i++) {
-        fetch_answer_append(&items, &(struct fetch_answer){statuses[trick], bytes_text("a lie")});
+    if (status == FETCH_EXACT) {
+        past_row_append(&items, &(struct past_row){key, 1, 2, bytes_text("a lie")});
     }
-    const struct message_fetched fetched = {.id = fetch->id, .items = buf_bytes(&items)};
-    message_fetched_encode(link_out(link), &fetched);
+    if (range) {
+        const struct message_pasted pasted = {
+            .id = id, .status = (uint64_t)status, .items = buf_bytes(&items)};
+        message_pasted_encode(link_out(link), &pasted);
+    } else {
+        const struct message_looked looked = {
+            .id = id, .status = (uint64_t)status, .items = buf_bytes(&items)};
+        message_looked_encode(link_out(link), &looked);
+    }
     link_wrote(link);
     buf_free(&items);
 }
 
+static int on_false_question(struct link *link, bool range, struct bytes payload)
+{
+    struct door *door = link->owner;
+    struct message_look look = {0};
+    struct message_past past = {0};
+    struct bytes key = bytes_text("\x01");
+    if (range) {
+        assert_int_equal(message_past_decode(payload, &past), OK);
+    } else {
+        assert_int_equal(message_look_decode(payload, &look), OK);
+        struct bytes items = look.items;
+        key = past_key_next(&items);
+    }
+    atomic_fetch_add(&door->messages, 1);
+    static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
+                                                 [SAYS_NEVER] = FETCH_NEVER,
+                                                 [SAYS_GONE] = FETCH_GONE,
+                                                 [LIES] = FETCH_EXACT};
+    int trick = atomic_load(&door->trick);
+    if (trick == HANGS_UP) {
+        link_close(link, OK);
+    } else if (trick != KEEPS_SILENT) {
+        recall_false(link, range, range ? past.id : look.id, key, statuses[trick]);
+    }
+    return OK;
+}
+
 static int on_false_message(struct link *link, uint16_t code, struct bytes payload)
 {
+    if (code == MESSAGE_look || code == MESSAGE_past) {
+        return on_false_question(link, code == MESSAGE_past, payload);
+    }
     struct message_fetch fetch;
     assert_int_equal(code, MESSAGE_fetch);
     assert_int_equal(message_fetch_decode(payload, &fetch), OK);
@@ -97,6 +167,7 @@ static int on_hello(struct link *link, uint16_t code, struct bytes payload)
     assert_int_equal(code, MESSAGE_hello);
     assert_int_equal(message_hello_decode(payload, &hello), OK);
     assert_int_equal(hello.purpose, PURPOSE_FETCH);
+    atomic_fetch_add(&door->greeted, 1);
     int trick = atomic_load(&door->trick);
     if (trick == HONEST) {
         door->link = NULL;

@@ -5,7 +5,7 @@
 #include "tests/unit/instance_fixture.h"
 
 #include "replica/answer.h"
-#include "replica/mvcc.h"
+#include "replica/mvcc_walk.h"
 #include "replica/replica.h"
 
 // ---- keys --------------------------------------------------------------------------------------
@@ -104,6 +104,82 @@ static void check_key(struct instance *instance, const struct view *view,
     assert_int_equal(status, FETCH_BEHIND);
 }
 
+// ---- walks -------------------------------------------------------------------------------------
+
+struct walked {
+    const struct model *model;
+    uint64_t t;
+    uint64_t seen, found;
+    uint64_t stop_after; // keys
+    uint8_t last[KEY_BYTES_MAX];
+    size_t last_size;
+};
+
+static const struct model_key *key_named(const struct model *model, struct bytes name)
+{
+    for (unsigned i = 0; i < MODEL_KEYS; i++) {
+        if (bytes_equal(model_name(&model->keys[i]), name)) {
+            return &model->keys[i];
+        }
+    }
+    fail_msg("a walk gave a key that nobody wrote");
+    return NULL;
+}
+
+static bool check_row(void *argument, struct bytes name, int status, const struct record *record)
+{
+    struct walked *walked = argument;
+    const struct model_key *key = key_named(walked->model, name);
+    const struct model_version *expected = model_at(key, walked->t);
+    assert_true(bytes_compare(bytes_of(walked->last, walked->last_size), name) < 0);
+    memcpy(walked->last, name.data, name.size);
+    walked->last_size = name.size;
+    assert_int_equal(status, expected != NULL ? OK : ERR_NOT_FOUND);
+    if (expected != NULL) {
+        assert_int_equal(record->version, expected->version);
+        assert_true(bytes_equal(record->value, bytes_of(expected->value, expected->size)));
+        walked->found++;
+    }
+    walked->seen++;
+    return walked->seen < walked->stop_after;
+}
+
+// A walk from a random place on, over a random range, finds every key of the model that was there.
+static void check_walk(const struct view *view, const struct model *model, uint64_t t,
+                       uint64_t *seed)
+{
+    struct bytes none = bytes_of(NULL, 0);
+    struct bytes ends[3];
+    for (unsigned i = 0; i < 3; i++) {
+        ends[i] = test_random(seed) % 3 == 0
+                      ? none
+                      : model_name(&model->keys[test_random(seed) % MODEL_KEYS]);
+    }
+    struct role_range range = {.start = ends[0], .end = ends[1], .from = ends[2]};
+    if (bytes_compare(range.from, range.start) < 0) {
+        range.from = range.start;
+    }
+    if (range.end.size > 0 && bytes_compare(range.end, range.start) < 0) {
+        range.end = none;
+    }
+    uint64_t expected = 0;
+    for (unsigned i = 0; i < MODEL_KEYS; i++) {
+        struct bytes name = model_name(&model->keys[i]);
+        bool inside = bytes_compare(name, range.from) >= 0 &&
+                      (range.end.size == 0 || bytes_compare(name, range.end) < 0);
+        expected += inside && model_at(&model->keys[i], t) != NULL ? 1 : 0;
+    }
+    struct walked walked = {.model = model, .t = t, .stop_after = UINT64_MAX};
+    assert_int_equal(mvcc_walk(view->store, view->snapshot, t, &range, check_row, &walked), OK);
+    assert_int_equal(walked.found, expected);
+    if (walked.seen > 1) {
+        struct walked cut = {
+            .model = model, .t = t, .stop_after = test_between(seed, 1, walked.seen - 1)};
+        assert_int_equal(mvcc_walk(view->store, view->snapshot, t, &range, check_row, &cut), OK);
+        assert_int_equal(cut.seen, cut.stop_after);
+    }
+}
+
 static uint64_t count_rows(const struct view *view, unsigned family)
 {
     struct bytes none = bytes_of(NULL, 0);
@@ -129,6 +205,11 @@ static void check_all(struct test_instance *at, const struct model *model)
         for (size_t j = 0; j + 1 < key->count; j++) {
             replaced += key->versions[j].put ? 1 : 0;
         }
+    }
+    uint64_t seed = model->seed;
+    for (uint64_t t = 0; t <= view->place.index; t++) {
+        check_walk(view, model, t, &seed);
+        check_walk(view, model, t, &seed);
     }
     assert_int_equal(count_rows(view, REPLICA_DEFAULT), live);
     assert_int_equal(count_rows(view, REPLICA_MVCC), replaced);
@@ -193,22 +274,6 @@ static void test_old_view(void **state)
     test_node_close(&node);
 }
 
-// Publishes what is shown once more, with history collected below `floor`.
-static void raise_floor(struct instance *instance, uint64_t floor)
-{
-    struct view *now = instance_pin(instance);
-    struct view *raised = mem_zalloc(sizeof *raised);
-    atomic_init(&raised->references, 1);
-    raised->store = now->store;
-    raised->snapshot = store_snapshot(now->store);
-    raised->place = now->place;
-    raised->epoch = now->epoch;
-    raised->digest = now->digest;
-    raised->history_floor = floor;
-    views_publish(&instance->views, raised);
-    view_release(now);
-}
-
 // A version that is not found may have been collected since the view was pinned: only at or above
 // the newest floor is its absence proof that it never was.
 static void test_floor(void **state)
@@ -224,7 +289,7 @@ static void test_floor(void **state)
     test_feed(&at, block);
     block_release(block);
     struct view *view = test_view(&at, 10);
-    raise_floor(at.instance, 5);
+    atomic_store(&at.instance->history_floor, 5);
     for (uint64_t version = 1; version <= 10; version++) {
         const struct fetch_ask ask = {bytes_text("a key that never was"), version};
         enum fetch_status status = FETCH_ERROR;

@@ -3,7 +3,7 @@
 // is within 1/1024 of the exact rule, which is computed here the slow way.
 #include "tests/unit/support.h"
 
-#include "proxy/window.h"
+#include "common/core/window.h"
 
 #define AGE_NS (120 * NS_PER_S)
 #define LIMIT_BYTES (64 * MIB)
@@ -128,12 +128,32 @@ static void test_never_advanced(void **state)
     mem_free(window);
 }
 
+// Raised from outside, W gives up whole spans and the part of one, and goes on from there.
+static void test_raised(void **state)
+{
+    (void)state;
+    struct window *window = open_window(AGE_NS, LIMIT_BYTES, 0);
+    for (uint64_t i = 1; i <= 10; i++) {
+        window_add(window, 10 * i, 1, i * NS_PER_S);
+    }
+    window_raise(window, 35);
+    assert_int_equal(window_advance(window, 10 * NS_PER_S), 35);
+    assert_int_equal(window->bytes, 7);
+    window_raise(window, 20);
+    assert_int_equal(window_advance(window, 10 * NS_PER_S), 35);
+    assert_int_equal(window_advance(window, AGE_NS + 5 * NS_PER_S), 50);
+    window_raise(window, 100);
+    assert_int_equal(window_advance(window, 10 * NS_PER_S), 100);
+    assert_int_equal(window->bytes, 0);
+    mem_free(window);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_age),          cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_nothing_is_kept), cmocka_unit_test(test_random_loads),
-        cmocka_unit_test(test_never_advanced),
+        cmocka_unit_test(test_never_advanced), cmocka_unit_test(test_raised),
     };
     return cmocka_run_group_tests_name("window", tests, NULL, NULL);
 }

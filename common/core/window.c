@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "proxy/window.h"
+#include "common/core/window.h"
 
 #define SPANS_PER_LIMIT 1024
 
@@ -62,4 +62,13 @@ uint64_t window_advance(struct window *window, uint64_t now_ns)
         drop_oldest(window);
     }
     return window->floor;
+}
+
+void window_raise(struct window *window, uint64_t index)
+{
+    CHECK(index <= window->newest);
+    while (window->count > 0 && span_at(window, 0)->end <= index) {
+        drop_oldest(window);
+    }
+    window->floor = u64_max(window->floor, index);
 }

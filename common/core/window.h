@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sliding window of a proxy: (W, visible] are the indexes whose values are kept whatever the
-// memory of accesses says, so that what is new is there before any replica is asked. W only rises:
-// to the least index for which everything newer was applied less than `age_ns` ago and sums to at
-// most `bytes`. Kept in memory, begun anew at each start (what is replayed counts as applied then).
+// A sliding window of indexes, (W, visible]. W only rises: to the least index for which everything
+// newer was applied less than `age_ns` ago and sums to at most `limit_bytes`. Kept in memory, begun
+// anew at each start (what is replayed counts as applied then). Two are in use:
+//   a proxy's    the indexes whose values are kept whatever the memory of accesses says, so that
+//                what is new is there before any replica is asked;
+//   a replica's  its history (replica/history.h), W being the floor; "bytes" are rows there.
 //
 // Blocks are gathered into spans of at most 1/1024 of the age and of the bytes, and W moves over
 // whole spans: a bounded ring describes any load; a value may stay 1/1024 of the age longer, or
-// leave 1/1024 of the bytes sooner, than asked. Not thread safe: the applier's. Pure.
-#ifndef QS_PROXY_WINDOW_H
-#define QS_PROXY_WINDOW_H
+// leave 1/1024 of the bytes sooner, than asked. Not thread safe. Pure.
+#ifndef QS_COMMON_CORE_WINDOW_H
+#define QS_COMMON_CORE_WINDOW_H
 
 #include "common/base/base.h"
 
@@ -42,5 +44,8 @@ void window_add(struct window *window, uint64_t index, uint64_t bytes, uint64_t 
 
 // Raises W as far as age and bytes allow at `now_ns`, and returns it.
 uint64_t window_advance(struct window *window, uint64_t now_ns);
+
+// Raises W to at least `index`, whatever age and bytes allow: what it gives up is gone.
+void window_raise(struct window *window, uint64_t index);
 
 #endif

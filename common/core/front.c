@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/core/front.h"
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/core/front_private.h"
+
+// An empty database is likely to grow: its first generation has room for this many keys.
+#define FIRST_KEYS 262144
+
+// ---- generations -------------------------------------------------------------------------------
+
+struct front_generation *front_generation_new(uint64_t lines, uint64_t capacity)
+{
+    CHECK(lines > 0 && lines <= UINT32_MAX);
+    struct front_generation *generation = mem_zalloc(sizeof *generation);
+    atomic_init(&generation->references, 1);
+    generation->memory = mem_zalloc((lines + 1) * BLOOM_LINE_BYTES);
+    size_t beyond = (uintptr_t)generation->memory % BLOOM_LINE_BYTES;
+    uint8_t *aligned = (uint8_t *)generation->memory + (BLOOM_LINE_BYTES - beyond);
+    generation->bloom = (struct bloom){.lines = (struct bloom_line *)aligned, .count = lines};
+    generation->capacity = capacity;
+    return generation;
+}
+
+struct front_generation *front_hold(struct front_generation *generation)
+{
+    if (generation != NULL) {
+        atomic_fetch_add_explicit(&generation->references, 1, memory_order_relaxed);
+    }
+    return generation;
+}
+
+void front_release(struct front_generation *generation)
+{
+    if (generation == NULL) {
+        return;
+    }
+    unsigned before = atomic_fetch_sub_explicit(&generation->references, 1, memory_order_acq_rel);
+    CHECK(before > 0);
+    if (before == 1) {
+        mem_free(generation->memory);
+        mem_free(generation);
+    }
+}
+
+bool front_absent(const struct front_generation *generation, struct bytes key)
+{
+    return generation != NULL && !bloom_maybe(&generation->bloom, key);
+}
+
+void front_learn(struct front_generation *generation, struct bytes key)
+{
+    bloom_add(&generation->bloom, key);
+}
+
+// ---- the applier's -----------------------------------------------------------------------------
+
+void front_open(struct front *front, const struct instance_options *options)
+{
+    *front = (struct front){.options = options};
+}
+
+void front_close(struct front *front) { front_reset(front); }
+
+// Half as many keys again have room before the next generation is wanted.
+static struct front_generation *sized(const struct front *front, uint64_t keys)
+{
+    uint64_t capacity = u64_max(keys + keys / 2, FIRST_KEYS);
+    uint64_t bytes = u64_min(capacity / 8 * front->options->filter_bits,
+                             front->options->filter_bytes);
+    return front_generation_new(u64_max(bytes / BLOOM_LINE_BYTES, 1), capacity);
+}
+
+static void look_whether_wanted(struct front *front)
+{
+    const struct front_generation *live = front->live;
+    bool wanted = live == NULL || atomic_load(&live->keys) > live->capacity;
+    atomic_store(&front->wanted, wanted && front->options->filter_bits > 0);
+}
+
+static void adopt(struct front *front, struct front_generation *generation, uint64_t covered)
+{
+    front_release(front->live);
+    front->live = generation;
+    front->covered = covered;
+    look_whether_wanted(front);
+}
+
+void front_load(struct front *front, const char *directory, struct journal *journal,
+                const struct journal_place *applied)
+{
+    CHECK(front->live == NULL);
+    if (front->options->filter_bits > 0) {
+        struct front_generation *generation;
+        struct journal_place place;
+        int error = front_read(directory, front->options, journal, &generation, &place);
+        if (error == OK) {
+            adopt(front, generation, place.number);
+        } else if (applied->number == 0) {
+            adopt(front, sized(front, 0), 0);
+        }
+    }
+    look_whether_wanted(front);
+}
+
+void front_add(struct front *front, const struct block *block)
+{
+    if (front->live == NULL && front->next == NULL) {
+        return;
+    }
+    uint64_t number = block->header.number;
+    if (front->live != NULL && number > front->covered + 1) {
+        front_reset(front); // what lies between came into the store by another way
+        return;
+    }
+    uint64_t added = 0;
+    struct block_walk walk;
+    struct entry entry;
+    block_walk_start(&walk, block);
+    while (block_walk_next(&walk, &entry)) {
+        if (entry.op != ENTRY_PUT || entry.replaced != 0) {
+            continue;
+        }
+        if (front->live != NULL) {
+            bloom_add(&front->live->bloom, entry.key);
+        }
+        if (front->next != NULL) {
+            bloom_add(&front->next->bloom, entry.key);
+        }
+        added++;
+    }
+    // A block that is tried again, after the disk was full, was counted.
+    if (front->live != NULL && number > front->covered) {
+        front->covered = number;
+        atomic_fetch_add(&front->live->keys, added);
+        look_whether_wanted(front);
+    }
+}
+
+struct front_generation *front_for_view(const struct front *front,
+                                        const struct journal_place *place)
+{
+    bool known = front->live != NULL && place->index >= front->live->since &&
+                 place->number <= front->covered;
+    return known ? front_hold(front->live) : NULL;
+}
+
+struct front_generation *front_begin(struct front *front, uint64_t keys)
+{
+    CHECK(front->next == NULL);
+    if (front->options->filter_bits > 0) {
+        front->next = sized(front, keys);
+    }
+    return front_hold(front->next);
+}
+
+void front_install(struct front *front, const struct journal_place *place, uint64_t keys)
+{
+    if (front->next == NULL) {
+        return;
+    }
+    front->next->since = place->index;
+    atomic_store(&front->next->keys, keys);
+    adopt(front, front->next, place->number);
+    front->next = NULL;
+}
+
+void front_abandon(struct front *front)
+{
+    front_release(front->next);
+    front->next = NULL;
+}
+
+void front_reset(struct front *front)
+{
+    front_abandon(front);
+    adopt(front, NULL, 0);
+}
+
+void front_metrics(const struct front *front, struct instance_metrics *metrics)
+{
+    const struct front_generation *live = front->live;
+    uint64_t bytes = live != NULL ? live->bloom.count * BLOOM_LINE_BYTES : 0;
+    uint64_t keys = live != NULL ? atomic_load(&live->keys) : 0;
+    METRIC_SET(metrics, instance, filter_bytes, bytes);
+    METRIC_SET(metrics, instance, filter_keys, keys);
+    METRIC_SET(metrics, instance, filter_bits, keys > 0 ? bytes * 8 / keys : 0);
+}

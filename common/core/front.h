@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// The front filter of an instance: a Bloom filter over all its keys, asked before the store, as
+// most reads are for keys that do not exist.
+//
+// It comes in generations, each a block of memory of its own. A view holds the generation that was
+// live when it was published, and only that one is asked about it. A generation knows every key of
+// every view from its `since` on, because
+//   - the applier adds the new keys of a block (a put that replaced nothing) to every generation
+//     before it writes the block to the store, and publishes the view after that;
+//   - a generation that is being built takes part in this from its first moment, and the walk that
+//     builds it adds the keys it meets. A key present at the walk's end either was present all the
+//     while, and was met, or came later, and was added by the applier.
+// A key that was deleted before the walk came to it is missing from the new generation, though an
+// older view may hold it: so `since` is the index at which the walk ended, and older views go on
+// with the older generation. Who reads as of an index below the view's must not ask at all.
+//
+// A generation is saved with the place of a view (any thread may do that while keys are added: too
+// many bits do no harm) and loaded at start; the log from there on is added before the first view
+// is published. Whatever is not right about the file: no filter until a walk has built one.
+#ifndef QS_COMMON_CORE_FRONT_H
+#define QS_COMMON_CORE_FRONT_H
+
+#include "common/base/metrics.h"
+#include "common/base/options.h"
+#include "common/data/journal.h"
+
+// Shared by reference count. Any thread.
+struct front_generation;
+
+struct front_generation *front_hold(struct front_generation *generation); // NULL is allowed
+void front_release(struct front_generation *generation);                  // NULL is allowed
+
+// True: no view that holds this generation has the key. `generation` may be NULL: then nothing is
+// known.
+bool front_absent(const struct front_generation *generation, struct bytes key);
+
+// For the walk that builds it.
+void front_learn(struct front_generation *generation, struct bytes key);
+
+// ---- the applier's -----------------------------------------------------------------------------
+
+struct front {
+    const struct instance_options *options;
+    struct front_generation *live; // NULL: none
+    struct front_generation *next; // NULL: none is being built
+    uint64_t covered;              // live knows everything up to this block
+    _Atomic bool wanted;           // a walk should build a generation. Any thread may look
+};
+
+void front_open(struct front *front, const struct instance_options *options);
+void front_close(struct front *front);
+
+// Before the first view: takes what was saved in `directory`, or, where the store is empty, begins
+// with an empty generation. Blocks after `covered` must then pass front_add.
+void front_load(struct front *front, const char *directory, struct journal *journal,
+                const struct journal_place *applied);
+
+// Adds the block's new keys, before it is written to the store. Doing it again does no harm.
+void front_add(struct front *front, const struct block *block);
+
+// The generation for a view at `place`, with a reference; NULL when none knows all of it.
+struct front_generation *front_for_view(const struct front *front,
+                                        const struct journal_place *place) MUST_CHECK;
+
+// A walk begins: a generation for `keys` keys and those to come, with a reference for the walk.
+// NULL when none is configured.
+struct front_generation *front_begin(struct front *front, uint64_t keys) MUST_CHECK;
+// The walk has ended at `place`, with `keys` keys: what it built goes live, or is dropped.
+void front_install(struct front *front, const struct journal_place *place, uint64_t keys);
+void front_abandon(struct front *front);
+
+// The store was replaced by another: nothing is known until the next walk.
+void front_reset(struct front *front);
+
+void front_metrics(const struct front *front, struct instance_metrics *metrics);
+
+// ---- the file ----------------------------------------------------------------------------------
+
+// Writes the generation of a view at `place` into `directory`, whole or not at all, synced. A
+// failure is logged and does no harm. Blocks.
+void front_save(const char *directory, const char *scope, const struct front_generation *generation,
+                const struct journal_place *place, const uint8_t history[HISTORY_ID_BYTES]);
+
+#endif

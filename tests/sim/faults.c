@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/faults.h"
+
+#include <string.h>
+
+#include "tests/sim/seams.h"
+#include "tests/sim/store_model.h"
+
+#define OPERATOR_NS (300 * NS_PER_MS)
+
+struct fault {
+    const char *name;
+    unsigned weight;
+    bool (*strike)(struct node *node); // false: not possible now
+};
+
+static struct {
+    struct node *nodes;
+    unsigned count;
+    uint64_t every_ns;
+    uint64_t struck;
+    struct actor striker, operator, weather, filler;
+    unsigned full; // number of the node whose disk is full
+} faults;
+
+static uint64_t away_ns(void) { return chance_skewed(5, 6000) * NS_PER_MS; }
+
+static uint64_t until_ns(uint64_t most_ms)
+{
+    return world_now_ns() + chance_skewed(20, most_ms) * NS_PER_MS;
+}
+
+// ---- processes ---------------------------------------------------------------------------------
+
+static bool strike_kill(struct node *node)
+{
+    if (node->phase == NODE_DOWN) {
+        return false;
+    }
+    node_kill(node, false);
+    node_start_after(node, away_ns());
+    return true;
+}
+
+static bool strike_power(struct node *node)
+{
+    if (node->phase == NODE_DOWN) {
+        return false;
+    }
+    node_kill(node, true);
+    node_start_after(node, away_ns());
+    return true;
+}
+
+static bool strike_step(struct node *node)
+{
+    if (node->phase == NODE_DOWN) {
+        return false;
+    }
+    node->power_kept = chance_permille(400);
+    node->host.deadly_steps = chance_skewed(1, 300);
+    return true;
+}
+
+// Dies while it starts.
+static bool strike_start(struct node *node)
+{
+    if (node->phase == NODE_DOWN) {
+        return false;
+    }
+    node_kill(node, chance_permille(500));
+    node->power_kept = chance_permille(300);
+    node->host.deadly_steps = chance_skewed(1, 60);
+    node_start_after(node, away_ns());
+    return true;
+}
+
+static bool strike_stop(struct node *node)
+{
+    if (node->phase != NODE_UP || node->given_up) {
+        return false;
+    }
+    node_stop(node, away_ns());
+    return true;
+}
+
+static bool strike_pause(struct node *node)
+{
+    node->host.asleep_until_ns = until_ns(8000);
+    count_add(COUNT_pauses, 1);
+    return node->phase == NODE_UP;
+}
+
+static bool strike_wall(struct node *node)
+{
+    node->host.wall_ms = chance_below(1u << 31);
+    count_add(COUNT_wall_jumps, 1);
+    return true;
+}
+
+// ---- network -----------------------------------------------------------------------------------
+
+static bool strike_clog(struct node *node)
+{
+    unsigned other = (unsigned)chance_below(faults.count);
+    uint64_t until = until_ns(6000);
+    net_block(node->number, other, until);
+    net_block(other, node->number, until);
+    count_add(COUNT_clogs, 2);
+    return true;
+}
+
+// Clogs a random part of the tree one by one; each opens again in another order.
+static bool strike_swizzle(struct node *node)
+{
+    for (unsigned i = 0; i < faults.count; i++) {
+        if (i == node->number || chance_permille(500)) {
+            uint64_t until = until_ns(5000);
+            for (unsigned j = 0; j < faults.count; j++) {
+                net_block(i, j, until);
+                net_block(j, i, until);
+            }
+        }
+    }
+    count_add(COUNT_swizzles, 1);
+    return true;
+}
+
+static bool strike_cut(struct node *node)
+{
+    net_block(node->number, (unsigned)chance_below(faults.count), until_ns(10000));
+    count_add(COUNT_cuts, 1);
+    return true;
+}
+
+static bool strike_reset(struct node *node)
+{
+    (void)node;
+    bool reset = net_reset_one();
+    count_add(COUNT_resets, reset);
+    return reset;
+}
+
+static void calm(struct actor *actor)
+{
+    (void)actor;
+    net_weather(0, 0, 2 * NS_PER_MS);
+}
+
+static bool strike_weather(struct node *node)
+{
+    (void)node;
+    net_weather(chance_permille(500) ? (unsigned)chance_below(20000) : 0,
+                chance_permille(500) ? (unsigned)chance_below(600) : 0,
+                chance_skewed(1, 400) * NS_PER_MS);
+    actor_by(&faults.weather, until_ns(4000));
+    return true;
+}
+
+// ---- disks -------------------------------------------------------------------------------------
+
+static void set_full(unsigned number, bool full)
+{
+    char path[NODE_STORE_BYTES];
+    node_store(&faults.nodes[number], path);
+    disk_set_full(number, full);
+    store_model_full(path, full);
+}
+
+static void empty(struct actor *actor)
+{
+    (void)actor;
+    set_full(faults.full, false);
+}
+
+static bool strike_full(struct node *node)
+{
+    if (faults.filler.place != 0) {
+        return false;
+    }
+    faults.full = node->number;
+    set_full(node->number, true);
+    actor_by(&faults.filler, until_ns(4000));
+    count_add(COUNT_disk_full, 1);
+    return true;
+}
+
+static bool strike_sync(struct node *node)
+{
+    disk_set_fault(node->number, DISK_FAULT_SYNC);
+    return true;
+}
+
+static bool strike_io(struct node *node)
+{
+    disk_set_fault(node->number, chance_permille(500) ? DISK_FAULT_READ : DISK_FAULT_WRITE);
+    return true;
+}
+
+// Some call of the store fails soon.
+static bool strike_store(struct node *node)
+{
+    static const enum store_model_call calls[] = {STORE_MODEL_WRITE, STORE_MODEL_FLUSH,
+                                                  STORE_MODEL_COMPACT, STORE_MODEL_OPEN};
+    char path[NODE_STORE_BYTES];
+    node_store(node, path);
+    store_model_fail(path, calls[chance_below(ARRAY_LEN(calls))], (unsigned)chance_below(20),
+                     chance_permille(500) ? ERR_IO : ERR_DISK_FULL);
+    return true;
+}
+
+// A root does not guess: it would wait for a person.
+static bool strike_flip(struct node *node)
+{
+    bool flipped = !node_is_root(node) && disk_flip(node->number);
+    node->rotten = node->rotten || flipped;
+    return flipped;
+}
+
+static const struct fault table[] = {
+    {"kill", 10, strike_kill},
+    {"power cut", 10, strike_power},
+    {"kill in step", 12, strike_step},
+    {"kill in start", 6, strike_start},
+    {"stop", 6, strike_stop},
+    {"pause", 6, strike_pause},
+    {"wall clock", 2, strike_wall},
+    {"clog", 8, strike_clog},
+    {"swizzle", 4, strike_swizzle},
+    {"cut", 8, strike_cut},
+    {"reset", 8, strike_reset},
+    {"weather", 6, strike_weather},
+    {"disk full", 5, strike_full},
+    {"sync error", 2, strike_sync},
+    {"I/O error", 2, strike_io},
+    {"flip", 3, strike_flip},
+    {"store error", 3, strike_store},
+};
+
+static void strike(struct actor *actor)
+{
+    unsigned total = 0;
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        total += table[i].weight;
+    }
+    uint64_t chosen = chance_below(total);
+    const struct fault *fault = table;
+    while (chosen >= fault->weight) {
+        chosen -= fault++->weight;
+    }
+    struct node *node = &faults.nodes[chance_below(faults.count)];
+    if (!node->given_up && fault->strike(node)) {
+        world_log("fault", "%s on n%u", fault->name, node->number);
+        faults.struck++;
+    }
+    actor_after(actor, chance_below(2 * faults.every_ns));
+}
+
+// ---- the operator ------------------------------------------------------------------------------
+
+static void look_after(struct node *node)
+{
+    if (node->phase != NODE_UP) {
+        return;
+    }
+    struct instance *instance = node->process.instance;
+    if (instance_state(instance) == INSTANCE_STOPPED) {
+        if (!node->stop_counted) {
+            node->stop_counted = true;
+            count_add(COUNT_instances_stopped, 1);
+        }
+        node_stop(node, NS_PER_S);
+    }
+}
+
+static void operate(struct actor *actor)
+{
+    for (unsigned i = 0; i < faults.count; i++) {
+        look_after(&faults.nodes[i]);
+    }
+    actor_after(actor, OPERATOR_NS);
+}
+
+void faults_open(struct node *nodes, unsigned count, uint64_t every_ns)
+{
+    memset(&faults, 0, sizeof faults);
+    faults.nodes = nodes;
+    faults.count = count;
+    faults.every_ns = every_ns;
+    actor_init(&faults.striker, NULL, strike);
+    actor_init(&faults.operator, NULL, operate);
+    actor_init(&faults.weather, NULL, calm);
+    actor_init(&faults.filler, NULL, empty);
+    actor_after(&faults.operator, OPERATOR_NS);
+    if (every_ns > 0) {
+        actor_after(&faults.striker, chance_below(2 * every_ns));
+    }
+}
+
+void faults_heal(void)
+{
+    actor_cancel(&faults.striker);
+    actor_cancel(&faults.weather);
+    actor_cancel(&faults.filler);
+    calm(NULL);
+    net_heal();
+    for (unsigned i = 0; i < faults.count; i++) {
+        struct node *node = &faults.nodes[i];
+        node->host.asleep_until_ns = 0;
+        node->host.deadly_steps = 0;
+        set_full(i, false);
+        char path[NODE_STORE_BYTES];
+        node_store(node, path);
+        store_model_calm(path);
+        disk_set_fault(i, DISK_FAULT_NONE);
+        if (node->phase == NODE_DOWN && !node->given_up) {
+            node_start_after(node, 10 * NS_PER_MS);
+        }
+    }
+}
+
+uint64_t faults_struck(void) { return faults.struck; }

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/run.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "common/base/mem.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/seams.h"
+#include "tests/sim/session.h"
+#include "tests/sim/store_model.h"
+
+#define OPERATIONS 2000
+#define FAULTS_LEAST 3
+#define LIVENESS_LIMIT_NS (90 * NS_PER_S)
+#define SETTLE_NS (6 * NS_PER_S)
+#define STRICT_OPERATIONS 150
+#define LOOK_NS (50 * NS_PER_MS)
+
+static _Alignas(64) struct node nodes[NODES_MAX];
+
+struct shape {
+    unsigned nodes;
+    unsigned sessions;
+    unsigned keys;
+    uint64_t safety_ns;
+    uint64_t fault_every_ns;
+    size_t value_max;
+};
+
+// ---- the tree ----------------------------------------------------------------------------------
+
+static void choose_options(struct node *node, bool small_journal)
+{
+    struct instance_options *options = &node->instance_options;
+    options->sync = chance_permille(500) ? 0 : chance_skewed(1, 100);
+    options->segment_bytes = chance_skewed(4 * KIB, 256 * KIB);
+    options->block_bytes = chance_permille(500) ? 4096 : chance_skewed(4096, 256 * KIB);
+    options->block_entries = chance_permille(500) ? 8 : chance_skewed(1, 1000);
+    options->apply_chunk = chance_skewed(64, 64 * KIB);
+    options->apply_queue = chance_skewed(16 * KIB, 4 * MIB);
+    options->submit_queue = chance_skewed(8 * KIB, MIB);
+    options->replay_bytes = chance_skewed(16 * KIB, 4 * MIB);
+    options->window = chance_skewed(50, 20000);
+    options->window_bytes = chance_skewed(1000, MIB);
+    options->keep_bytes = chance_permille(400) ? 0 : chance_skewed(10, 100000);
+    options->fetch = chance_skewed(300, 3000);
+    options->fetch_max = chance_permille(300) ? 4 : 1000;
+    if (small_journal) {
+        options->journal_bytes = chance_skewed(16 * KIB, MIB);
+    }
+    node->host.skew_ppm = (int64_t)chance_below(40001) - 20000;
+    node->host.wall_ms = chance_below(1u << 31);
+    node->host.born_ns = 0;
+}
+
+// n0 root, n1 intermediate, n2 replica below it, from n3 on proxies and more replicas.
+static void plant(const struct shape *shape, bool small_journal)
+{
+    uint64_t heartbeat = chance_between(50, 500);
+    uint64_t silence = heartbeat * chance_between(4, 10);
+    for (unsigned i = 0; i < shape->nodes; i++) {
+        int role = i == 0                             ? ROLE_ROOT
+                   : i < 3 || (i > 4 && i % 2 == 1) ? ROLE_REPLICA
+                                                    : ROLE_PROXY;
+        struct node *node = &nodes[i];
+        node_init(node, i, role);
+        choose_options(node, small_journal);
+        node->options.heartbeat = heartbeat;
+        node->options.silence = silence;
+        node->options.reconnect = chance_between(20, 1000);
+        if (i == 1) {
+            node_upstream(node, 0);
+        } else if (i > 1) {
+            node_upstream(node, (unsigned)chance_between(1, u64_min(i - 1, 2)));
+            node_upstream(node, 0);
+        }
+        if (role == ROLE_PROXY) {
+            node_source(node, 1);
+            node_source(node, 2);
+            if (chance_permille(500)) {
+                node_source(node, 0);
+            }
+        }
+        node_start_after(node, chance_below(500 * NS_PER_MS));
+    }
+}
+
+// ---- phases ------------------------------------------------------------------------------------
+
+static bool converged(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct node *node = &nodes[i];
+        if (!node->given_up && (!node_serves(node) || node->visible != model_index())) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void describe(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct node *node = &nodes[i];
+        struct upstream_status status = {.state = "is not up"};
+        if (node->phase == NODE_UP && !node_is_root(node)) {
+            follow_status(node->process.instance, &status);
+        }
+        world_log(node->name, "phase %d, state %d, index %llu of %llu, upstream: %s",
+                  (int)node->phase,
+                  node->phase == NODE_UP ? (int)instance_state(node->process.instance) : -1,
+                  (unsigned long long)node->visible, (unsigned long long)model_index(),
+                  status.state);
+    }
+}
+
+// Nodes whose log begins too late for them wait for a snapshot.
+static void give_up_old(unsigned count)
+{
+    for (unsigned i = 1; i < count; i++) {
+        struct node *node = &nodes[i];
+        if (node->phase == NODE_UP && node->host.too_old && node->visible != model_index()) {
+            count_add(COUNT_too_old, 1);
+            world_log(node->name, "is given up: its parents' logs begin too late");
+            node->given_up = true;
+            count_add(COUNT_given_up, 1);
+            node_kill(node, false);
+        }
+    }
+}
+
+// Runs until `over`, or fails after the limit.
+static void run_until(bool (*over)(unsigned count), unsigned count, const char *what)
+{
+    uint64_t limit_ns = world_now_ns() + LIVENESS_LIMIT_NS;
+    uint64_t look_ns = 0;
+    while (true) {
+        if (world_now_ns() >= look_ns) {
+            if (over(count)) {
+                return;
+            }
+            look_ns = world_now_ns() + LOOK_NS;
+            if (world_now_ns() > limit_ns) {
+                describe(count);
+                world_fail("%s did not come within %llu s of peace", what,
+                           (unsigned long long)(LIVENESS_LIMIT_NS / NS_PER_S));
+            }
+        }
+        WORLD_CHECK(world_step(), "nothing happens any more");
+    }
+}
+
+static bool idle(unsigned count)
+{
+    (void)count;
+    return sessions_idle();
+}
+
+static bool whole(unsigned count)
+{
+    give_up_old(count);
+    return sessions_idle() && converged(count);
+}
+
+static bool all_down(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (nodes[i].phase != NODE_DOWN) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// Ends when enough has happened, at the latest after three times the time that it should take.
+static void safety(const struct shape *shape, bool faults)
+{
+    uint64_t least = faults ? FAULTS_LEAST : 0;
+    uint64_t begun_ns = world_now_ns();
+    uint64_t age_ns = 0;
+    while (age_ns < shape->safety_ns ||
+           (age_ns < 3 * shape->safety_ns &&
+            (sessions_done() < OPERATIONS || faults_struck() < least))) {
+        WORLD_CHECK(world_step(), "nothing happens any more");
+        age_ns = world_now_ns() - begun_ns;
+    }
+}
+
+static void liveness(const struct shape *shape)
+{
+    faults_heal();
+    sessions_stop();
+    run_until(idle, shape->nodes, "the end of every operation");
+    run_until(whole, shape->nodes, "the same index everywhere");
+    // Links that died without a word are noticed meanwhile.
+    uint64_t settled_ns = world_now_ns() + SETTLE_NS;
+    while (world_now_ns() < settled_ns) {
+        WORLD_CHECK(world_step(), "nothing happens any more");
+    }
+    sessions_strict(STRICT_OPERATIONS);
+    uint64_t limit_ns = world_now_ns() + LIVENESS_LIMIT_NS;
+    uint64_t wanted = sessions_done() + STRICT_OPERATIONS;
+    while (sessions_done() < wanted && world_now_ns() < limit_ns) {
+        WORLD_CHECK(world_step(), "nothing happens any more");
+    }
+    sessions_stop();
+    WORLD_CHECK(sessions_done() >= wanted, "operations hang in times of peace");
+    run_until(whole, shape->nodes, "the same index everywhere at the end");
+    for (unsigned i = 0; i < shape->nodes; i++) {
+        node_stop(&nodes[i], UINT64_MAX);
+    }
+    run_until(all_down, shape->nodes, "a graceful end");
+}
+
+static struct shape choose_shape(void)
+{
+    struct shape shape = {
+        .nodes = (unsigned)chance_between(5, 7),
+        .sessions = (unsigned)chance_between(3, 10),
+        .keys = (unsigned)chance_skewed(6, 120),
+        .safety_ns = chance_between(5000, chance_permille(100) ? 60000 : 15000) * NS_PER_MS,
+        .value_max = (size_t)chance_skewed(300, 30000),
+    };
+    shape.fault_every_ns = shape.safety_ns / chance_between(4, 20);
+    return shape;
+}
+
+static void open_stores(void)
+{
+    struct store_model_odds odds = {
+        .incomplete = (unsigned)chance_between(2, 30),
+        .flush = (unsigned)chance_between(5, 300),
+        .compaction = (unsigned)chance_between(2, 60),
+        .missed = (unsigned)chance_between(2, 60),
+    };
+    store_model_reset(chance_u64());
+    store_model_odds(&odds);
+}
+
+static void close_stores(void)
+{
+    struct store_model_counts counts = store_model_counts();
+    count_add(COUNT_store_flushes, counts.own_flushes);
+    count_add(COUNT_store_compactions, counts.own_compactions);
+    count_add(COUNT_store_losses, counts.lost);
+    count_add(COUNT_store_errors, counts.faults);
+    count_add(COUNT_rows_filtered, counts.dropped + counts.changed);
+    store_model_reset(0);
+}
+
+void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_result,
+              uint64_t counts[COUNT_TOTAL])
+{
+    world_open(seed, verbose);
+    fds_reset();
+    struct shape shape = choose_shape();
+    net_open(shape.nodes);
+    disks_open(shape.nodes);
+    open_stores();
+    model_open(shape.keys);
+    plant(&shape, chance_permille(300));
+    sessions_open(nodes, shape.nodes, shape.sessions,
+                  shape.safety_ns * shape.sessions / OPERATIONS, shape.value_max);
+    faults_open(nodes, shape.nodes, faults ? shape.fault_every_ns : 0);
+    safety(&shape, faults);
+    liveness(&shape);
+    close_stores();
+    count_add(COUNT_seeds, 1);
+    count_add(COUNT_events, world_events());
+    count_add(COUNT_sim_ms, world_now_ns() / NS_PER_MS);
+    counts_take(counts);
+    *ret_result = (struct run_result){
+        .events = world_events(), .sim_ns = world_now_ns(), .trace = world_trace()};
+    world_close();
+}

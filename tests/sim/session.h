@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sessions: clients that do one operation after another, read their own writes, stay on a node or
+// move with a token, and compare every answer with the model at the index that it claims.
+#ifndef QS_TESTS_SIM_SESSION_H
+#define QS_TESTS_SIM_SESSION_H
+
+#include "tests/sim/model.h"
+
+void sessions_open(struct node *nodes, unsigned node_count, unsigned sessions, uint64_t think_ns,
+                   size_t value_max);
+void sessions_stop(void);  // begin nothing new
+bool sessions_idle(void);  // nothing is under way
+// From now on every operation must succeed: `operations` more in all.
+void sessions_strict(uint64_t operations);
+uint64_t sessions_done(void); // operations so far
+
+#endif

@@ -1,0 +1,33 @@
+# The simulator: whole trees from a seed, in one process (docs/testing.md). It links the library's
+# own modules but for those that it takes the place of; system calls go to its files and sockets.
+
+SIM_SRC  := $(filter-out %_beside.c,$(wildcard tests/sim/*.c))
+SIM_OUT  := common/base/clock.c common/base/log.c common/base/mem.c common/base/worker.c \
+            common/core/readers.c common/io/loop_epoll.c common/io/loop_uring.c \
+            common/data/disk.c common/wire/import_text.c $(wildcard common/data/store*.c)
+SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync fstat rename renameat \
+            unlink unlinkat mkdir flock fdopendir readdir closedir eventfd socket setsockopt bind listen \
+            connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise \
+            check_failed applier_hand views_publish store_write store_flush store_compact
+SEEDS    ?= 1..3000
+
+# Sizes that only a long run would reach are smaller here.
+SIM_SIZES := -DJOURNAL_GROUP_BYTES=16384
+$(BUILD)/sim-obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC $< (sim)"
+	$(Q)$(CC) $(CPPFLAGS) $(SIM_SIZES) $(CFLAGS) -c $< -o $@
+
+# The store's disks outlive the processes that write to them.
+SIM_DISKS := $(patsubst %,$(BUILD)/sim-obj/tests/sim/model_%.o,disk rows compact)
+$(SIM_DISKS): SIM_SIZES += -include tests/sim/world_memory.h
+
+comma := ,
+$(BUILD)/sim: $(patsubst %.c,$(BUILD)/sim-obj/%.o,$(SIM_SRC) $(filter-out $(SIM_OUT),$(LIB_SRC)))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAP)) \
+	  -lxxhash -lmsgpackc -lzstd -lpthread
+
+.PHONY: sim
+sim: deps-check $(BUILD)/sim
+	$(BUILD)/sim --seeds $(SEEDS) $(SIM_ARGS)

@@ -90,7 +90,7 @@ static void log_bad_row(const struct walk *walk, int error)
     buf_free(&key);
 }
 
-// What the verdict means for the instance. The repair is whoever's `unsound` is raised.
+// What the verdict means for the instance.
 static void judge(struct walk *walk, const struct state *state)
 {
     struct instance *instance = walk->instance;
@@ -114,6 +114,9 @@ static void judge(struct walk *walk, const struct state *state)
         notice_raise(instance->unsound);
     }
     pthread_mutex_unlock(&instance->lock);
+    if (error != OK) {
+        instance_store_failed(instance, "a walk through it found it unsound");
+    }
 }
 
 static void end(struct walk *walk, int error)

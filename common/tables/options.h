@@ -74,6 +74,8 @@ INSTANCE_OPTION(SIZE, memtable, "32MB", 1048576, 4294967296, "RocksDB write buff
 INSTANCE_OPTION(SIZE, apply_queue, "32MB", 1048576, 4294967296, "blocks in memory between journal and store; then the source is paused")
 INSTANCE_OPTION(SIZE, apply_chunk, "8MB", 65536, 1073741824, "history rows written ahead in one store write")
 INSTANCE_OPTION(SIZE, submit_queue, "64MB", 1048576, 4294967296, "writes waiting at a root; more are answered with an error")
+INSTANCE_OPTION(INT, snapshots_max, "2", 0, 1000, "nodes that may build their store from this one at once; more are refused for the time being")
+INSTANCE_OPTION(SIZE, snapshot_rate, "64MB", 65536, 1125899906842624, "bytes a second that all of them get together")
 INSTANCE_OPTION(MS, history, "2h", 0, 31536000000, "a replica answers as of any index that was its newest less than this ago")
 INSTANCE_OPTION(SIZE, history_bytes, "4GB", 65536, 1125899906842624, "... as long as what was replaced takes no more than this on disk; then less")
 INSTANCE_OPTION(MS, window, "2m", 0, 86400000, "a proxy keeps every value younger than this")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Commands that write: SET MSET DEL UNLINK QS.PUT QS.DELETE. Words and sizes are checked before a
+// Commands that write: SET MSET DEL UNLINK QS.PUT QS.DELETE QS.CAS. Words and sizes are checked before a
 // transaction is made of them, so that a command refused for its words costs the others nothing.
 #include "qs/dispatch.h"
 
@@ -206,5 +206,49 @@ static int evaluate_delete(struct request *request, struct call *call, struct tx
 const struct command_steps *command_qs_delete(void)
 {
     static const struct command_steps steps = {.check = check_keys, .evaluate = evaluate_delete};
+    return &steps;
+}
+
+// ---- QS.CAS ------------------------------------------------------------------------------------
+
+static bool check_cas(struct request *request, struct call *call, struct buf *to)
+{
+    uint64_t version;
+    if (!parse_u64(call_word(call, 2), &version)) {
+        reply_error(to, "ERR version is not an integer or out of range");
+        return false;
+    }
+    return put_check(request, call_word(call, 1), call_word(call, 3), to);
+}
+
+// A key that this transaction has written already has the transaction's index as its version.
+static int evaluate_cas(struct request *request, struct call *call, struct txn *txn, struct buf *to)
+{
+    (void)request;
+    uint64_t expected = 0;
+    CHECK(parse_u64(call_word(call, 2), &expected));
+    struct txn_value current = {0};
+    int code = txn_get(txn, call_word(call, 1), false, &current);
+    if (code != OK && code != ERR_NOT_FOUND) {
+        return code;
+    }
+    uint64_t version = code == ERR_NOT_FOUND ? 0 : current.version;
+    if (code == OK && current.own) {
+        version = txn_index(txn);
+    }
+    if (version != expected) {
+        reply_error(to, "%s %llu", error_word(ERR_CONFLICT), (unsigned long long)version);
+        return OK;
+    }
+    code = txn_put(txn, call_word(call, 1), call_word(call, 3));
+    if (code == OK) {
+        reply_integer(to, (int64_t)txn_index(txn));
+    }
+    return code;
+}
+
+const struct command_steps *command_qs_cas(void)
+{
+    static const struct command_steps steps = {.check = check_cas, .evaluate = evaluate_cas};
     return &steps;
 }

@@ -54,6 +54,7 @@ COMMAND("WAIT", wait, 3, INSTANCE | NOMULTI, "n ms", "waits until n direct child
 
 COMMAND("QS.PUT", qs_put, 3, WRITE, "key value", "writes a value, answers its index")
 COMMAND("QS.DELETE", qs_delete, -2, WRITE, "key ...", "deletes keys, answers the index")
+COMMAND("QS.CAS", qs_cas, 4, WRITE, "key version value", "writes a value if the key has this version (0: is absent), answers the index, or -CONFLICT and the version")
 COMMAND("QS.GET", qs_get, 2, READ, "key", "value, version, index; absent: nil, 0, index")
 COMMAND("QS.MGET", qs_mget, -2, READ, "key ...", "for each key: value, version, index")
 COMMAND("QS.RANGE", qs_range, -3, READ, "start end [LIMIT n]", "keys and values of [start, end) in order")

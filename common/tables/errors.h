@@ -46,6 +46,7 @@ ERROR(GONE, 44, "GONE", "the history does not reach back that far")
 ERROR(DIVERGED, 45, "DIVERGED", "this node and its source hold different histories")
 ERROR(UNKNOWN_OUTCOME, 46, "UNKNOWN", "outcome unknown: the update was journaled but its commit could not be confirmed")
 ERROR(NO_INSTANCE, 47, "NOINSTANCE", "several instances are served here, SELECT one first")
+ERROR(CONFLICT, 48, "CONFLICT", "the key has another version")
 ERROR(HISTORY, 49, "HISTORY", "the token belongs to another history")
 ERROR(TOO_OLD, 50, "ERR", "the source no longer keeps the log from here on")
 

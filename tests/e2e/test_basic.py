@@ -237,6 +237,46 @@ def test_qs_commands(root):
     assert at == first + 3 and digest
 
 
+def test_compare_and_set(root):
+    first = root.call("QS.CAS", "c", 0, "one")
+    assert first == root.call("QS.INDEX")
+    assert root.call("QS.CAS", "c", 0, "two") == b"CONFLICT %d" % first, "0 means absent"
+    assert root.call("QS.CAS", "c", first + 7, "two") == b"CONFLICT %d" % first
+    assert root.call("QS.CAS", "nothing", first, "two") == b"CONFLICT 0"
+    assert root.call("QS.INDEX") == first, "a refused one takes no index"
+    assert root.call("QS.CAS", "c", first, "two") == first + 1
+    assert root.call("QS.GET", "c") == [b"two", first + 1, first + 1]
+    root.call("DEL", "c")
+    assert root.call("QS.CAS", "c", first + 1, "three") == b"CONFLICT 0"
+    assert root.call("QS.CAS", "c", -1, "three").word == "ERR"
+    assert root.call("QS.CAS", "c", "x", "three").word == "ERR"
+    # Inside a transaction a conflict is that command's answer, as any error of a command is.
+    root.call("MULTI")
+    for words in (("QS.CAS", "c", 0, "four"), ("QS.CAS", "c", 0, "five"), ("GET", "c")):
+        assert root.call(*words) == b"QUEUED"
+    index, conflict, value = root.call("EXEC")
+    assert index == first + 3 and conflict == b"CONFLICT %d" % index and value == b"four"
+
+
+def test_compare_and_set_counts_every_increment(nodes, root):
+    # Many clients at once, each adding one until it wins: none is lost.
+    def add(times):
+        with nodes[0].raw() as conn:
+            for _ in range(times):
+                while True:
+                    value, version, _ = conn.call("QS.GET", "counter")
+                    answer = conn.call("QS.CAS", "counter", version, int(value or 0) + 1)
+                    if isinstance(answer, int):
+                        break
+
+    threads = [threading.Thread(target=add, args=(50,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert root.call("GET", "counter") == b"200"
+
+
 def test_range(root):
     for i in range(20):
         root.call("QS.PUT", f"r{i:02}", f"v{i}")

@@ -46,7 +46,8 @@ struct replica_status {
 size_t fetch_status(struct instance *instance, struct replica_status *to, size_t max);
 
 // The least visible index that a connected, healthy replica has said; 0 when none has. Values of
-// versions up to it can be had again, as far as is known. Any thread.
+// versions up to it can be had again, as far as is known; it may be above what this proxy shows.
+// Any thread.
 uint64_t fetch_lowest_visible(struct instance *instance);
 
 #endif

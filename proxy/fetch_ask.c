@@ -271,6 +271,7 @@ static void check_requests(struct fetcher *fetcher)
                                   CONTAINER_OF(node, struct source_request, node)) || leave;
         }
         if (leave) {
+            pool_leaving(&fetcher->pool, i);
             source_leave(source, ERR_TIMEOUT, "it does not answer");
         }
     }

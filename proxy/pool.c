@@ -191,6 +191,11 @@ void pool_joined(struct pool *pool, unsigned number, uint64_t index, uint64_t no
     atomic_store(&member->response_ns, 0);
 }
 
+void pool_leaving(struct pool *pool, unsigned number)
+{
+    member_at(pool, number)->connected = false;
+}
+
 bool pool_left(struct pool *pool, unsigned number, uint64_t now_ns)
 {
     struct pool_member *member = member_at(pool, number);

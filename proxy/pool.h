@@ -55,8 +55,10 @@ struct pool {
 void pool_open(struct pool *pool, unsigned count, uint64_t requests_max, uint64_t bytes_max,
                uint64_t quarantine_ms);
 
-// A replica came, whose journal ends at `index`; or went, which is an error.
+// A replica came, whose journal ends at `index`; is being left: it is asked for nothing more; or
+// went, with all that it was asked for, which is an error.
 void pool_joined(struct pool *pool, unsigned number, uint64_t index, uint64_t now_ns);
+void pool_leaving(struct pool *pool, unsigned number);
 // True: it is in quarantine from now on (as everywhere).
 bool pool_left(struct pool *pool, unsigned number, uint64_t now_ns);
 
@@ -91,7 +93,8 @@ void pool_reported(struct pool *pool, unsigned number, uint64_t visible, uint64_
 void pool_succeeded(struct pool *pool, unsigned number);
 bool pool_failed(struct pool *pool, unsigned number, uint64_t now_ns);
 
-// The least index that a healthy, connected replica has said to show; 0: none has. Any thread.
+// The least index that a healthy, connected replica has said to show; 0: none has. It is a
+// replica's word: compare it with what this proxy shows. Any thread.
 uint64_t pool_lowest_visible(const struct pool *pool, uint64_t connected);
 
 #endif

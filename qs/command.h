@@ -51,6 +51,7 @@ struct command_steps {
     bool indexed;            // render uses request->index and versions
     bool lengths;            // render uses lengths, of keys planned without values
     bool barrier;            // nothing behind it starts before it is answered
+    bool streams;            // begins when all before it is answered, and ends with QUIT or RESET
     const char *multi_error; // its own words when it comes between MULTI and EXEC
 };
 

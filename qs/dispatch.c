@@ -271,6 +271,11 @@ bool dispatch_quiet(const struct session *session, const struct command *command
     return (command->flags & (COMMAND_READ | COMMAND_INSTANCE)) != 0;
 }
 
+bool dispatch_alone(const struct session *session, const struct command *command)
+{
+    return command != NULL && !session->multi.active && command->steps()->streams;
+}
+
 void dispatch(struct session *session, const struct command *command, const struct bytes *words,
               unsigned word_count)
 {

@@ -21,6 +21,9 @@ void reply_arity(struct buf *to, const struct command *command, const char *subc
 // True when the command must see every write before it on its connection.
 bool dispatch_quiet(const struct session *session, const struct command *command);
 
+// True when the command starts only once everything before it is answered.
+bool dispatch_alone(const struct session *session, const struct command *command);
+
 // Starts a request. `words` live during the call.
 void dispatch(struct session *session, const struct command *command, const struct bytes *words,
               unsigned word_count);

@@ -50,6 +50,7 @@ struct request {
     struct arena watched_keys;
     struct transaction transaction;
     void (*cancel)(struct request *request); // gives up waiting, as soon as possible
+    void (*turn)(struct request *request);   // it is the first, and the stream takes more
     void *wait;                              // what it waits with, of the command's own
     struct arena arena;
     struct buf *out;  // where the answer is written

@@ -96,6 +96,42 @@ static void block(struct session *session, bool quiet, size_t waiting_bytes)
     }
 }
 
+// A command that comes while a stream has the connection: QUIT and RESET end the stream and run.
+// False: it was refused.
+static bool end_stream(struct session *session, const struct command *command)
+{
+    bool ends = command != NULL &&
+                (strcmp(command->word, "QUIT") == 0 || strcmp(command->word, "RESET") == 0);
+    if (ends) {
+        session->streaming->cancel(session->streaming);
+    } else {
+        reply_error(stream_out(&session->stream), "ERR only QUIT and RESET are allowed here: this "
+                                                  "connection is in a QS.WATCH");
+        stream_wrote(&session->stream);
+        METRIC_ADD(&session->daemon->metrics, node, commands, 1);
+        METRIC_ADD(&session->daemon->metrics, node, command_errors, 1);
+    }
+    return ends;
+}
+
+// May the command start? If not it is held back, or refused (then *ret_refused is set).
+static bool start_allowed(struct session *session, const struct command *command,
+                          size_t waiting_bytes, bool *ret_refused)
+{
+    *ret_refused = session->streaming != NULL && !end_stream(session, command);
+    if (*ret_refused) {
+        return false;
+    }
+    bool quiet = dispatch_quiet(session, command);
+    session->blocked_alone = dispatch_alone(session, command);
+    if (session_ready(session, quiet) &&
+        (!session->blocked_alone || list_empty(&session->requests))) {
+        return true;
+    }
+    block(session, quiet, waiting_bytes);
+    return false;
+}
+
 // Starts what may be started. Returns how many bytes it used.
 static size_t run_data(struct session *session, struct bytes data)
 {
@@ -117,12 +153,12 @@ static size_t run_data(struct session *session, struct bytes data)
         }
         if (resp_word_count(&session->parser) > 0) {
             const struct command *command = command_find(resp_word(&session->parser, rest, 0));
-            bool quiet = dispatch_quiet(session, command);
-            if (!session_ready(session, quiet)) {
-                block(session, quiet, rest.size);
+            bool refused;
+            if (start_allowed(session, command, rest.size, &refused)) {
+                run_words(session, command, rest);
+            } else if (!refused) {
                 break;
             }
-            run_words(session, command, rest);
         }
         used += (size_t)size;
     }
@@ -147,6 +183,9 @@ static void flush_answers(struct session *session)
     while (!list_empty(&session->requests)) {
         struct request *request = CONTAINER_OF(session->requests.next, struct request, node);
         if (!request->done) {
+            if (request->turn != NULL) {
+                request->turn(request);
+            }
             return;
         }
         session->held_bytes -= request->reply.size;
@@ -179,7 +218,8 @@ static void drop_answers(struct session *session)
 static void unblock(struct session *session)
 {
     look_full(session);
-    if (!session->blocked || !session_ready(session, session->blocked_quiet)) {
+    if (!session->blocked || !session_ready(session, session->blocked_quiet) ||
+        (session->blocked_alone && !list_empty(&session->requests))) {
         return;
     }
     session->blocked = false;

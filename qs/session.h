@@ -8,6 +8,8 @@
 //   way there: so they do not wait for each other. A read behind a write starts once that write is
 //   answered, which is when it is published.
 // - a barrier (WAIT, QS.WAITINDEX, WATCH) holds everything behind it.
+// - a stream (QS.WATCH) starts once everything before it is answered, and then has the connection
+//   for itself: other commands are refused, but for QUIT and RESET, which end it.
 // What may not start yet stays unparsed in the stream. All on the session's loop.
 #ifndef QS_QS_SESSION_H
 #define QS_QS_SESSION_H
@@ -51,6 +53,8 @@ struct session {
     size_t held_bytes; // answers that wait for those before
     bool blocked;      // the next command may not start yet
     bool blocked_quiet; // ... because it must see the writes before it
+    bool blocked_alone; // ... because it must be the only one
+    struct request *streaming; // has the connection for itself
     bool full;         // pipeline_max or output_bytes is reached
     bool ended;        // nothing more is parsed; closes behind the last answer
     bool finishing;    // the client sent its last byte: closes once all is answered

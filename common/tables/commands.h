@@ -62,6 +62,7 @@ COMMAND("QS.RANGE", qs_range, -3, READ, "start end [LIMIT n] [AT index|token]", 
 COMMAND("QS.INDEX", qs_index, -1, INSTANCE, "[TOKEN]", "the visible index, or history:index")
 COMMAND("QS.WAITINDEX", qs_waitindex, 3, INSTANCE | NOMULTI, "index|token ms", "waits until the index is visible here")
 COMMAND("QS.DIGEST", qs_digest, -1, INSTANCE, "", "visible index and running digest")
+COMMAND("QS.WATCH", qs_watch, -2, INSTANCE | NOMULTI, "prefix [FROM index|token]", "streams every change of keys with the prefix, FROM that index on, until QUIT or RESET")
 COMMAND("QS.TREE", qs_tree, -1, INSTANCE | LOADING, "", "this node's place in the tree: parent, path, children")
 
 #undef COMMAND

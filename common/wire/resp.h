@@ -55,6 +55,7 @@ void reply_bulk(struct buf *to, struct bytes value);
 void reply_nil(struct buf *to, int protocol);                 // $-1 or _
 void reply_nil_array(struct buf *to, int protocol);           // *-1 or _
 void reply_array(struct buf *to, uint64_t count);
+void reply_push(struct buf *to, uint64_t count, int protocol); // > or an array
 void reply_map(struct buf *to, uint64_t pairs, int protocol); // % or a flat array
 void reply_verbatim(struct buf *to, struct bytes text, int protocol); // =txt: or a bulk
 

@@ -93,6 +93,11 @@ void reply_nil_array(struct buf *to, int protocol)
 
 void reply_array(struct buf *to, uint64_t count) { reply_head(to, '*', (int64_t)count); }
 
+void reply_push(struct buf *to, uint64_t count, int protocol)
+{
+    reply_head(to, protocol == 3 ? '>' : '*', (int64_t)count);
+}
+
 void reply_map(struct buf *to, uint64_t pairs, int protocol)
 {
     reply_head(to, protocol == 3 ? '%' : '*', (int64_t)(protocol == 3 ? pairs : pairs * 2));

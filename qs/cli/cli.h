@@ -80,5 +80,6 @@ int run_wait(struct cli *cli);
 int run_digest(struct cli *cli);
 int run_status(struct cli *cli);
 int run_tree(struct cli *cli);
+int run_watch(struct cli *cli);
 
 #endif

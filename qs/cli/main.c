@@ -45,6 +45,8 @@ static const struct command commands[] = {
     {"index", "[--token]", "prints the visible index, or history:index", run_index},
     {"wait", "INDEX|TOKEN [MS]",
      "waits until the index is visible; exit code 1 when it is not in time", run_wait},
+    {"watch", "PREFIX [--from INDEX|TOKEN]",
+     "prints every change of keys with the prefix as it becomes visible", run_watch},
     {"digest", "", "prints the visible index and the digest of the data there", run_digest},
     {"status", "", "shows the daemon and its instances", run_status},
     {"tree", "", "shows this node's place in the tree", run_tree},

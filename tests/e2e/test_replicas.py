@@ -179,6 +179,21 @@ def test_one_of_three_is_killed_again_and_again(cluster, say):
     cluster.check_equal()
 
 
+def test_a_range_larger_than_fetch_max(cluster):
+    """One reply may need more values than may be fetched at once: they come in slices."""
+    root = cluster.root().start()
+    proxy = cluster.proxy("proxy", root, [root], fetch_max=64, **KEEPS_NOTHING).start()
+    with root.raw() as conn:
+        conn.pipeline([("QS.PUT", key, key * 20) for key in KEYS])
+    cluster.settle()
+    with proxy.raw() as conn:
+        reply = conn.call("QS.RANGE", "", "", "LIMIT", len(KEYS))
+        assert reply == [each for key in KEYS for each in (key, key * 20)]
+        assert conn.call("MGET", *KEYS[:500]) == [key * 20 for key in KEYS[:500]]
+    counted = proxy.metrics("main")
+    assert counted["fetch_failed"] == 0 and counted["fetch_misses"] >= len(KEYS)
+
+
 def test_quarantine_and_hedges_are_shown(cluster):
     """A replica that is lost three times in a row is tried by a probe; a silent one is hedged."""
     root = cluster.root().start()

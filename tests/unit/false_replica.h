@@ -32,6 +32,7 @@ struct door {
     _Atomic int trick;
     _Atomic unsigned asked; // items
     _Atomic unsigned messages;
+    _Atomic unsigned greeted; // links
     struct link *link; // the newest false one
     uint64_t held_id;  // of the newest request held back
     unsigned held_count;
@@ -166,6 +167,7 @@ static int on_hello(struct link *link, uint16_t code, struct bytes payload)
     assert_int_equal(code, MESSAGE_hello);
     assert_int_equal(message_hello_decode(payload, &hello), OK);
     assert_int_equal(hello.purpose, PURPOSE_FETCH);
+    atomic_fetch_add(&door->greeted, 1);
     int trick = atomic_load(&door->trick);
     if (trick == HONEST) {
         door->link = NULL;

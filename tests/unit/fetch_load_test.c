@@ -156,6 +156,20 @@ static void test_quarantine(void **state)
     }
 }
 
+// One that never answers is left, and tried again.
+static void test_silent_ones_are_left(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {KEEPS_SILENT, KEEPS_SILENT};
+    scene_open(&scene, 30, 2, tricks);
+    feed(&scene, 20, true, true);
+    while (atomic_load(&scene.doors[0].greeted) < 3 || atomic_load(&scene.doors[1].greeted) < 3) {
+        assert_int_equal(read_all(&scene, ERR_UNAVAILABLE), 0);
+    }
+    scene_close(&scene);
+}
+
 static void tune_budget(struct instance_options *options)
 {
     options->fetch_rate = 100000;
@@ -197,6 +211,7 @@ int main(void)
         cmocka_unit_test(test_hedge),
         cmocka_unit_test(test_hedge_refused),
         cmocka_unit_test(test_quarantine),
+        cmocka_unit_test(test_silent_ones_are_left),
         cmocka_unit_test(test_waits_for_the_budget),
     };
     return cmocka_run_group_tests_name("fetch_load", tests, NULL, NULL);

@@ -249,6 +249,10 @@ static void test_lost_and_back(void **state)
     struct pool pool;
     open_pool(&pool, 2);
     for (unsigned i = 1; i <= POOL_ERRORS; i++) {
+        pool_sent(&pool, 0, 1);
+        pool_leaving(&pool, 0);
+        assert_int_equal(pool_choose(&pool, 5, 2, false, T0), -1);
+        pool_over(&pool, 0, 1);
         assert_int_equal(pool_left(&pool, 0, T0), i == POOL_ERRORS);
         assert_int_equal(pool_connected(&pool), 2);
         assert_int_equal(pool_choose(&pool, 5, 2, false, T0), -1);

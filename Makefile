@@ -65,6 +65,10 @@ $(BUILD)/tests/%_test: $(BUILD)/obj/tests/unit/%_test.o $(call obj,$(filter-out 
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
 
+# The model of the store, under names of its own beside the real one.
+$(BUILD)/tests/store_model_test $(BUILD)/tests/store_panel_test: \
+  $(call obj,tests/sim/store_model_beside.c tests/sim/model_rows.c tests/sim/model_disk.c tests/sim/model_compact.c)
+
 $(BUILD)/tests/%: $(BUILD)/obj/tests/tools/%.o $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LD $@"

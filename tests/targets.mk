@@ -71,6 +71,13 @@ demo: all
 floor: all tools
 	$(PYTHON) bench/import_floor.py
 
+# HISTORY_DIR, on the disk to be measured; HISTORY_ARGS = keys, overwrites.
+HISTORY_DIR  ?= $(BUILD)
+HISTORY_ARGS ?=
+.PHONY: history
+history: tools
+	$(BUILD)/tests/history_cost $(HISTORY_DIR) $(HISTORY_ARGS)
+
 # The reference pages are what the daemon says about its own tables.
 .PHONY: docs
 docs: all
@@ -89,5 +96,6 @@ help:
 	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make floor      import rate of a root beside its floors"
+	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
 	@echo "make deps       installs the Debian packages that all this needs"
 	@echo "FLAVOUR=asan|tsan builds into a folder of its own; QS_IO=epoll|uring chooses the back end"

@@ -321,6 +321,36 @@ static void test_older_readers(void **state)
     store_snapshot_release(fixture->store, snapshot);
 }
 
+// A range of many steps, of which newer rows fill the first: all of it must be seen. Takes
+// 150 MB, so it runs when TEST_SLOW is set.
+static void test_many_steps(void **state)
+{
+    if (getenv("TEST_SLOW") == NULL) {
+        skip();
+    }
+    struct rules *rules = *state;
+    struct fixture *fixture = &rules->fixture;
+    fixture->memtable_bytes = MIB; // so a step takes 100 MiB
+    fixture_reopen(fixture);
+    uint64_t rows = 250000;
+    for (uint64_t place = 0; place < rows; place++) {
+        put_number(fixture, 0, place, rows - place);
+        if (place % 1000 == 999) {
+            write_state(fixture, "filled");
+        }
+    }
+    compact(fixture, 0);
+    put_number(fixture, 0, 0, rows);
+    put_number(fixture, 0, rows / 2, rows / 2);
+    write_state(fixture, "filled");
+    rules->rules[0].bound = rows / 4; // so the first of the files stay large
+    compact(fixture, 0);
+    for (uint64_t place = 0; place < rows; place++) {
+        assert_int_equal(look_at(fixture, NULL, 0, place, rows - place),
+                         rows - place < rows / 4 ? LOOK_STUB : LOOK_FULL);
+    }
+}
+
 struct compactor {
     struct fixture *fixture;
     int error;
@@ -431,6 +461,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_idle, setup_rules, teardown),
         cmocka_unit_test_setup_teardown(test_only_state, setup_rules, teardown),
         cmocka_unit_test_setup_teardown(test_older_readers, setup_rules, teardown),
+        cmocka_unit_test_setup_teardown(test_many_steps, setup_rules, teardown),
         cmocka_unit_test_setup_teardown(test_cancel, setup_rules, teardown),
         cmocka_unit_test_setup_teardown(test_while_writing, setup_rules, teardown),
     };

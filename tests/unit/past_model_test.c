@@ -427,7 +427,8 @@ static bool walk_row(void *argument, struct bytes key, int status, const struct 
     }
     unsigned number = walked->next++;
     assert_true(bytes_equal(key, history_key(name, number)));
-    assert_int_equal(record->version, walked->histories[number - walked->first].versions[walked->t]);
+    const struct history *history = &walked->histories[number - walked->first];
+    assert_int_equal(record->version, history->versions[walked->t]);
     assert_true(bytes_equal(record->value, value_text(text, number, record->version)));
     return true;
 }

@@ -99,6 +99,7 @@ struct instance {
     _Atomic int soundness;          // enum soundness
     struct list walk_waiters;       // under `lock`
     uint64_t front_saved;           // block up to which the filter's file reaches; the walker's
+    const struct front_generation *front_saved_as; // ... and what is in it; only to compare
     struct notice *unsound;         // raised when a walk found the store unsound; set under `lock`
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c

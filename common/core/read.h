@@ -17,6 +17,7 @@ struct lookup {
     uint8_t *fetched;    // owns a value that was fetched
     bool pooled;
     bool filtered;       // absent by the front filter
+    bool unfiltered;     // absent though the front filter took it for present
 };
 
 struct read {

@@ -28,7 +28,8 @@ struct walk {
     // Written by the applier alone.
     bool going;
     bool voided;                  // the store is another now: ends at the next step
-    struct digest sum;            // of the keys up to the cursor, at the applied index
+    struct digest sum;            // of the keys up to the cursor, after the block `applied`
+    uint64_t applied;             // its number
     size_t cursor_size;           // 0: before the first key
     uint8_t cursor[KEY_BYTES_MAX];
     struct journal_cursor journal; // stands no further than behind the newest view
@@ -147,6 +148,7 @@ static void on_begin(struct task *task)
     walk->going = true;
     walk->voided = false;
     walk->sum = (struct digest){0};
+    walk->applied = applier_state(walk->instance)->place.number;
     walk->cursor_size = 0;
     walk->retries = 0;
     walk->begun_ns = clock_mono_ns();
@@ -203,9 +205,16 @@ static int catch_up(struct walk *walk)
     return error;
 }
 
+// Whatever came into the store past the walk makes it void, as if it had been told.
+static void note_gap(struct walk *walk, uint64_t applied)
+{
+    walk->voided = walk->voided || walk->applied != applied;
+}
+
 static void take(struct walk *walk)
 {
     const struct slice *slice = &walk->slice;
+    note_gap(walk, applier_state(walk->instance)->place.number);
     if (walk->voided || slice->error != OK) {
         end(walk, walk->voided ? ERR_STOPPED : slice->error);
         return;
@@ -247,7 +256,12 @@ static void on_end(struct task *task)
 
 void walk_applied(struct walk *walk, const struct block *block)
 {
-    if (!walk->going || walk->voided || walk->cursor_size == 0) {
+    if (!walk->going) {
+        return;
+    }
+    note_gap(walk, block->header.number - 1);
+    walk->applied = block->header.number;
+    if (walk->voided || walk->cursor_size == 0) {
         return;
     }
     struct block_walk entries;

@@ -33,19 +33,36 @@ static void begin_window(struct instance *instance, uint64_t index)
     }
 }
 
+static void proxy_put(struct instance *instance, struct store *store, struct store_batch *batch,
+                      struct bytes key, const struct record *record)
+{
+    struct record kept = *record;
+    kept.held = record->held && record->length <= instance->options->keep_bytes;
+    uint8_t head[STUB_HEAD_MAX];
+    size_t size = stub_head(head, &kept, 0);
+    const struct bytes keys[2] = {key, bytes_of(NULL, 0)};
+    const struct bytes row[2] = {bytes_of(head, size),
+                                 kept.held ? record->value : bytes_of(NULL, 0)};
+    store_batch_put_parts(batch, store, 0, keys, row);
+}
+
 static void put_row(struct instance *instance, struct store_batch *batch,
                     const struct entry *entry)
 {
     const struct record record = {.version = entry->index,
                                   .length = (uint32_t)entry->value.size,
                                   .check = record_check(entry->index, entry->value),
-                                  .held = entry->value.size <= instance->options->keep_bytes};
-    uint8_t head[STUB_HEAD_MAX];
-    size_t size = stub_head(head, &record, 0);
-    const struct bytes key[2] = {entry->key, bytes_of(NULL, 0)};
-    const struct bytes row[2] = {bytes_of(head, size),
-                                 record.held ? entry->value : bytes_of(NULL, 0)};
-    store_batch_put_parts(batch, instance->store, 0, key, row);
+                                  .held = true,
+                                  .value = entry->value};
+    proxy_put(instance, instance->store, batch, entry->key, &record);
+}
+
+// Nothing is claimed of the new store but what will arrive.
+static void proxy_replaced(struct instance *instance, uint64_t index)
+{
+    struct proxy *proxy = instance->role_state;
+    proxy->window_begun = false;
+    atomic_store(&instance->window_floor, index);
 }
 
 static int proxy_apply(struct instance *instance, const struct block *block,
@@ -95,6 +112,8 @@ const struct role *proxy_role(void)
         .close = proxy_close,
         .decode = stub_decode,
         .apply = proxy_apply,
+        .put = proxy_put,
+        .replaced = proxy_replaced,
         .published = proxy_published,
         .fetch = fetch_read,
     };

@@ -69,7 +69,9 @@ static void refresh_instance(struct daemon_instance *each)
     METRIC_SET(metrics, instance, age_ms, status_ms(instance_age_ns(instance)));
     METRIC_SET(metrics, instance, journal_bytes, journal_bytes(instance->journal));
     struct store_sizes sizes;
-    store_sizes(instance->store, &sizes);
+    struct volume *volume = instance_volume(instance);
+    store_sizes(volume->store, &sizes);
+    volume_release(volume);
     uint64_t sum = 0;
     for (unsigned i = 0; i < STORE_FAMILIES_MAX; i++) {
         sum += sizes.family_bytes[i];

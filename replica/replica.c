@@ -162,6 +162,18 @@ static int replica_apply(struct instance *instance, const struct block *block,
     return OK;
 }
 
+static void replica_put(struct instance *instance, struct store *store, struct store_batch *batch,
+                        struct bytes key, const struct record *record)
+{
+    (void)instance;
+    CHECK(record->held);
+    uint8_t head[REPLICA_RECORD_HEAD_MAX];
+    size_t size = replica_record_head(head, record->version, record->value);
+    const struct bytes keys[2] = {key, bytes_of(NULL, 0)};
+    const struct bytes row[2] = {bytes_of(head, size), record->value};
+    store_batch_put_parts(batch, store, REPLICA_DEFAULT, keys, row);
+}
+
 const struct role *replica_role(void)
 {
     static const struct role role = {
@@ -171,6 +183,7 @@ const struct role *replica_role(void)
         .close = replica_close,
         .decode = replica_record_decode,
         .apply = replica_apply,
+        .put = replica_put,
     };
     return &role;
 }

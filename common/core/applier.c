@@ -6,6 +6,8 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/core/attempt.h"
+#include "common/core/build.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
 
@@ -39,6 +41,13 @@ struct applier {
     struct journal_cursor cursor; // replay
     uint64_t replay_until;
     bool replaying;
+    uint64_t synced_block;       // the last one known to be synced
+    bool frozen;                 // the journal does not lead on from `state`: blocks pass by
+    uint64_t hold_block;         // of the first replay: stop before it; UINT64_MAX = none
+    struct attempt attempt;      // likewise
+    bool limited;                // it was said that applying waits at apply_limit
+    struct notice wake;
+    bool unserved;               // frozen from the start: what it has is to be shown once
     bool damaged;                // the journal goes on behind a damage: replay waits for the repair
     bool republish;              // fills are to be shown
     uint64_t unflushed_bytes;    // raw bytes applied since the persisted state was seen to move
@@ -53,6 +62,7 @@ static void publish(struct applier *applier)
     struct instance *instance = applier->instance;
     struct view *view = mem_zalloc(sizeof *view);
     atomic_init(&view->references, 1);
+    view->volume = volume_hold(instance->volume);
     view->store = instance->store;
     view->snapshot = store_snapshot(instance->store);
     view->place = applier->state.place;
@@ -141,23 +151,6 @@ struct mailbox *instance_applier(struct instance *instance)
 
 // ---- applying a block --------------------------------------------------------------------------
 
-static struct state state_after(const struct state *before, const struct block *block)
-{
-    struct state after = *before;
-    struct block_walk walk;
-    struct entry entry;
-    block_walk_start(&walk, block);
-    while (block_walk_next(&walk, &entry)) {
-        digest_entry(&after.digest, &entry);
-    }
-    after.place = (struct journal_place){.number = block->header.number,
-                                         .index = block_end(&block->header),
-                                         .chain = block->header.chain};
-    after.epoch = block->header.epoch;
-    memcpy(after.history, block->header.history, HISTORY_ID_BYTES);
-    return after;
-}
-
 // The filter knows a key before the store does.
 static void learn(struct applier *applier, const struct block *block)
 {
@@ -195,6 +188,19 @@ static int apply_block(struct applier *applier, const struct block *block)
     return OK;
 }
 
+// What is not on disk in the store in use, or will be needed by the one under construction, stays.
+static void trim(struct applier *applier)
+{
+    uint64_t needed;
+    bool building = build_needs(applier->instance, &needed);
+    if (!applier->frozen) {
+        needed = building ? u64_min(needed, applier->flushed_block) : applier->flushed_block;
+    }
+    if (!applier->frozen || building) {
+        writer_trim(applier->instance, needed);
+    }
+}
+
 // Looks at what the store has persisted by itself, flushes when a restart would have to replay too
 // much, and lets the writer drop what is no longer needed.
 static void check_flushed(struct applier *applier)
@@ -214,9 +220,31 @@ static void check_flushed(struct applier *applier)
         persisted.place.number > applier->flushed_block) {
         applier->flushed_block = persisted.place.number;
         applier->unflushed_bytes = 0;
-        writer_trim(instance, persisted.place.number);
+        trim(applier);
     }
     store_value_release(&row);
+}
+
+// May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
+static bool is_limited(struct applier *applier, const struct block_header *header)
+{
+    struct instance *instance = applier->instance;
+    uint64_t limit = atomic_load(&instance->apply_limit);
+    bool limited = block_end(header) > limit;
+    if (limited != applier->limited) {
+        applier->limited = limited;
+        METRIC_SET(instance->metrics, instance, apply_limited, limited);
+        log_line(LOG_WARN, instance->name, limited ? "applying waits at index %llu"
+                                                   : "applying goes on behind index %llu",
+                 (unsigned long long)applier->state.place.index);
+    }
+    return limited;
+}
+
+void instance_limit_apply(struct instance *instance, uint64_t index)
+{
+    atomic_store(&instance->apply_limit, index);
+    notice_raise(&instance->apply->wake);
 }
 
 // True when the block is applied; false when it must be tried again later. Anything else stops
@@ -253,12 +281,18 @@ static bool try_apply(struct applier *applier, const struct block *block)
 
 // ---- replay at start ---------------------------------------------------------------------------
 
+static void close_cursor(struct applier *applier)
+{
+    journal_cursor_close(&applier->cursor);
+    applier->cursor = (struct journal_cursor){0};
+}
+
 static void serve(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     applier->replaying = false;
-    journal_cursor_close(&applier->cursor);
-    applier->cursor = (struct journal_cursor){0};
+    close_cursor(applier);
+    attempt_close(&applier->attempt);
     publish(applier);
     int loading = INSTANCE_LOADING;
     atomic_compare_exchange_strong(&instance->state, &loading, INSTANCE_SERVING);
@@ -323,6 +357,29 @@ static int replay_next(struct applier *applier, struct block **ret_block)
     return error == ERR_NOT_FOUND ? ERR_DAMAGED : error;
 }
 
+// The replay stands at a limit: what there is so far is served. At a root the blocks behind it are
+// acknowledged writes that no view shows, so it takes no more.
+static bool stops_before(struct applier *applier, const struct block *block)
+{
+    struct instance *instance = applier->instance;
+    if (block->header.number == applier->hold_block) {
+        atomic_store(&instance->apply_limit, applier->state.place.index);
+        applier->hold_block = UINT64_MAX; // once: somebody may raise the limit
+    }
+    if (!is_limited(applier, &block->header)) {
+        return false;
+    }
+    if (instance_state(instance) == INSTANCE_LOADING) {
+        serve(applier);
+        applier->replaying = true;
+        if (instance->options->role == ROLE_ROOT) {
+            instance_stop_updates(instance, ERR_STOPPED, "applying waits at a limit");
+        }
+    }
+    close_cursor(applier);
+    return true;
+}
+
 static uint64_t replay_turn(struct applier *applier)
 {
     struct instance *instance = applier->instance;
@@ -347,11 +404,15 @@ static uint64_t replay_turn(struct applier *applier)
             instance_stop_updates(instance, error, "the journal could not be replayed");
             return WORKER_IDLE;
         }
+        if (stops_before(applier, block)) {
+            block_release(block);
+            return RETRY_NS;
+        }
+        attempt_block(&applier->attempt, block->header.number);
         bool applied = try_apply(applier, block);
         block_release(block);
         if (!applied) {
-            journal_cursor_close(&applier->cursor);
-            applier->cursor = (struct journal_cursor){0};
+            close_cursor(applier);
             return RETRY_NS;
         }
     }
@@ -366,6 +427,7 @@ static void on_mended(struct task *task)
         applier->damaged = false;
         applier->replay_until = mended->until;
     }
+    applier->synced_block = mended->until;
     mem_free(mended);
 }
 
@@ -376,12 +438,80 @@ void applier_mended(struct instance *instance, uint64_t until)
     mailbox_post(worker_mailbox(instance->applier), &mended->task);
 }
 
+// ---- changing to another store -----------------------------------------------------------------
+
+int applier_freeze(struct instance *instance)
+{
+    instance->apply->frozen = true;
+    return store_flush(instance->store);
+}
+
+uint64_t applier_synced(const struct instance *instance) { return instance->apply->synced_block; }
+
+const uint8_t *applier_history(const struct instance *instance)
+{
+    return instance->apply->state.history;
+}
+
+static void on_restarted(struct task *task)
+{
+    struct mended *restarted = CONTAINER_OF(task, struct mended, task);
+    struct applier *applier = restarted->instance->apply;
+    applier->synced_block = restarted->until;
+    applier->frozen = true;
+    applier->replaying = false; // what it was to replay is gone
+    applier->damaged = false;
+    close_cursor(applier);
+    build_journal_restarted(restarted->instance);
+    mem_free(restarted);
+}
+
+void applier_restarted(struct instance *instance, uint64_t number)
+{
+    struct mended *restarted = mem_alloc(sizeof *restarted);
+    *restarted =
+        (struct mended){.task.run = on_restarted, .instance = instance, .until = number};
+    mailbox_post(worker_mailbox(instance->applier), &restarted->task);
+}
+
+void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
+{
+    struct applier *applier = instance->apply;
+    struct volume *before = instance->volume;
+    pthread_mutex_lock(&instance->lock);
+    instance->volume = volume;
+    atomic_store(&instance->store, volume->store);
+    pthread_mutex_unlock(&instance->lock);
+    store_compact_cancel(before->store);
+    list_append(&instance->retired, &before->node);
+    if (memcmp(applier->state.history, state->history, HISTORY_ID_BYTES) != 0) {
+        views_forked(&instance->views);
+    }
+    applier->state = *state;
+    applier->flushed_block = state->place.number;
+    applier->unflushed_bytes = 0;
+    close_cursor(applier);
+    applier->frozen = false;
+    applier->replaying = true;
+    applier->damaged = atomic_load(&instance->damaged_first) != 0;
+    applier->replay_until = applier->synced_block;
+    atomic_store(&instance->history_floor, state->history_floor);
+    if (instance->role->replaced != NULL) {
+        instance->role->replaced(instance, state->place.index);
+    }
+    atomic_store(&instance->suspect, false);
+    atomic_store(&instance->wants_build, false);
+    instance_store_replaced(instance);
+}
+
 // ---- blocks from the writer --------------------------------------------------------------------
 
 static void on_handed(struct task *task)
 {
     struct handed *handed = CONTAINER_OF(task, struct handed, task);
-    list_append(&handed->instance->apply->blocks, &handed->node);
+    struct applier *applier = handed->instance->apply;
+    applier->synced_block = handed->block->header.number;
+    list_append(&applier->blocks, &handed->node);
 }
 
 void applier_hand(struct instance *instance, struct block *block)
@@ -440,7 +570,7 @@ static void idle(struct applier *applier)
     }
     applier->idle_ns = now_ns;
     check_flushed(applier);
-    writer_trim(instance, applier->flushed_block);
+    trim(applier);
     if (instance->role->published != NULL) {
         instance->role->published(instance);
     }
@@ -462,17 +592,17 @@ static void come_back(struct applier *applier)
     }
 }
 
-static uint64_t applier_turn(void *argument)
+// A block as it comes from the writer.
+static uint64_t apply_turn(struct applier *applier)
 {
-    struct applier *applier = argument;
-    if (applier->replaying) {
-        return replay_turn(applier);
-    }
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // The replay may have read it from the journal already.
-        if (handed->block->header.number > applier->state.place.number) {
-            if (!try_apply(applier, handed->block)) {
+        // The replay may have read it from the journal already. A frozen store lets it pass: it is
+        // in the journal for the one under construction.
+        if (!applier->frozen &&
+            handed->block->header.number > applier->state.place.number) {
+            if (is_limited(applier, &handed->block->header) ||
+                !try_apply(applier, handed->block)) {
                 return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
                                                                              : RETRY_NS;
             }
@@ -488,28 +618,53 @@ static uint64_t applier_turn(void *argument)
     return IDLE_EVERY_NS;
 }
 
+static uint64_t applier_turn(void *argument)
+{
+    struct applier *applier = argument;
+    if (applier->unserved) {
+        applier->unserved = false;
+        serve(applier);
+    }
+    uint64_t pause_ns = volumes_sweep(&applier->instance->retired) ? WORKER_IDLE : RETRY_NS;
+    pause_ns = u64_min(pause_ns, applier->replaying ? replay_turn(applier) : apply_turn(applier));
+    return u64_min(pause_ns, build_turn(applier->instance));
+}
+
 // ---- open and close ----------------------------------------------------------------------------
 
-int applier_open(struct instance *instance, const struct state *state, uint64_t until)
+static void on_wake(struct notice *notice) { (void)notice; } // the turn after it looks
+
+int applier_open(struct instance *instance, const struct state *state, uint64_t until, bool fits)
 {
     struct applier *applier = mem_zalloc(sizeof *applier);
     applier->instance = instance;
     applier->state = *state;
     applier->flushed_block = state->place.number;
     applier->replay_until = until;
-    applier->replaying = true;
+    applier->synced_block = until;
+    applier->replaying = fits;
+    applier->frozen = !fits;
+    applier->unserved = !fits && state->place.number > 0; // an empty one would take back much
     // Cleared by on_mended alone: the instance's own mark goes before the new end is known here.
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->batch = store_batch_new();
     front_open(&applier->front, instance->options);
+    applier->hold_block = UINT64_MAX;
+    if (fits && until > state->place.number) {
+        applier->hold_block = attempt_open(&applier->attempt, instance->directory, instance->name,
+                                           state->place.number);
+    }
     list_init(&applier->blocks);
     instance->apply = applier;
     int error = worker_start(&instance->applier, "qs-applier", applier_turn, applier);
     if (error != OK) {
         instance->apply = NULL;
         front_close(&applier->front);
+        attempt_close(&applier->attempt);
         store_batch_free(applier->batch);
         mem_free(applier);
+    } else {
+        notice_init(&applier->wake, worker_mailbox(instance->applier), on_wake);
     }
     return error;
 }
@@ -524,6 +679,7 @@ void applier_close(struct instance *instance)
     while (!list_empty(&applier->blocks)) {
         finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
     }
+    attempt_close(&applier->attempt);
     journal_cursor_close(&applier->cursor);
     front_close(&applier->front);
     store_batch_free(applier->batch);

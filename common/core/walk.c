@@ -91,7 +91,7 @@ static void log_bad_row(const struct walk *walk, int error)
     buf_free(&key);
 }
 
-// What the verdict means for the instance. The repair is whoever's `unsound` is raised.
+// What the verdict means for the instance.
 static void judge(struct walk *walk, const struct state *state)
 {
     struct instance *instance = walk->instance;
@@ -110,11 +110,9 @@ static void judge(struct walk *walk, const struct state *state)
     METRIC_SET(instance->metrics, instance, walk_ms, took_ns / NS_PER_MS);
     METRIC_SET(instance->metrics, instance, walked_index, state->place.index);
     atomic_store(&instance->soundness, error == OK ? STORE_PROVEN : STORE_UNSOUND);
-    pthread_mutex_lock(&instance->lock);
-    if (error != OK && instance->unsound != NULL) {
-        notice_raise(instance->unsound);
+    if (error != OK) {
+        instance_store_failed(instance, "a walk found it so");
     }
-    pthread_mutex_unlock(&instance->lock);
 }
 
 static void end(struct walk *walk, int error)
@@ -184,6 +182,9 @@ static int catch_up(struct walk *walk)
     const struct journal_place *applied = &applier_state(walk->instance)->place;
     uint64_t from = walk->slice.view.number + 1;
     int error = OK;
+    if (applied->number < from) {
+        return OK; // nothing, and the journal may end before: another store is being built
+    }
     // It was left where the slice before was taken. A view may be older than that: a replay applies
     // blocks that it does not show one by one.
     if (walk->journal.journal != NULL && walk->journal.number > from) {

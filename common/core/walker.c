@@ -96,7 +96,9 @@ static void step_walk(struct walked *walked, uint64_t now_ns)
 
 static void step_hand(struct walked *walked)
 {
+    struct volume *volume = instance_volume(walked->instance);
     uint64_t wanted_ns = walked->instance->role->hand(walked->instance);
+    volume_release(volume);
     walked->hand_at_ns =
         wanted_ns == WORKER_IDLE ? UINT64_MAX : after(clock_mono_ns(), wanted_ns);
 }
@@ -259,7 +261,9 @@ void walker_remove(struct walker *walker, struct instance *instance, struct noti
     pthread_mutex_unlock(&instance->lock);
     CHECK(walked != NULL);
     walked->removed = removed;
-    store_compact_cancel(instance->store);
+    struct volume *volume = instance_volume(instance);
+    store_compact_cancel(volume->store);
+    volume_release(volume);
     mailbox_post(worker_mailbox(walker->worker), &walked->remove_task);
 }
 

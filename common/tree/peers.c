@@ -109,6 +109,11 @@ static void on_hello(struct peers *peers, struct link *link, const struct messag
         if (!fanout_accept(fanout, link, hello)) {
             METRIC_ADD(peers->setup.metrics, node, peers_refused, 1);
         }
+    } else if (hello->purpose == PURPOSE_SNAPSHOT && peers->setup.readers != NULL) {
+        reason = donor_accept(fanout, peers->setup.readers, link, hello);
+        if (reason != NULL) {
+            refuse(peers, link, hello, reason);
+        }
     } else if (hello->purpose != PURPOSE_FETCH || peers->setup.answer == NULL ||
                !peers->setup.answer(peers->setup.owner, link, hello)) {
         refuse(peers, link, hello, "this instance holds no values to fetch");

@@ -99,3 +99,21 @@ struct message_patch {
     message_U64 block;
     message_U64 bytes;
 };
+
+struct message_slice {
+    message_U64 id;
+    message_BYTES from;
+    message_U64 bytes;
+    message_U64 values_above;
+    message_U64 least;
+};
+
+struct message_slice_items {
+    message_U64 id;
+    message_BYTES header;
+    message_BYTES digest;
+    message_U64 keys;
+    message_U64 last;
+    message_BYTES check;
+    message_BYTES items;
+};

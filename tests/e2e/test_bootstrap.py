@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node that the log alone does not lead on builds its store from another node's snapshot."""
+import random
+import threading
+
+import pytest
+
+from qs_cluster import SLOW, triples, wait_for
+
+# A journal that soon forgets: what a node misses, its parents no longer have.
+SHORT = {
+    "journal_bytes": "1MB",
+    "segment_bytes": "64KB",
+    "replay_bytes": "1MB",
+    "memtable": "1MB",
+    "journal_age": "1s",
+}
+
+
+class Writes:
+    """Puts and deletes over a few thousand keys, and the map that they add up to."""
+
+    def __init__(self, root, seed, keys=3000):
+        self.root, self.rng, self.keys = root, random.Random(seed), keys
+        self.model = {}
+
+    def put(self, count, size=2000):
+        with self.root.raw() as conn:
+            for _ in range(0, count, 100):
+                requests = []
+                for _ in range(100):
+                    key = b"key:%05d" % self.rng.randrange(self.keys)
+                    if self.rng.random() < 0.1:
+                        requests.append(("QS.DELETE", key))
+                    else:
+                        size_now = self.rng.randrange(size)
+                        requests.append(("QS.PUT", key, self.rng.randbytes(size_now)))
+                for words, index in zip(requests, conn.pipeline(requests)):
+                    assert isinstance(index, int), index
+                    if words[0] == "QS.PUT":
+                        self.model[words[1]] = (words[2], index)
+                    else:
+                        self.model.pop(words[1], None)
+
+    def until_forgotten(self):
+        """Writes until nothing of what the root's journal holds now is left there."""
+        self.put(500)
+        newest = max(segments(self.root))
+
+        def forgotten():
+            self.put(1000)
+            return min(segments(self.root)) > newest
+
+        wait_for(forgotten, 120, "the root's journal to forget")
+
+
+def segments(node):
+    """Numbers of the first blocks of a node's segments."""
+    return [int(path.stem, 16) for path in node.journal_files("main")]
+
+
+def check(node, model):
+    keys = sorted(model)
+    with node.raw() as conn:
+        for at in range(0, len(keys), 200):
+            part = keys[at : at + 200]
+            for key, (value, version, _) in zip(part, triples(conn.call("QS.MGET", *part))):
+                assert (value, version) == model[key], (node.name, key)
+        assert conn.call("DBSIZE") == len(model)
+
+
+def builds(node):
+    return node.metrics("main")["builds"]
+
+
+def start_empty(node):
+    """Launches a node whose data directory is empty."""
+    node.launch()
+    wait_for(node.is_ready, 30, f"{node.name} to serve")
+    return node
+
+
+def test_an_empty_node_bootstraps(cluster):
+    root = cluster.root(**SHORT).start()
+    writes = Writes(root, 1)
+    writes.put(2000)
+    writes.until_forgotten()
+    replica = start_empty(cluster.replica("replica", root, **SHORT))
+    wait_for(lambda: builds(replica) == 1, 60, "the snapshot")
+    writes.put(1000)
+    proxy = start_empty(cluster.proxy("proxy", replica, [replica, root], **SHORT))
+    wait_for(lambda: builds(proxy) == 1, 60, "the proxy's snapshot")
+    writes.put(1000)
+    cluster.check_equal(root, replica, proxy)
+    check(replica, writes.model)
+    check(proxy, writes.model)
+    for node in (replica, proxy):
+        node.restart()
+    writes.put(500)
+    cluster.check_equal(root, replica, proxy)
+    check(proxy, writes.model)
+    assert builds(replica) == 0, "once is enough"
+
+
+class Background(threading.Thread):
+    """Writes until it is told to end; a node that is down meanwhile is waited for."""
+
+    def __init__(self, writes):
+        super().__init__(daemon=True)
+        self.writes, self.running, self.fault = writes, True, None
+
+    def run(self):
+        try:
+            while self.running:
+                self.writes.put(100, 1000)
+                threading.Event().wait(0.02)
+        except BaseException as fault:  # shown by the test
+            self.fault = fault
+
+    def end(self):
+        self.running = False
+        self.join()
+        assert self.fault is None, self.fault
+
+
+class Reader(threading.Thread):
+    """One connection whose reads must never go back, and always be of a state that there was."""
+
+    def __init__(self, node):
+        super().__init__(daemon=True)
+        self.node, self.running, self.fault, self.reads = node, True, None, 0
+
+    def run(self):
+        try:
+            with self.node.raw() as conn:
+                last = 0
+                while self.running:
+                    keys = [b"key:%05d" % n for n in random.sample(range(3000), 20)]
+                    rows = triples(conn.call("QS.MGET", *keys))
+                    assert rows[0][2] >= last, "the index went back"
+                    last = rows[0][2]
+                    self.reads += 1
+        except BaseException as fault:  # shown by the test
+            self.fault = fault
+
+    def end(self):
+        self.running = False
+        self.join()
+        assert self.fault is None, self.fault
+
+
+@pytest.mark.parametrize("role", ["replica", "proxy"])
+def test_a_node_that_was_away_too_long(cluster, role):
+    """It serves its old state until the new one is whole, while writes go on."""
+    root = cluster.root(snapshot_rate="3MB", **SHORT).start()
+    node = (
+        cluster.replica("node", root, **SHORT)
+        if role == "replica"
+        else cluster.proxy("node", root, [root], **SHORT)
+    ).start()
+    writes = Writes(root, 2)
+    writes.put(3000)
+    before = cluster.settle()
+    model = dict(writes.model)
+    check(node, model)
+    node.stop()
+    writes.until_forgotten()
+    node.start()
+    assert node.index() == before
+    reader, background = Reader(node), Background(writes)
+    reader.start()
+    background.start()
+    wait_for(lambda: builds(node) == 1, 120, "the snapshot")
+    background.end()
+    cluster.check_equal(root, node)
+    reader.end()
+    assert reader.reads > 10
+    check(node, writes.model)
+    stores = [path.name for path in (node.data / "main").glob("store*")]
+    wait_for(lambda: len(list((node.data / "main").glob("store*"))) == 1, 30, f"one of {stores}")
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_either_side_is_killed_again_and_again(cluster, seed, say):
+    rng = random.Random(seed)
+    root = cluster.root(**SHORT).start()
+    middle = cluster.replica("middle", root, snapshot_rate="256KB", **SHORT).start()
+    writes = Writes(root, seed)
+    writes.put(3000)
+    cluster.settle()
+    writes.until_forgotten()
+    node = cluster.replica("node", middle, **SHORT).launch()
+    background = Background(writes)
+    background.start()
+    kills = 0
+    while kills < 20:
+        threading.Event().wait(rng.uniform(0.02, 0.7) * SLOW)
+        victim = rng.choice([node, node, middle])
+        victim.kill()
+        victim.launch()
+        kills += 1
+    for each in (middle, node):
+        each.wait_ready()
+    wait_for(lambda: node.index() > 0, 120, "the snapshot")
+    background.end()
+    cluster.check_equal(root, middle, node)
+    check(node, writes.model)
+    resumed = node.log.read_text().count("a store is under construction")
+    say(f"{kills} kills, {resumed} starts went on with a snapshot")

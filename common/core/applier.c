@@ -508,6 +508,7 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     }
     atomic_store(&instance->suspect, false);
     atomic_store(&instance->wants_build, false);
+    instance_store_replaced(instance);
 }
 
 // ---- blocks from the writer --------------------------------------------------------------------

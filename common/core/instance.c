@@ -382,10 +382,14 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
 void instance_save_front(struct instance *instance)
 {
     struct view *view = instance_pin(instance);
-    if (view != NULL && view->front != NULL && view->place.number != instance->front_saved) {
+    bool newer = view != NULL && view->front != NULL && view->place.number > 0 &&
+                 (view->place.number != instance->front_saved ||
+                  view->front != instance->front_saved_as);
+    if (newer) {
         front_save(instance->directory, instance->name, view->front, &view->place,
                    journal_history(instance->journal));
         instance->front_saved = view->place.number;
+        instance->front_saved_as = view->front;
     }
     view_release(view);
 }

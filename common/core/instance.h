@@ -109,7 +109,7 @@ struct instance {
     _Atomic int soundness;          // enum soundness
     struct list walk_waiters;       // under `lock`
     uint64_t front_saved;           // block up to which the filter's file reaches; the walker's
-    struct notice *unsound;         // raised when a walk found the store unsound; set under `lock`
+    const struct front_generation *front_saved_as; // ... and what is in it; only to compare
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c
     pthread_mutex_t lock;         // guards `waiters` and `room`

@@ -22,6 +22,7 @@ struct lookup {
     bool pooled;
     bool past;           // for role->past: the view's row says nothing about read->at
     bool filtered;       // absent by the front filter
+    bool unfiltered;     // absent though the front filter took it for present
 };
 
 struct read {

@@ -178,8 +178,8 @@ def test_replicas_are_killed_again_and_again(cluster, say, at_once):
     counted = proxy.metrics("main")
     assert counted["fetch_failed"] == 0
     assert counted["fetch_misses"] > 1000, "the reads must have missed"
-    say(f"{kills} times {at_once} killed, {answers} answers of 20 keys, {counted['fetch_misses']:.0f} misses, "
-        f"{counted['fetch_retried']:.0f} asked again, "
+    say(f"{kills} times {at_once} killed, {answers} answers of 20 keys, "
+        f"{counted['fetch_misses']:.0f} misses, {counted['fetch_retried']:.0f} asked again, "
         f"{counted['fetch_hedged']:.0f} hedged, 0 errors")
     cluster.check_equal()
 

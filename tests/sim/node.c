@@ -229,22 +229,25 @@ static void harvest(struct node *node)
     TAKE(waited, fetch_waited);
     TAKE(history_collected, history_collected);
     TAKE(history_cut, history_cut);
+    TAKE(walks, walks);
+    TAKE(reads_filtered, reads_filtered);
+    TAKE(writes_filtered, writes_filtered);
     TAKE(fills, fills);
     TAKE(fills_stale, fills_stale);
     TAKE(bad_frames, parent_bad_blocks);
     TAKE(bad_frames, parent_bad_frames);
     TAKE(bad_frames, fetch_bad_frames);
     TAKE(parents_lost, parent_lost);
-    uint64_t never = METRIC_GET(&node->metrics, instance, fetch_never);
-    uint64_t mismatches = METRIC_GET(&node->metrics, instance, digest_mismatches);
-    uint64_t bad = METRIC_GET(&node->metrics, instance, fetch_bad);
-    uint64_t corrupt = METRIC_GET(&node->metrics, instance, reads_corrupt);
+#define NEVER(metric)                                                                              \
+    WORLD_CHECK(METRIC_GET(&node->metrics, instance, metric) == 0, "n%u counts %llu " #metric,     \
+                node->number,                                                                      \
+                (unsigned long long)METRIC_GET(&node->metrics, instance, metric))
+    NEVER(fetch_never);
+    NEVER(fetch_bad);
+    NEVER(digest_mismatches);
+    NEVER(reads_corrupt);
+    NEVER(walk_mismatches);
     memset(&node->metrics, 0, sizeof node->metrics);
-    WORLD_CHECK(never == 0 && mismatches == 0 && bad == 0 && corrupt == 0,
-                "n%u: %llu values never held, %llu digests differ, %llu bad values, %llu corrupt "
-                "rows",
-                node->number, (unsigned long long)never, (unsigned long long)mismatches,
-                (unsigned long long)bad, (unsigned long long)corrupt);
 }
 
 static void close_descriptor(struct fd *fd)

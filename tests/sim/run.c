@@ -56,6 +56,10 @@ static void choose_options(struct node *node, bool small_journal)
     options->replica_bytes = chance_skewed(64 * KIB, 32 * MIB);
     options->hedge = chance_permille(300) ? 0 : chance_skewed(1, 200);
     options->quarantine = chance_skewed(10, 3000);
+    options->filter_bits = chance_permille(200) ? 0 : chance_skewed(1, 24);
+    options->filter_bytes = chance_skewed(64, 64 * KIB);
+    options->walk_every = chance_permille(200) ? 0 : chance_skewed(20, 20000);
+    options->walk_rate = chance_permille(300) ? 0 : chance_skewed(2 * KIB, MIB);
     if (small_journal) {
         options->journal_bytes = chance_skewed(16 * KIB, MIB);
     }

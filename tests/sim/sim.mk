@@ -7,7 +7,7 @@ SIM_OUT  := common/base/clock.c common/base/log.c common/base/mem.c common/base/
             common/data/disk.c common/wire/import_text.c $(wildcard common/data/store*.c)
 SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync fstat rename renameat \
             unlink unlinkat mkdir flock fdopendir readdir closedir eventfd socket setsockopt bind listen \
-            connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise \
+            connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise lseek \
             check_failed applier_hand views_publish store_write store_flush store_compact
 SEEDS    ?= 1..3000
 

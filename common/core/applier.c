@@ -324,8 +324,8 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     applier->replaying = true;
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->replay_until = applier->synced_block;
-    // It only rises, also where the new store is of a history with lower indexes: rows may have been
-    // collected by what it was.
+    // It only rises, also where the new store is of a history with lower indexes: rows may have
+    // been collected by what it was.
     atomic_store(&instance->history_floor,
                  u64_max(atomic_load(&instance->history_floor), state->history_floor));
     applier->front_loaded = true; // what is on disk is of the store before

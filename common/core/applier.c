@@ -192,6 +192,7 @@ static int apply_block(struct applier *applier, const struct block *block)
 // What is not on disk in the store in use, or will be needed by the one under construction, stays.
 static void trim(struct applier *applier)
 {
+    birth_find(applier->instance); // while the journal has it
     uint64_t needed;
     bool building = build_needs(applier->instance, &needed);
     if (!applier->frozen) {
@@ -266,6 +267,13 @@ static bool try_apply(struct applier *applier, const struct block *block)
         if (!atomic_load(&instance->closing)) {
             return false;
         }
+    }
+    if (error == ERR_CORRUPT && instance->options->role != ROLE_ROOT) {
+        // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
+        instance_store_failed(instance, "a record that is to be replaced failed its check");
+        applier->frozen = true;
+        applier->replaying = false;
+        return false;
     }
     if (error != OK) {
         char reason[128];

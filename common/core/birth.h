@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The birth block of the history that an instance is in, kept in a file of its own once it is known,
-// since the journal that began with it is trimmed: it says which history this one forked from. A
-// node of that one may follow into it; so it goes with every welcome.
+// The birth block of the history that an instance is in, kept in a file of its own once it is
+// known, since the journal that began with it is trimmed: it says which history this one forked
+// from. A node of that one may follow into it; so it goes with every welcome.
 #ifndef QS_COMMON_CORE_BIRTH_H
 #define QS_COMMON_CORE_BIRTH_H
 

@@ -126,6 +126,7 @@ struct instance {
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;
+    _Atomic unsigned forks;       // how often the data shown became that of another history
     _Atomic bool suspect;         // the store is not what the log says: no source for others
     _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
 };

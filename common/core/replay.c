@@ -224,6 +224,7 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     list_append(&instance->retired, &before->node);
     if (memcmp(applier->state.history, state->history, HISTORY_ID_BYTES) != 0) {
         views_forked(&instance->views);
+        atomic_fetch_add(&instance->forks, applier->state.place.number > 0);
     }
     applier->state = *state;
     applier->flushed_block = state->place.number;

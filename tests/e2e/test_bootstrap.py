@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from qs_cluster import QSD, SLOW, triples, wait_for
+from resp import RespError
 
 # A journal that soon forgets: what a node misses, its parents no longer have.
 SHORT = {
@@ -288,6 +289,8 @@ def test_another_history_is_refused_and_a_fork_is_taken(cluster):
     for node in (middle, proxy):
         assert node.index() == index and history_of(node) == ancestor
         check(node, model)
+    old_client = middle.raw()
+    assert old_client.call("QS.INDEX") == index
     refound(root, ancestor)
     writes = Writes(root, 7)
     writes.put(300)
@@ -297,6 +300,11 @@ def test_another_history_is_refused_and_a_fork_is_taken(cluster):
     cluster.check_equal()
     check(middle, writes.model)
     check(proxy, writes.model)
+    with old_client:
+        reply = old_client.call("QS.INDEX")
+        assert isinstance(reply, RespError) and reply.startswith(b"HISTORY"), reply
+        with pytest.raises((ConnectionError, OSError)):
+            old_client.call("QS.INDEX")
     for node in (middle, proxy):
         node.restart()
     writes.put(100)

@@ -69,6 +69,8 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .fetch_bytes = 128 * MIB,
                                                        .replica_requests = 8,
                                                        .replica_bytes = 32 * MIB,
+                                                       .snapshots_max = 2,
+                                                       .snapshot_rate = GIB,
                                                        .hedge = 5,
                                                        .quarantine = 10000};
 }
@@ -168,6 +170,7 @@ static int open_process(struct node *node)
         .metrics = &node->node_metrics,
         .loops = &process->loop,
         .loop_count = 1,
+        .readers = process->readers,
         .owner = node,
         .find = find_fanout,
         .answer = answer_fetches,
@@ -191,7 +194,7 @@ static void start(struct node *node)
     struct start start = {.node = node, .error = ERR_STOPPED};
     node->process = (struct process){0};
     node->incarnation++;
-    node->host.too_old = node->stop_counted = node->shown = false;
+    node->stop_counted = node->shown = false;
     count_add(COUNT_starts, 1);
     node->phase = NODE_UP; // it may die while it opens
     bool alive = world_enter(&node->host, start_run, &start);
@@ -230,6 +233,9 @@ static void harvest(struct node *node)
     TAKE(history_collected, history_collected);
     TAKE(history_cut, history_cut);
     TAKE(walks, walks);
+    TAKE(builds, builds);
+    TAKE(builds_dropped, builds_dropped);
+    TAKE(slices, build_slices);
     TAKE(reads_filtered, reads_filtered);
     TAKE(writes_filtered, writes_filtered);
     TAKE(fills, fills);
@@ -275,19 +281,24 @@ void node_store(const struct node *node, char to[NODE_STORE_BYTES])
     snprintf(to, NODE_STORE_BYTES, "%s/%s/store", node->data_dir, node->instance_options.name);
 }
 
+static void crash_stores(const struct node *node)
+{
+    char prefix[NODE_STORE_BYTES];
+    snprintf(prefix, sizeof prefix, "%s/", node->data_dir);
+    store_model_crash_all(prefix);
+}
+
 void node_kill(struct node *node, bool power)
 {
     if (node->phase == NODE_DOWN) {
         return;
     }
-    char path[NODE_STORE_BYTES];
-    node_store(node, path);
     world_log(node->name, power ? "loses power" : "is killed");
     sessions_lost(node);
     harvest(node);
     net_drop(&node->host, power);
     bury(node);
-    store_model_crash(path, false);
+    crash_stores(node);
     if (power) {
         disk_power_cut(node->number);
         node->host.born_ns = world_now_ns();
@@ -305,13 +316,13 @@ static void on_death(struct host *host)
 
 void node_wipe(struct node *node)
 {
+    char prefix[NODE_STORE_BYTES];
     CHECK(node->phase == NODE_DOWN);
-    char path[NODE_STORE_BYTES];
-    node_store(node, path);
+    snprintf(prefix, sizeof prefix, "%s/", node->data_dir);
+    store_model_wipe_all(prefix);
     disk_wipe(node->number);
-    store_model_wipe(path, false);
     node->visible = 0;
-    node->given_up = false;
+    count_add(COUNT_wipes, 1);
 }
 
 // ---- graceful stop -----------------------------------------------------------------------------
@@ -407,9 +418,7 @@ static void stopped(struct node *node)
 {
     size_t left = memory_count(&node->host.memory);
     if (node->left_open) {
-        char path[NODE_STORE_BYTES];
-        node_store(node, path);
-        store_model_crash(path, false);
+        crash_stores(node);
         count_add(COUNT_left_open, 1);
         left = 0;
     }
@@ -458,9 +467,7 @@ static void keep(struct actor *actor)
 {
     struct node *node = CONTAINER_OF(actor, struct node, keeper);
     if (node->phase == NODE_DOWN) {
-        if (!node->given_up) {
-            start(node);
-        }
+        start(node);
         return;
     }
     if (node->busy > 0 || node->host.asleep_until_ns > world_now_ns()) {

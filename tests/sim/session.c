@@ -21,7 +21,6 @@ struct session {
     struct node *at;    // where its operation is under way
     uint64_t seen;      // no answer may be older
     bool busy;
-    bool given_up_wait;
     uint64_t begun_ns;
     uint64_t writes;
     enum kind kind;
@@ -404,7 +403,7 @@ static void on_begin(struct task *task)
 
 static void choose(struct session *session)
 {
-    if (chance_permille(150) || session->home->given_up) {
+    if (chance_permille(150)) {
         session->home = &sessions.nodes[chance_below(sessions.node_count)];
         count_add(COUNT_moves, 1);
     }
@@ -426,7 +425,7 @@ static void next(struct actor *actor)
     }
     choose(session);
     if (session->at->phase != NODE_UP) {
-        WORLD_CHECK(!sessions.strict || session->at->given_up, "n%u is not up",
+        WORLD_CHECK(!sessions.strict, "n%u is not up",
                     session->at->number);
         actor_after(actor, chance_between(1, 50) * NS_PER_MS);
         return;

@@ -141,12 +141,26 @@ int __wrap_flock(int number, int operation)
     return (int)result(file_lock(fd_of(number)));
 }
 
+DIR *__wrap_fdopendir(int number);
+
 // A listing: the descriptor and the place in it.
 struct listing {
     int number;
     size_t at;
     struct dirent entry;
 };
+
+DIR *__wrap_opendir(const char *path)
+{
+    int number = file_open(path, O_RDONLY);
+    return number < 0 ? (result(number), NULL) : __wrap_fdopendir(number);
+}
+
+int __wrap_access(const char *path, int mode)
+{
+    (void)mode;
+    return (int)result(file_exists(path) ? 0 : -ENOENT);
+}
 
 DIR *__wrap_fdopendir(int number)
 {
@@ -176,11 +190,20 @@ int __wrap_closedir(DIR *directory)
 
 // ---- the store: it may die before and after each step -------------------------------------------
 
+int __real_store_open(struct store **ret_store, const struct store_options *options);
+int __wrap_store_open(struct store **ret_store, const struct store_options *options)
+{
+    world_touch_disk();
+    file_have_folder(options->directory);
+    return __real_store_open(ret_store, options);
+}
+
 int __real_store_write(struct store *store, struct store_batch *batch, struct bytes state);
 int __wrap_store_write(struct store *store, struct store_batch *batch, struct bytes state)
 {
     world_touch_disk();
-    int error = __real_store_write(store, batch, state);
+    int error = disk_is_full(world_host()->number) ? ERR_DISK_FULL
+                                                   : __real_store_write(store, batch, state);
     world_touch_disk();
     return error;
 }
@@ -189,7 +212,8 @@ int __real_store_flush(struct store *store);
 int __wrap_store_flush(struct store *store)
 {
     world_touch_disk();
-    int error = __real_store_flush(store);
+    int error = disk_is_full(world_host()->number) ? ERR_DISK_FULL
+                                                   : __real_store_flush(store);
     world_touch_disk();
     return error;
 }
@@ -200,7 +224,8 @@ int __wrap_store_compact(struct store *store, unsigned family, struct bytes lowe
                          struct bytes upper)
 {
     world_touch_disk();
-    int error = __real_store_compact(store, family, lower, upper);
+    int error = disk_is_full(world_host()->number) ? ERR_DISK_FULL
+                                                   : __real_store_compact(store, family, lower, upper);
     world_touch_disk();
     return error;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The ordered store under an instance: column families in RocksDB, without its write-ahead log
-// (the journal is that), flushed atomically over all families. store.c is the only file that
-// calls RocksDB; the simulator links another file in its place.
+// (the journal is that), flushed atomically over all families. Only store*.c call RocksDB; the
+// simulator links another file in their place.
 //
 // Every batch writes the state row (empty key) in every family: so after a crash all families
 // stand at the same block, and store_state tells which. User keys are never empty.
@@ -125,7 +125,8 @@ struct store_file {
     int level;
     uint64_t bytes;
     uint64_t entries;
-    struct bytes smallest, largest; // user keys of the family
+    struct bytes smallest; // user keys; empty where it begins with the state row
+    struct bytes largest;
 };
 
 struct store_files {
@@ -133,15 +134,20 @@ struct store_files {
     size_t count;
     struct arena memory;
 };
+// Level after level, each above 0 in the order of keys. Files that hold the state row alone are
+// left out.
 void store_files(struct store *store, unsigned family, struct store_files *ret_files);
 void store_files_free(struct store_files *files);
 
-// Rewrites the rows in [lower, upper] of a family (empty = no bound) into the last level, so that
-// the family's filter sees them. Flushes first where those rows are in memory. Blocks, one at a
-// time; ERR_STOPPED after store_compact_cancel, ERR_IO, ERR_DISK_FULL.
+// Rewrites the rows in [lower, upper] of a family (empty = no bound) into the last level that has
+// any, so that the family's filter sees them; rows that RocksDB itself moves or rewrites meanwhile
+// it may miss, so what must be seen is asked for again. Flushes all families first where those rows
+// are in memory. Blocks, one at a time; ERR_STOPPED after store_compact_cancel; ERR_DISK_FULL, also
+// when the new files would have no space beside the old ones; ERR_IO.
 int store_compact(struct store *store, unsigned family, struct bytes lower,
                   struct bytes upper) MUST_CHECK;
-void store_compact_cancel(struct store *store); // any thread, for good: before closing
+// For good: before closing. Returns when none is under way any more. Any thread.
+void store_compact_cancel(struct store *store);
 
 struct store_sizes {
     uint64_t family_bytes[STORE_FAMILIES_MAX]; // live files

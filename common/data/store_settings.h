@@ -26,6 +26,8 @@ static const char store_settings[] =
     "max_write_buffer_number=" STORE_MEMTABLES_MAX_TEXT ";"
     "memtable_prefix_bloom_size_ratio=0.1;memtable_whole_key_filtering=true;"
     "level0_file_num_compaction_trigger=4;level_compaction_dynamic_level_bytes=true;"
+    // Whoever wants old files rewritten says so: store_compact.
+    "periodic_compaction_seconds=0;ttl=0;"
     "compression=kLZ4Compression;bottommost_compression=kZSTD;"
     "bottommost_compression_opts={level=1;enabled=true};"
     // Most reads ask for absent keys, so every level has its filter, the last one too.

@@ -76,6 +76,7 @@ struct flusher {
     struct fixture *fixture;
     _Atomic uint64_t written;
     _Atomic bool stop;
+    bool compact; // has its flushes made by compactions
     uint64_t flushes;
     void (*flushed)(struct flusher *flusher, uint64_t number);
 };
@@ -85,7 +86,9 @@ static void *flusher_main(void *argument)
     struct flusher *flusher = argument;
     while (!flusher->stop) {
         uint64_t number = flusher->written;
-        CHECK(store_flush(flusher->fixture->store) == OK);
+        struct store *store = flusher->fixture->store;
+        struct bytes none = {0};
+        CHECK((flusher->compact ? store_compact(store, 1, none, none) : store_flush(store)) == OK);
         CHECK(state_number(flusher->fixture, STORE_PERSISTED) >= number);
         flusher->flushes++;
         if (flusher->flushed != NULL) {
@@ -132,13 +135,13 @@ static void report_flushed(struct flusher *flusher, uint64_t number)
     report_send((struct report){.flushed = number});
 }
 
-// Role "write": writes and flushes until it is killed.
-static int writer_main(char *directory)
+// Roles "write" and "compact": writes and flushes until it is killed.
+static int writer_main(char *directory, bool compact)
 {
     struct fixture fixture = {
         .directory = directory, .memtable_bytes = SMALL_MEMTABLE, .families = 2};
     CHECK(fixture_open(&fixture) == OK);
-    struct flusher flusher = {.fixture = &fixture, .flushed = report_flushed};
+    struct flusher flusher = {.fixture = &fixture, .compact = compact, .flushed = report_flushed};
     uint64_t number = state_number(&fixture, STORE_ANY);
     flusher.written = number;
     pthread_t thread;
@@ -165,14 +168,13 @@ static pid_t role_start(const char *role, const char *directory, int *ret_pipe)
     return pid;
 }
 
-static void test_kill(void **state)
+static void run_kill(struct fixture *fixture, const char *role)
 {
-    struct fixture *fixture = *state;
     uint64_t persisted = 0;
     for (unsigned round = 0; round < KILL_ROUNDS; round++) {
         fixture_close(fixture);
         int pipe_end;
-        pid_t pid = role_start("write", fixture->directory, &pipe_end);
+        pid_t pid = role_start(role, fixture->directory, &pipe_end);
         struct report report;
         uint64_t written = persisted, flushed = persisted, left = 1 + random_u64() % 200;
         while (read(pipe_end, &report, sizeof report) == sizeof report) {
@@ -191,6 +193,11 @@ static void test_kill(void **state)
         assert_in_range(persisted, flushed, written + 1);
     }
 }
+
+static void test_kill(void **state) { run_kill(*state, "write"); }
+
+// A compaction of one family flushes all of them.
+static void test_kill_compacting(void **state) { run_kill(*state, "compact"); }
 
 // Mounts a file system of its own over `directory`, seen by this process only.
 static bool small_disk(const char *directory)
@@ -227,6 +234,43 @@ static int large_write(struct fixture *fixture, uint64_t number)
     return store_write(fixture->store, fixture->batch, bytes_of(&number, sizeof number));
 }
 
+// Role "damage": a compaction that meets a broken file fails, and says so.
+static int damage_main(char *directory)
+{
+    log_open(LOG_ERROR + 1);
+    struct fixture fixture = {
+        .directory = directory, .memtable_bytes = LARGE_MEMTABLE, .families = 2};
+    CHECK(fixture_open(&fixture) == OK);
+    for (uint64_t number = 1; number <= 32; number++) {
+        CHECK(large_write(&fixture, number) == OK);
+    }
+    struct bytes none = {0};
+    CHECK(store_compact(fixture.store, 0, none, none) == OK);
+    fixture_close(&fixture); // what it has cached would hide the damage
+    struct test_files *files = test_load(directory);
+    for (size_t i = 0; i < files->count; i++) {
+        if (files->contents[i].size > MIB) {
+            test_flip(directory, files->names[i], files->contents[i].size / 2, 3);
+        }
+    }
+    CHECK(fixture_open(&fixture) == OK);
+    CHECK(store_compact(fixture.store, 0, none, none) == ERR_IO);
+    _exit(0);
+}
+
+static void test_damage(void **state)
+{
+    struct fixture *fixture = *state;
+    fixture_close(fixture);
+    int pipe_end, status;
+    pid_t pid = role_start("damage", fixture->directory, &pipe_end);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    close(pipe_end);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    test_empty(fixture->directory);
+    assert_int_equal(fixture_open(fixture), OK);
+}
+
 // A disk that fills up under the store: it refuses in time, and goes on as soon as there is space.
 static uint64_t full_in_time(struct fixture *fixture, const char *ballast)
 {
@@ -237,6 +281,7 @@ static uint64_t full_in_time(struct fixture *fixture, const char *ballast)
         error = large_write(fixture, ++number);
     }
     CHECK(error == ERR_DISK_FULL);
+    CHECK(store_compact(fixture->store, 0, (struct bytes){0}, (struct bytes){0}) == ERR_DISK_FULL);
     CHECK(kill_verify(fixture) == number - 1);
     CHECK(store_flush(fixture->store) == OK); // what was taken has its space
     CHECK(state_number(fixture, STORE_PERSISTED) == number - 1);
@@ -325,13 +370,17 @@ static void test_disk_full_at_once(void **state)
 int main(int count, char **arguments)
 {
     if (count == 3) {
-        bool slow = strcmp(arguments[1], "slow") == 0;
-        return slow || strcmp(arguments[1], "full") == 0 ? full_main(arguments[2], slow)
-                                                         : writer_main(arguments[2]);
+        const char *role = arguments[1];
+        bool slow = strcmp(role, "slow") == 0, full = strcmp(role, "full") == 0;
+        return strcmp(role, "damage") == 0 ? damage_main(arguments[2])
+               : slow || full              ? full_main(arguments[2], slow)
+                              : writer_main(arguments[2], strcmp(role, "compact") == 0);
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_flush_while_writing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_kill_compacting, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_damage, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_full, setup, teardown),
         cmocka_unit_test_setup_teardown(test_disk_full_at_once, setup, teardown),
     };

@@ -18,6 +18,7 @@ struct fixture {
     char *directory;
     uint64_t memtable_bytes;
     unsigned families;
+    const struct store_filter *filters[2];
     struct store_cache *cache;
     struct store *store;
     struct store_batch *batch;
@@ -30,6 +31,7 @@ SUPPORT int fixture_open(struct fixture *fixture)
         .directory = fixture->directory,
         .scope = "test",
         .families = {"default", "mvcc"},
+        .filters = {fixture->filters[0], fixture->filters[1]},
         .family_count = fixture->families,
         .cache = fixture->cache,
         .memtable_bytes = fixture->memtable_bytes,

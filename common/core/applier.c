@@ -6,12 +6,14 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/core/space.h"
 #include "common/core/writer.h"
 
 #define RETRY_NS NS_PER_S
 #define REPLAY_SLICE_NS (20 * NS_PER_MS)
 #define CHECK_FLUSHED_BYTES (16 * MIB)
 #define IDLE_EVERY_NS (30 * NS_PER_S)
+#define SCARCE_EVERY_NS NS_PER_S // how often the space is looked at while there is too little
 
 struct handed {
     struct list node;
@@ -189,12 +191,16 @@ static bool try_apply(struct applier *applier, const struct block *block)
     if (instance_state(instance) == INSTANCE_STOPPED) {
         return false;
     }
-    int error = apply_block(applier, block);
+    space_poll(instance, false);
+    // The replay is not held up: it is bounded, and without it nothing could be read.
+    bool paused = !applier->replaying && atomic_load(&instance->space_level) == SPACE_RESERVE;
+    int error = paused ? ERR_DISK_FULL : apply_block(applier, block);
     atomic_store(&instance->disk_full, error == ERR_DISK_FULL);
     if (error == ERR_DISK_FULL) {
         instance_wake_writer(instance); // a root answers who waits
         LOG_GATED(&applier->full_gate, LOG_ERROR, instance->name,
-                  "the disk is full: applying waits at index %llu",
+                  "%s: applying waits at index %llu",
+                  paused ? "less disk is free than the reserve" : "the disk is full",
                   (unsigned long long)applier->state.place.index);
         if (!atomic_load(&instance->closing)) {
             return false;
@@ -207,7 +213,9 @@ static bool try_apply(struct applier *applier, const struct block *block)
         instance_stop_updates(instance, error, reason);
         return false;
     }
-    if (applier->unchecked_bytes >= CHECK_FLUSHED_BYTES) {
+    // Where little may be unflushed, the journal must learn sooner what it can let go.
+    uint64_t check_bytes = u64_min(CHECK_FLUSHED_BYTES, instance->options->replay_bytes / 4);
+    if (applier->unchecked_bytes >= check_bytes) {
         check_flushed(applier);
     }
     return true;
@@ -377,6 +385,7 @@ static uint64_t applier_turn(void *argument)
     if (applier->replaying) {
         return replay_turn(applier);
     }
+    space_poll(applier->instance, false);
     while (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
         // The replay may have read it from the journal already.
@@ -393,7 +402,8 @@ static uint64_t applier_turn(void *argument)
         publish(applier);
     }
     idle(applier);
-    return IDLE_EVERY_NS;
+    return atomic_load(&applier->instance->space_level) == SPACE_OK ? IDLE_EVERY_NS
+                                                                    : SCARCE_EVERY_NS;
 }
 
 // ---- open and close ----------------------------------------------------------------------------

@@ -14,6 +14,7 @@
 #include "common/core/applier.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/space.h"
 #include "common/core/writer.h"
 
 // ---- small queries -----------------------------------------------------------------------------
@@ -29,6 +30,12 @@ bool instance_room(const struct instance *instance)
 {
     return atomic_load(&instance->receive_bytes) + atomic_load(&instance->apply_bytes) <
            instance->options->apply_queue;
+}
+
+bool instance_disk_full(const struct instance *instance)
+{
+    return atomic_load(&instance->disk_full) ||
+           atomic_load(&instance->space_level) == SPACE_RESERVE;
 }
 
 void instance_wait(struct instance *instance, struct index_waiter *waiter)
@@ -254,6 +261,7 @@ static int start(struct instance *instance, const struct state *state)
     // The role may have found a higher one in a file of its own.
     uint64_t floor = u64_max(atomic_load(&instance->history_floor), state->history_floor);
     atomic_store(&instance->history_floor, floor);
+    space_poll(instance, true);
     int error = writer_open(instance);
     if (error == OK) {
         error = applier_open(instance, state, journal_end(instance->journal).number);
@@ -279,6 +287,7 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     pthread_mutex_init(&instance->lock, NULL);
     list_init(&instance->waiters);
     views_open(&instance->views);
+    space_open(instance);
     struct state state = {0};
     int error = open_data(instance, setup->cache, &state);
     if (error == OK) {
@@ -314,6 +323,7 @@ bool instance_close(struct instance *instance)
     if (instance->lock_fd >= 0) {
         close(instance->lock_fd);
     }
+    space_close(instance);
     pthread_mutex_destroy(&instance->lock);
     mem_free(instance->directory);
     mem_free(instance);

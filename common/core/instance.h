@@ -76,6 +76,8 @@ struct instance {
     _Atomic uint64_t window_floor; // a proxy's W: set by its role, goes into each new view
     _Atomic uint64_t history_floor; // a replica's: only rises; set by its role, likewise
     struct walked *walked;          // common/core/walker.c's, once it was added there
+    struct space *space;   // common/core/space.c
+    _Atomic int space_level; // enum space_level of common/core/space.h
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c
     pthread_mutex_t lock;         // guards `waiters` and `room`
@@ -117,6 +119,8 @@ void instance_adopt(struct instance *instance, const uint8_t history[HISTORY_ID_
 // block is gone (ERR_DISK_FULL: try later) or its outcome unknown (ERR_UNKNOWN_OUTCOME: the
 // instance has stopped).
 int instance_commit(struct instance *instance, struct block *block) MUST_CHECK;
+// No update can be applied for want of disk space, now: a root refuses writes. Any thread.
+bool instance_disk_full(const struct instance *instance);
 // Applier is too far behind: the sequencer shall wait (its turn is called again when not).
 bool instance_apply_full(const struct instance *instance);
 void instance_wake_writer(struct instance *instance); // any thread

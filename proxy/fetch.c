@@ -1,171 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-// The reads' side: calls, waiters and their ends; and what replicas do to flights.
+// The replicas' side of fetching: what they do to flights, how they come and go; opening, closing.
 #include "proxy/fetch.h"
 
 #include "common/base/mem.h"
 #include "proxy/fetcher.h"
 #include "proxy/proxy.h"
 
-// ---- ends --------------------------------------------------------------------------------------
+#define CALL_SHARE 4 // one call may take this part of fetch_max at once
 
-static void call_done(struct task *task)
-{
-    struct fetch_call *call = CONTAINER_OF(task, struct fetch_call, task);
-    struct read *read = call->read;
-    mem_free(call);
-    read_fetched(read);
-}
+// ---- requests ----------------------------------------------------------------------------------
 
-static void call_release(struct fetch_call *call)
+void fetcher_unburden(struct fetcher *fetcher, struct source *source,
+                      const struct source_request *request)
 {
-    CHECK(call->left > 0);
-    call->left--;
-    if (call->left == 0) {
-        call->task.run = call_done;
-        loop_post(call->read->loop, &call->task);
+    pool_over(&fetcher->pool, source->number, request->bytes);
+    if (!request->late) {
+        budget_return(&fetcher->budget, request->bytes);
     }
 }
 
-static void waiter_fail(struct waiter *waiter, int error)
+static void note_quarantine(struct fetcher *fetcher, const struct source *source, const char *what)
 {
-    list_remove(&waiter->node);
-    list_remove(&waiter->age);
-    waiter->lookup->status = error;
-    if (error != ERR_BUSY) {
-        METRIC_ADD(waiter->call->fetcher->instance->metrics, instance, fetch_failed, 1);
-    }
-    call_release(waiter->call);
+    const struct pool_member *member = &fetcher->pool.members[source->number];
+    METRIC_ADD(fetcher->instance->metrics, instance, fetch_quarantines, 1);
+    LOG_GATED(&fetcher->quarantine_gate, LOG_WARN, fetcher->instance->name,
+              "replica %s is in quarantine for %llu ms, after %u errors in a row: %s", source->text,
+              (unsigned long long)((member->until_ns - fetcher_now_ns(fetcher)) / NS_PER_MS),
+              member->errors, what);
 }
 
-static void waiter_give(struct waiter *waiter, struct bytes value)
+void fetcher_fault(struct fetcher *fetcher, struct source *source, const char *what)
 {
-    list_remove(&waiter->node);
-    list_remove(&waiter->age);
-    struct lookup *lookup = waiter->lookup;
-    lookup->fetched = mem_copy(value.data, value.size);
-    lookup->record.value = bytes_of(lookup->fetched, value.size);
-    lookup->record.held = true;
-    call_release(waiter->call);
-}
-
-void fetcher_fail(struct fetcher *fetcher, struct flight *flight, int error)
-{
-    LIST_FOR_EACH(node, &flight->waiters) {
-        waiter_fail(CONTAINER_OF(node, struct waiter, node), error);
+    if (pool_failed(&fetcher->pool, source->number, fetcher_now_ns(fetcher))) {
+        note_quarantine(fetcher, source, what);
     }
-    flights_remove(&fetcher->flights, flight);
-}
-
-static void flight_land(struct fetcher *fetcher, struct flight *flight, struct bytes value)
-{
-    const struct record record = {.version = flight->version,
-                                  .length = flight->length,
-                                  .check = flight->check,
-                                  .held = true,
-                                  .value = value};
-    fills_add(&fetcher->fills, flight_key(flight), &record);
-    LIST_FOR_EACH(node, &flight->waiters) {
-        waiter_give(CONTAINER_OF(node, struct waiter, node), value);
-    }
-    flights_remove(&fetcher->flights, flight);
-}
-
-void fetcher_expire(struct fetcher *fetcher)
-{
-    while (!list_empty(&fetcher->waiters)) {
-        struct waiter *oldest = CONTAINER_OF(fetcher->waiters.next, struct waiter, age);
-        if (oldest->deadline_ns > fetcher_now_ns(fetcher)) {
-            break;
-        }
-        struct flight *flight = oldest->flight;
-        waiter_fail(oldest, ERR_UNAVAILABLE);
-        if (list_empty(&flight->waiters)) {
-            flights_remove(&fetcher->flights, flight);
-        }
-    }
-}
-
-// ---- reads -------------------------------------------------------------------------------------
-
-// True when a replica may come up before the deadline, as far as the past tells.
-static bool hopeful(const struct fetcher *fetcher)
-{
-    uint64_t alone_ns = fetcher->alone_ns == 0 ? 0 : fetcher_now_ns(fetcher) - fetcher->alone_ns;
-    return !fetcher->closing && fetcher->source_count > 0 && alone_ns <= fetcher->wait_ns;
-}
-
-static void waiter_begin(struct fetcher *fetcher, struct waiter *waiter)
-{
-    const struct lookup *lookup = waiter->lookup;
-    const struct record *record = &lookup->record;
-    struct flight *flight = flights_find(&fetcher->flights, lookup->key, record->version);
-    if (!hopeful(fetcher)) {
-        waiter_fail(waiter, ERR_UNAVAILABLE);
-        return;
-    }
-    if (flight != NULL) {
-        if (flight->length != record->length || flight->check != record->check) {
-            waiter_fail(waiter, ERR_CORRUPT); // two rows of one version cannot differ
-            return;
-        }
-        METRIC_ADD(fetcher->instance->metrics, instance, fetch_joined, 1);
-    } else {
-        flight = flights_add(&fetcher->flights, lookup->key, record->version, record->length,
-                             record->check);
-        if (flight == NULL) {
-            waiter_fail(waiter, ERR_BUSY);
-            return;
-        }
-        list_append(&fetcher->ready, &flight->node);
-    }
-    waiter->flight = flight;
-    waiter->deadline_ns = fetcher_now_ns(fetcher) + fetcher->wait_ns;
-    list_append(&flight->waiters, &waiter->node);
-    list_append(&fetcher->waiters, &waiter->age);
-}
-
-static void call_begin(struct task *task)
-{
-    struct fetch_call *call = CONTAINER_OF(task, struct fetch_call, task);
-    struct fetcher *fetcher = call->fetcher;
-    call->left = call->count + 1;
-    for (unsigned i = 0; i < call->count; i++) {
-        waiter_begin(fetcher, &call->waiters[i]);
-    }
-    call_release(call);
-    fetcher_stir(fetcher);
-}
-
-void fetch_read(struct instance *instance, struct read *read)
-{
-    struct proxy *proxy = instance->role_state;
-    unsigned missing = 0;
-    for (unsigned i = 0; i < read->count; i++) {
-        missing += lookup_missing(&read->lookups[i]) ? 1 : 0;
-    }
-    CHECK(missing > 0);
-    struct fetch_call *call = mem_zalloc(sizeof *call + missing * sizeof call->waiters[0]);
-    call->fetcher = proxy->fetcher;
-    call->read = read;
-    for (unsigned i = 0; i < read->count; i++) {
-        if (lookup_missing(&read->lookups[i])) {
-            struct waiter *waiter = &call->waiters[call->count++];
-            waiter->lookup = &read->lookups[i];
-            waiter->call = call;
-            list_init(&waiter->node);
-            list_init(&waiter->age);
-        }
-    }
-    METRIC_ADD(instance->metrics, instance, fetch_misses, missing);
-    call->task.run = call_begin;
-    loop_post(instance->home, &call->task);
-}
-
-// ---- replicas ----------------------------------------------------------------------------------
-
-static bool is_sound(const struct flight *flight, struct bytes value)
-{
-    return value.size == flight->length && record_check(flight->version, value) == flight->check;
 }
 
 static void note_refusal(struct fetcher *fetcher, enum fetch_status status)
@@ -180,31 +48,62 @@ static void note_refusal(struct fetcher *fetcher, enum fetch_status status)
     }
 }
 
+static void note_bad(struct fetcher *fetcher, const struct source *source)
+{
+    METRIC_ADD(fetcher->instance->metrics, instance, fetch_bad, 1);
+    LOG_GATED(&fetcher->bad_gate, LOG_ERROR, fetcher->instance->name,
+              "replica %s gave a value that fails its check, another is asked", source->text);
+}
+
+// One item of an answer, for a flight that still waits. False: it is no answer at all, or a lie.
+static bool settle(struct fetcher *fetcher, struct source *source, struct source_request *request,
+                   unsigned i, const struct fetch_answer *answer)
+{
+    struct flight *flight = request->flights[i];
+    enum fetch_status status = answer->status;
+    flight_leave(flight, &request->flights[i]);
+    if (status == FETCH_EXACT && flight_fits(flight, answer->value)) {
+        METRIC_ADD(fetcher->instance->metrics, instance, fetch_bytes, answer->value.size);
+        METRIC_ADD(fetcher->instance->metrics, instance, fetch_hedges_won, request->hedge ? 1 : 0);
+        fetcher_land(fetcher, flight, answer->value);
+        return true;
+    }
+    if (status == FETCH_EXACT) {
+        note_bad(fetcher, source);
+        status = FETCH_ERROR;
+    } else {
+        budget_refund(&fetcher->budget, flight->length);
+    }
+    note_refusal(fetcher, status);
+    fetcher_refused(fetcher, flight, status);
+    return status != FETCH_ERROR;
+}
+
 static void on_answers(struct source *source, struct source_request *request,
-                       const struct fetch_answer *answers)
+                       const struct message_fetched *message, const struct fetch_answer *answers)
 {
     struct fetcher *fetcher = source->owner;
+    struct instance_metrics *metrics = fetcher->instance->metrics;
+    uint64_t now = fetcher_now_ns(fetcher);
+    unsigned sound = 0, wasted = 0;
+    fetcher_look(fetcher);
+    pool_reported(&fetcher->pool, source->number, message->visible, message->floor, now);
+    pool_measured(&fetcher->pool, source->number, now - request->sent_ns, now);
+    fetcher_unburden(fetcher, source, request);
     for (unsigned i = 0; i < request->count; i++) {
-        struct flight *flight = request->flights[i];
-        enum fetch_status status = answers[i].status;
-        if (flight == NULL) {
-            continue;
+        if (request->flights[i] == NULL) {
+            wasted += answers[i].status == FETCH_EXACT ? 1 : 0;
+            sound += answers[i].status != FETCH_ERROR ? 1 : 0;
+        } else {
+            sound += settle(fetcher, source, request, i, &answers[i]) ? 1 : 0;
         }
-        request->flights[i] = NULL;
-        flight->slot = NULL;
-        if (status == FETCH_EXACT && is_sound(flight, answers[i].value)) {
-            flight_land(fetcher, flight, answers[i].value);
-            continue;
-        }
-        if (status == FETCH_EXACT) {
-            METRIC_ADD(fetcher->instance->metrics, instance, fetch_bad, 1);
-            LOG_GATED(&fetcher->bad_gate, LOG_ERROR, fetcher->instance->name,
-                      "replica %s gave a value that fails its check, another is asked",
-                      source->text);
-            status = FETCH_ERROR;
-        }
-        note_refusal(fetcher, status);
-        fetcher_refused(fetcher, flight, status);
+    }
+    METRIC_ADD(metrics, instance, fetch_wasted, wasted);
+    // One that always answers too late is of no use; one that cannot read a record of many is.
+    if (sound == 0) {
+        fetcher_fault(fetcher, source, "its answers cannot be used");
+    } else if (!request->late) {
+        pool_succeeded(&fetcher->pool, source->number);
     }
     fills_post(&fetcher->fills);
     fetcher_stir(fetcher);
@@ -213,20 +112,25 @@ static void on_answers(struct source *source, struct source_request *request,
 static void on_unanswered(struct source *source, struct source_request *request)
 {
     struct fetcher *fetcher = source->owner;
+    fetcher_unburden(fetcher, source, request);
+    budget_refund(&fetcher->budget, request->bytes);
     for (unsigned i = 0; i < request->count; i++) {
         struct flight *flight = request->flights[i];
         if (flight != NULL) {
-            request->flights[i] = NULL;
-            flight->slot = NULL;
+            flight_leave(flight, &request->flights[i]);
             fetcher_refused(fetcher, flight, FETCH_ERROR);
         }
     }
     fetcher_stir(fetcher);
 }
 
-static void on_ready(struct source *source)
+// ---- replicas ----------------------------------------------------------------------------------
+
+static void on_ready(struct source *source, uint64_t index)
 {
     struct fetcher *fetcher = source->owner;
+    fetcher_look(fetcher);
+    pool_joined(&fetcher->pool, source->number, index, fetcher_now_ns(fetcher));
     fetcher->alone_ns = 0;
     fetcher_stir(fetcher);
 }
@@ -245,14 +149,18 @@ static void close_if_done(struct fetcher *fetcher)
     }
 }
 
-static void on_lost(struct source *source)
+static void on_lost(struct source *source, bool was_ready)
 {
     struct fetcher *fetcher = source->owner;
+    if (was_ready && pool_left(&fetcher->pool, source->number, fetcher_now_ns(fetcher))) {
+        note_quarantine(fetcher, source, "it is lost again and again");
+    }
     if (fetcher->closing) {
         close_if_done(fetcher);
-    } else if (fetcher->alone_ns == 0 && fetcher_connected(fetcher) == 0) {
+    } else if (fetcher->alone_ns == 0 && pool_connected(&fetcher->pool) == 0) {
         fetcher->alone_ns = fetcher_now_ns(fetcher);
     }
+    fetcher_stir(fetcher);
 }
 
 // ---- opening and closing -----------------------------------------------------------------------
@@ -274,6 +182,7 @@ static void on_close(struct task *task)
         struct waiter *waiter = CONTAINER_OF(fetcher->waiters.next, struct waiter, age);
         fetcher_fail(fetcher, waiter->flight, ERR_UNAVAILABLE);
     }
+    fetcher_admit(fetcher);
     loop_timer_clear(&fetcher->timer);
     for (unsigned i = 0; i < fetcher->source_count; i++) {
         source_close(&fetcher->sources[i]);
@@ -286,13 +195,24 @@ static unsigned count_sources(struct instance *instance)
     unsigned count = 0;
     option_ADDRESSES addresses = instance->options->replicas;
     while (addresses != NULL && addresses[count] != NULL) {
-        if (count == RETRY_SOURCES_MAX) {
+        if (count == POOL_MAX) {
             log_line(LOG_WARN, instance->name, "only the first %u replicas are used", count);
             break;
         }
         count++;
     }
     return count;
+}
+
+static void limits_open(struct fetcher *fetcher, const struct instance_options *options)
+{
+    budget_open(&fetcher->budget, options->fetch_rate, options->fetch_burst,
+                options->fetch_requests, options->fetch_bytes);
+    // What a call has under way shall be able to come before its deadline.
+    uint64_t in_time = options->fetch_rate == 0 ? UINT64_MAX
+                                                : options->fetch_rate / 2 * options->fetch / 1000;
+    fetcher->share = u64_max(1, options->fetch_max / CALL_SHARE);
+    fetcher->share_bytes = u64_min(options->fetch_bytes, in_time);
 }
 
 struct fetcher *fetcher_new(struct instance *instance)
@@ -309,12 +229,16 @@ struct fetcher *fetcher_new(struct instance *instance)
     fetcher->close.run = on_close;
     fetcher->alone_ns = 1; // before the opening nothing is hoped for
     flights_open(&fetcher->flights, instance->options->fetch_max);
+    limits_open(fetcher, instance->options);
     fills_open(&fetcher->fills, instance);
+    list_init(&fetcher->calls);
     list_init(&fetcher->waiters);
     list_init(&fetcher->ready);
     list_init(&fetcher->paused);
     timer_init(&fetcher->timer, fetcher_on_timer);
     fetcher->source_count = count_sources(instance);
+    pool_open(&fetcher->pool, fetcher->source_count, instance->options->replica_requests,
+              instance->options->replica_bytes, instance->options->quarantine);
     fetcher->sources = mem_zalloc(fetcher->source_count * sizeof *fetcher->sources);
     for (unsigned i = 0; i < fetcher->source_count; i++) {
         source_open(&fetcher->sources[i], instance, i, instance->options->replicas[i], &ops,
@@ -345,15 +269,41 @@ void fetch_close(struct instance *instance, struct notice *closed)
     loop_post(instance->home, &fetcher->close);
 }
 
+static const char *state_text(enum source_state state, const struct source *source,
+                              enum pool_health health)
+{
+    if (state != SOURCE_READY) {
+        return atomic_load(&source->refused) ? "refused" : "away";
+    }
+    return health == POOL_HEALTHY ? "ready" : health == POOL_PROBING ? "probing" : "quarantine";
+}
+
 size_t fetch_status(struct instance *instance, struct replica_status *to, size_t max)
 {
     const struct fetcher *fetcher = ((struct proxy *)instance->role_state)->fetcher;
     for (size_t i = 0; i < max && i < fetcher->source_count; i++) {
         const struct source *source = &fetcher->sources[i];
+        const struct pool_member *member = &fetcher->pool.members[i];
+        enum source_state state = source_state(source);
+        enum pool_health health = (enum pool_health)atomic_load(&member->health);
         to[i] = (struct replica_status){.address = source->text,
-                                        .connected = source_state(source) == SOURCE_READY,
+                                        .state = state_text(state, source, health),
+                                        .connected = state == SOURCE_READY,
                                         .in_flight = atomic_load(&source->in_flight),
-                                        .rtt_ns = atomic_load(&source->rtt_ns)};
+                                        .rtt_ns = atomic_load(&source->rtt_ns),
+                                        .response_ns = atomic_load(&member->response_ns),
+                                        .visible = atomic_load(&member->visible),
+                                        .floor = atomic_load(&member->floor)};
     }
     return fetcher->source_count;
+}
+
+uint64_t fetch_lowest_visible(struct instance *instance)
+{
+    const struct fetcher *fetcher = ((struct proxy *)instance->role_state)->fetcher;
+    uint64_t connected = 0;
+    for (unsigned i = 0; i < fetcher->source_count; i++) {
+        connected |= (uint64_t)(source_state(&fetcher->sources[i]) == SOURCE_READY) << i;
+    }
+    return pool_lowest_visible(&fetcher->pool, connected);
 }

@@ -2,8 +2,11 @@
 // A proxy's misses: values that its rows do not hold are asked of replicas by exactly the versions
 // that the read's view shows, verified by length and check, given to every read that waits for
 // them, and kept (proxy/fill.c). Misses of one turn for one replica leave in one message; a
-// value is under way once, however many wait. A replica that cannot give a value is followed by the
+// value is under way once, however many wait, but for hedges: when a replica takes long, another
+// is asked too, and the first answer counts. A replica that cannot give a value is followed by the
 // next, until the deadline `fetch`; then the lookup gets ERR_UNAVAILABLE, never anything else.
+// Which replica is asked: proxy/pool.h; how much at once: proxy/budget.h. Misses beyond the budget
+// wait until their deadline; there are at most fetch_max.
 // Absent keys, held values and lengths need no replica and never come here.
 //
 // Reads come from any loop; everything else is on the instance's home loop.
@@ -30,12 +33,20 @@ void fetch_read(struct instance *instance, struct read *read);
 
 struct replica_status {
     const char *address; // as configured
+    const char *state;   // "ready", "quarantine", "probing", "refused", "away"
     bool connected;
-    unsigned in_flight;  // requests
-    uint64_t rtt_ns;     // 0 = not known
+    unsigned in_flight;   // requests
+    uint64_t rtt_ns;      // of pings, 0 = not known
+    uint64_t response_ns; // smoothed time of an answer, 0 = not known
+    uint64_t visible;     // the index and the history floor that it last said, 0 = not yet
+    uint64_t floor;
 };
 
 // Copies up to `max` replicas; returns how many there are. Any thread, a proxy's instance only.
 size_t fetch_status(struct instance *instance, struct replica_status *to, size_t max);
+
+// The least visible index that a connected, healthy replica has said; 0 when none has. Values of
+// versions up to it can be had again, as far as is known. Any thread.
+uint64_t fetch_lowest_visible(struct instance *instance);
 
 #endif

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The inside of the fetcher, shared by fetch.c (reads, their ends, replicas coming and going) and
-// fetch_ask.c (whom to ask, and time); nobody else includes it.
+// The inside of the fetcher, shared by fetch_call.c (reads and their ends), fetch.c (replicas
+// coming, answering and going) and fetch_ask.c (whom to ask, and time); nobody else includes it.
 //
-// A read becomes a call with one waiter for each missing value, posted to the home loop. A waiter
-// hangs on a flight (proxy/flight.h) and, since all wait equally long, in one list in the order of
-// deadlines. A flight has waiters always, and stands in `ready`, in `paused`, or in the slot of a
-// request. When the last waiter of a call has its end, the call goes back to the read's loop.
-// Home loop only.
+// A read becomes a call with one waiter for each missing value, posted to the home loop. Waiters
+// are admitted at the end of a turn, of each call no more than its share at once, so that no read
+// alone can take all of fetch_max. An admitted waiter hangs on a flight (proxy/flight.h) and, since
+// all wait equally long, in one list in the order of deadlines. A flight has waiters always, and
+// stands in `ready`, in `paused`, or in the slots of requests. When the last waiter of a call has
+// its end, the call goes back to the read's loop. Home loop only.
 #ifndef QS_PROXY_FETCHER_H
 #define QS_PROXY_FETCHER_H
 
 #include "common/base/log.h"
+#include "proxy/budget.h"
 #include "proxy/fetch.h"
 #include "proxy/fill.h"
+#include "proxy/pool.h"
 #include "proxy/source.h"
 
 struct fetch_call;
@@ -28,9 +31,14 @@ struct waiter {
 
 struct fetch_call {
     struct task task;
+    struct list node; // of the fetcher's calls, until all waiters are admitted
     struct fetcher *fetcher;
     struct read *read;
-    unsigned left; // waiters without an end, and one while they are being set up
+    int failure;         // of one waiter: nothing more is asked for
+    unsigned left;       // waiters without an end, and one while it is among the calls
+    unsigned admitted;   // the first of them
+    unsigned under_way;  // of these, without an end
+    uint64_t under_way_bytes;
     unsigned count;
     struct waiter waiters[];
 };
@@ -38,20 +46,23 @@ struct fetch_call {
 struct fetcher {
     struct instance *instance;
     uint64_t wait_ns;
+    uint64_t share, share_bytes; // of one call, at once
     struct flight_table flights;
     struct fills fills;
+    struct list calls;
     struct list waiters;
     struct list ready;  // flights to be asked for
     struct list paused; // flights between two rounds, the first to go on first
     struct source *sources;
     unsigned source_count;
-    unsigned rotation;  // number of the replica asked last
+    struct pool pool;     // of the sources, by their numbers
+    struct budget budget;
     uint64_t alone_ns;  // since when no replica is connected, 0 = one is
     struct timer timer;
     struct task flush, open, close;
     bool flush_queued, closing;
     struct notice *closed;
-    struct log_gate bad_gate, never_gate;
+    struct log_gate bad_gate, never_gate, quarantine_gate;
 };
 
 static inline uint64_t fetcher_now_ns(const struct fetcher *fetcher)
@@ -59,16 +70,29 @@ static inline uint64_t fetcher_now_ns(const struct fetcher *fetcher)
     return loop_now_ns(fetcher->instance->home);
 }
 
-// Ends every waiter of a flight with `error`, and the flight. (fetch.c)
+// The value came: given to every waiter, kept, and the flight ends. (fetch_call.c, as the next)
+void fetcher_land(struct fetcher *fetcher, struct flight *flight, struct bytes value);
+// Ends every waiter of a flight with `error`, and the flight.
 void fetcher_fail(struct fetcher *fetcher, struct flight *flight, int error);
-// Ends the waiters whose deadline is over. (fetch.c)
+// Ends the waiters whose deadline is over.
 void fetcher_expire(struct fetcher *fetcher);
+// Admits waiters as far as the limits allow; ends those of calls that have failed.
+void fetcher_admit(struct fetcher *fetcher);
 
-// One bit for each replica that is connected. (fetch_ask.c, as all that follows)
-uint64_t fetcher_connected(const struct fetcher *fetcher);
-// Something happened: what can be asked for is, at the end of this turn.
+// A request is over: it weighs on nothing any more. (fetch.c, as the next)
+void fetcher_unburden(struct fetcher *fetcher, struct source *source,
+                      const struct source_request *request);
+// A replica was of no use.
+void fetcher_fault(struct fetcher *fetcher, struct source *source, const char *what);
+
+// Something happened: what can be asked for is, at the end of this turn. (fetch_ask.c, as all
+// that follows)
 void fetcher_stir(struct fetcher *fetcher);
-// The replica asked last did not give the value: `flight` is in no slot any more.
+// Where this proxy stands now, which is what replicas are measured by.
+void fetcher_look(struct fetcher *fetcher);
+// `flight` shall be asked for; it is in no list.
+void fetcher_want(struct fetcher *fetcher, struct flight *flight);
+// A replica did not give the value, and `flight` is in that slot no more.
 void fetcher_refused(struct fetcher *fetcher, struct flight *flight, enum fetch_status status);
 void fetcher_on_flush(struct task *task);
 void fetcher_on_timer(struct timer *timer);

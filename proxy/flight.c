@@ -4,6 +4,43 @@
 #include "common/base/clock.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
+#include "common/core/record.h"
+
+bool flight_fits(const struct flight *flight, struct bytes value)
+{
+    return value.size == flight->length && record_check(flight->version, value) == flight->check;
+}
+
+unsigned flight_asks(const struct flight *flight)
+{
+    unsigned asks = 0;
+    for (unsigned i = 0; i < FLIGHT_ASKS; i++) {
+        asks += flight->slots[i] != NULL ? 1 : 0;
+    }
+    return asks;
+}
+
+void flight_board(struct flight *flight, struct flight **slot)
+{
+    unsigned i = 0;
+    while (i < FLIGHT_ASKS && flight->slots[i] != NULL) {
+        i++;
+    }
+    CHECK(i < FLIGHT_ASKS && *slot == NULL);
+    flight->slots[i] = slot;
+    *slot = flight;
+}
+
+void flight_leave(struct flight *flight, struct flight **slot)
+{
+    unsigned i = 0;
+    while (i < FLIGHT_ASKS && flight->slots[i] != slot) {
+        i++;
+    }
+    CHECK(i < FLIGHT_ASKS && *slot == flight);
+    flight->slots[i] = NULL;
+    *slot = NULL;
+}
 
 void flights_open(struct flight_table *table, uint64_t limit)
 {
@@ -74,9 +111,10 @@ void flights_remove(struct flight_table *table, struct flight *flight)
     *link = flight->chain;
     table->count--;
     list_remove(&flight->node);
-    if (flight->slot != NULL) {
-        CHECK(*flight->slot == flight);
-        *flight->slot = NULL;
+    for (unsigned i = 0; i < FLIGHT_ASKS; i++) {
+        if (flight->slots[i] != NULL) {
+            flight_leave(flight, flight->slots[i]);
+        }
     }
     mem_free(flight);
 }

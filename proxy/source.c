@@ -101,7 +101,7 @@ void source_close(struct source *source)
         break;
     case SOURCE_WAITING:
         set_state(source, SOURCE_CLOSED);
-        source->ops->on_lost(source);
+        source->ops->on_lost(source, false);
         break;
     case SOURCE_LEAVING:
     case SOURCE_CLOSED:
@@ -120,17 +120,12 @@ void source_leave(struct source *source, int error, const char *reason)
     }
 }
 
-bool source_usable(const struct source *source)
-{
-    return source_state(source) == SOURCE_READY &&
-           atomic_load(&source->in_flight) < SOURCE_REQUESTS_MAX;
-}
-
 // ---- requests ----------------------------------------------------------------------------------
 
-void source_ask(struct source *source, struct flight *const *flights, unsigned count)
+struct source_request *source_ask(struct source *source, struct flight *const *flights,
+                                  unsigned count)
 {
-    CHECK(source_usable(source) && count > 0 && count <= FETCH_ITEMS_MAX);
+    CHECK(source_state(source) == SOURCE_READY && count > 0 && count <= FETCH_ITEMS_MAX);
     struct source_request *request = mem_zalloc(sizeof *request);
     request->id = source->next_id++;
     request->sent_ns = loop_now_ns(source->instance->home);
@@ -138,11 +133,9 @@ void source_ask(struct source *source, struct flight *const *flights, unsigned c
     struct buf items = {0};
     fetch_items_begin(&items, count);
     for (unsigned i = 0; i < count; i++) {
-        struct flight *flight = flights[i];
-        CHECK(flight->slot == NULL);
-        request->flights[i] = flight;
-        flight->slot = &request->flights[i];
-        fetch_ask_append(&items, &(struct fetch_ask){flight_key(flight), flight->version});
+        flight_board(flights[i], &request->flights[i]);
+        request->bytes += flight_cost(flights[i]);
+        fetch_ask_append(&items, &(struct fetch_ask){flight_key(flights[i]), flights[i]->version});
     }
     list_append(&source->requests, &request->node);
     atomic_fetch_add(&source->in_flight, 1);
@@ -151,6 +144,7 @@ void source_ask(struct source *source, struct flight *const *flights, unsigned c
     link_wrote(&source->link);
     buf_free(&items);
     METRIC_ADD(source->instance->metrics, instance, fetch_sent, count);
+    return request;
 }
 
 static void finish(struct source *source, struct source_request *request)
@@ -180,7 +174,7 @@ static int on_fetched(struct source *source, struct bytes payload)
         if (request->id == message.id && request->count == count) {
             list_remove(&request->node);
             source->failures = 0;
-            source->ops->on_answers(source, request, answers);
+            source->ops->on_answers(source, request, &message, answers);
             finish(source, request);
             return OK;
         }
@@ -243,12 +237,13 @@ static int on_welcome(struct source *source, struct bytes payload)
     }
     loop_timer_clear(&source->timer);
     source->ready_ns = loop_now_ns(source->instance->home);
+    source->welcomed = true;
     source->refused = false;
     source->refusal_logged = false;
     set_state(source, SOURCE_READY);
     LOG_GATED(&source->ready_gate, LOG_INFO, source->instance->name, "fetching from replica %s",
               source->text);
-    source->ops->on_ready(source);
+    source->ops->on_ready(source, welcome.index);
     return OK;
 }
 
@@ -265,6 +260,9 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     }
     if (code == MESSAGE_fetched && state == SOURCE_READY) {
         return on_fetched(source, payload);
+    }
+    if (state == SOURCE_READY && source->ops->on_message != NULL) {
+        return source->ops->on_message(source, code, payload);
     }
     return ERR_PROTOCOL;
 }
@@ -283,6 +281,9 @@ static void note_loss(struct source *source, int error)
 static void on_close(struct link *link, int error)
 {
     struct source *source = link->owner;
+    // One that is left was ready too, unless it never said welcome.
+    bool was_ready = source->welcomed;
+    source->welcomed = false;
     if (source_state(source) == SOURCE_READY) {
         note_loss(source, error);
     }
@@ -302,7 +303,7 @@ static void on_close(struct link *link, int error)
     } else {
         wait_for_next(source);
     }
-    source->ops->on_lost(source);
+    source->ops->on_lost(source, was_ready);
 }
 
 static const struct link_ops link_ops = {

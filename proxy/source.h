@@ -15,14 +15,14 @@
 #include "common/wire/fetch_items.h"
 #include "proxy/flight.h"
 
-// Requests of one source without an answer; then it is not asked for more.
-#define SOURCE_REQUESTS_MAX 8
-
 struct source_request {
     struct list node;
     uint64_t id;
     uint64_t sent_ns;
-    bool late; // its flights have been given to others
+    uint64_t hedge_ns; // when another replica shall be asked too; the owner's, as what follows
+    uint64_t bytes;    // of what was asked for
+    bool hedge;        // asks for what another was asked for first
+    bool late;         // its flights have been given to others
     unsigned count;
     struct flight *flights[FETCH_ITEMS_MAX]; // NULL where nobody waits any more
 };
@@ -30,14 +30,18 @@ struct source_request {
 struct source;
 
 struct source_ops {
-    void (*on_ready)(struct source *source);
-    // `answers` has one item for each flight of the request, which is freed afterwards.
+    // It may be asked; its journal ends at `index`, as far as others may know.
+    void (*on_ready)(struct source *source, uint64_t index);
+    // `answers` has one item for each flight of the request, which is freed afterwards; `visible`
+    // and `floor` are the replica's at that time.
     void (*on_answers)(struct source *source, struct source_request *request,
-                       const struct fetch_answer *answers);
+                       const struct message_fetched *message, const struct fetch_answer *answers);
     // The link went with this request unanswered; it is freed afterwards.
     void (*on_unanswered)(struct source *source, struct source_request *request);
-    // The link is gone, whether it was ready or not; after source_close it is the last call.
-    void (*on_lost)(struct source *source);
+    // Any other message of one that is ready; what it returns is as in link_ops. NULL: refused.
+    int (*on_message)(struct source *source, uint16_t code, struct bytes payload);
+    // The link is gone, whether it `was_ready` or not; after source_close it is the last call.
+    void (*on_lost)(struct source *source, bool was_ready);
 };
 
 enum source_state {
@@ -61,7 +65,9 @@ struct source {
     uint64_t next_id;
     unsigned failures; // since it was last of use
     uint64_t ready_ns;
-    bool refused, refusal_logged, closing;
+    bool welcomed;     // this link
+    _Atomic bool refused; // the last time it was asked; read by any thread
+    bool refusal_logged, closing;
     struct log_gate ready_gate, lost_gate;
     _Atomic int state;          // enum source_state; read by any thread
     _Atomic unsigned in_flight; // requests; read by any thread
@@ -82,11 +88,9 @@ static inline enum source_state source_state(const struct source *source)
     return (enum source_state)atomic_load(&source->state);
 }
 
-// Ready, and not at its limit of requests.
-bool source_usable(const struct source *source);
-
-// Sends a request for `flights` (their slots are set). Only while usable.
-void source_ask(struct source *source, struct flight *const *flights, unsigned count);
+// Sends a request for `flights` (their slots are set), and lends it. Only while ready.
+struct source_request *source_ask(struct source *source, struct flight *const *flights,
+                                  unsigned count);
 
 // Leaves this replica for a moment: it misbehaved or does not answer.
 void source_leave(struct source *source, int error, const char *reason);

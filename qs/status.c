@@ -10,6 +10,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "proxy/fetch.h"
 #include "qs/status_parts.h"
 #include "qs/version.h"
 
@@ -205,6 +206,34 @@ static json_t *children_json(struct fanout *fanout)
     return children;
 }
 
+static json_t *replica_json(const struct replica_status *status)
+{
+    json_t *replica = json_object();
+    set_text(replica, "address", status->address);
+    set_text(replica, "state", status->state);
+    json_object_set_new(replica, "connected", json_boolean(status->connected));
+    set_number(replica, "in_flight", status->in_flight);
+    set_ms(replica, "rtt_ms", status->rtt_ns);
+    set_ms(replica, "response_ms", status->response_ns);
+    set_number(replica, "visible_index", status->visible);
+    set_number(replica, "history_floor", status->floor);
+    return replica;
+}
+
+// What a proxy fetches missing values from.
+static json_t *replicas_json(struct instance *instance)
+{
+    json_t *replicas = json_array();
+    if (instance->options->role == ROLE_PROXY) {
+        struct replica_status status[STATUS_REPLICAS_MAX];
+        size_t count = fetch_status(instance, status, STATUS_REPLICAS_MAX);
+        for (size_t i = 0; i < u64_min(count, STATUS_REPLICAS_MAX); i++) {
+            json_array_append_new(replicas, replica_json(&status[i]));
+        }
+    }
+    return replicas;
+}
+
 static json_t *tree_json(struct daemon_instance *each)
 {
     struct instance *instance = each->instance;
@@ -249,6 +278,7 @@ static json_t *instance_json(struct daemon_instance *each)
     set_number(object, "epoch", status.epoch);
     set_number(object, "history_floor", status.history_floor);
     json_object_set_new(object, "space", space_json(&status.space));
+    json_object_set_new(object, "replicas", replicas_json(instance));
     json_t *metrics = json_object();
     for (unsigned id = 0; id < INSTANCE_METRIC_COUNT; id++) {
         set_number(metrics, instance_metric_row(id)->name,

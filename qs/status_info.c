@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "common/io/address.h"
+#include "proxy/fetch.h"
 #include "qs/status_parts.h"
 #include "qs/version.h"
 
@@ -191,13 +192,34 @@ static void tell_qs(struct telling *telling)
     }
 }
 
+// What the proxies here fetch missing values from.
+static void tell_replicas(struct telling *telling)
+{
+    struct daemon *daemon = telling->daemon;
+    for (unsigned i = 0; i < daemon->instance_count; i++) {
+        struct instance *instance = daemon->instances[i].instance;
+        struct replica_status status[STATUS_REPLICAS_MAX];
+        size_t count = instance->options->role != ROLE_PROXY
+                           ? 0 : fetch_status(instance, status, STATUS_REPLICAS_MAX);
+        for (size_t j = 0; j < u64_min(count, STATUS_REPLICAS_MAX); j++) {
+            buf_format(telling->to,
+                       "replica_%s_%zu:address=%s,state=%s,in_flight=%u,rtt_us=%" PRIu64
+                       ",response_us=%" PRIu64 ",visible_index=%" PRIu64 ",history_floor=%" PRIu64
+                       "\r\n",
+                       instance->name, j, status[j].address, status[j].state, status[j].in_flight,
+                       status[j].rtt_ns / 1000, status[j].response_ns / 1000, status[j].visible,
+                       status[j].floor);
+        }
+    }
+}
+
 static const struct {
     const char *name;
     void (*tell)(struct telling *telling);
 } sections[] = {
     {"Server", tell_server},           {"Clients", tell_clients}, {"Memory", tell_memory},
     {"Persistence", tell_persistence}, {"Stats", tell_stats},     {"Replication", tell_replication},
-    {"Keyspace", tell_keyspace},       {"QS", tell_qs},
+    {"Keyspace", tell_keyspace},       {"QS", tell_qs},           {"Replicas", tell_replicas},
 };
 
 static bool is_word(struct bytes text, const char *word)

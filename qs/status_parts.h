@@ -8,6 +8,7 @@
 #include "qs/status.h"
 
 #define STATUS_CHILDREN_MAX 256
+#define STATUS_REPLICAS_MAX 64
 
 struct instance_status {
     const struct instance_options *options;

@@ -134,6 +134,37 @@ static void append_status_text(struct buf *to, struct bytes info)
     }
 }
 
+// What proxies fetch from: "replica_<instance>_<number>" lines, if there are any.
+static void append_replicas(struct buf *to, struct bytes info)
+{
+    static const char *const parts[] = {"state", "in_flight", "rtt_us", "response_us",
+                                        "visible_index", "history_floor", "address"};
+    static const int widths[] = {-10, 9, 9, 11, 12, 12, 0};
+    bool first = true;
+    struct line line;
+    while (take_line(&info, &line)) {
+        const uint8_t *number = line.section || line.name.size < 8
+                                    ? NULL : memrchr(line.name.data, '_', line.name.size);
+        if (number == NULL || memcmp(line.name.data, "replica_", 8) != 0 ||
+            number <= line.name.data + 8) {
+            continue;
+        }
+        if (first) {
+            buf_format(to, "\n%-16s %-10s %9s %9s %11s %12s %12s  %s\n", "REPLICAS OF", "STATE",
+                       "IN FLIGHT", "PING US", "RESPONSE US", "INDEX", "FLOOR", "ADDRESS");
+            first = false;
+        }
+        buf_format(to, "%-16.*s", (int)(number - line.name.data - 8),
+                   (const char *)line.name.data + 8);
+        for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+            struct bytes part = find_part(line.value, parts[i]);
+            buf_format(to, "%s%*.*s", i + 1 == ARRAY_LEN(parts) ? "  " : " ", widths[i],
+                       SHOWN(part));
+        }
+        buf_append_text(to, "\n");
+    }
+}
+
 // Calls a command without arguments whose reply is a text.
 static redisReply *call_text(struct cli *cli, const char *name)
 {
@@ -161,6 +192,7 @@ int run_status(struct cli *cli)
         append_status_json(&text, reply_bytes(reply));
     } else {
         append_status_text(&text, reply_bytes(reply));
+        append_replicas(&text, reply_bytes(reply));
     }
     freeReplyObject(reply);
     return cli_finish(&text, EXIT_FOUND);

@@ -18,6 +18,7 @@ enum trick {
     SAYS_GONE,
     LIES,
     KEEPS_SILENT,
+    HOLDS_BACK, // its lies come when door_release says so
     HANGS_UP,
     REFUSES,
     OTHER_HISTORY, // and else as one that lies
@@ -31,6 +32,8 @@ struct door {
     _Atomic unsigned asked; // items
     _Atomic unsigned messages;
     struct link *link; // the newest false one
+    uint64_t held_id;  // of the newest request held back
+    unsigned held_count;
     struct address address;
     char text[ADDRESS_TEXT_BYTES];
     int fd;
@@ -45,6 +48,27 @@ static void on_false_close(struct link *link, int error)
         door->link = NULL;
     }
     mem_free(link);
+}
+
+static void answer_false(struct link *link, uint64_t id, unsigned count, enum fetch_status status)
+{
+    struct buf items = {0};
+    fetch_items_begin(&items, count);
+    for (unsigned i = 0; i < count; i++) {
+        fetch_answer_append(&items, &(struct fetch_answer){status, bytes_text("a lie")});
+    }
+    const struct message_fetched fetched = {.id = id, .items = buf_bytes(&items)};
+    message_fetched_encode(link_out(link), &fetched);
+    link_wrote(link);
+    buf_free(&items);
+}
+
+// On the loop: what was held back is answered.
+SUPPORT void door_release(void *argument)
+{
+    struct door *door = argument;
+    assert_true(door->link != NULL && door->held_count > 0);
+    answer_false(door->link, door->held_id, door->held_count, FETCH_EXACT);
 }
 
 static void give_false(struct door *door, struct link *link, const struct message_fetch *fetch)
@@ -64,18 +88,11 @@ static void give_false(struct door *door, struct link *link, const struct messag
         link_close(link, OK);
         return;
     }
-    if (trick == KEEPS_SILENT) {
-        return;
+    door->held_id = fetch->id;
+    door->held_count = count;
+    if (trick != KEEPS_SILENT && trick != HOLDS_BACK) {
+        answer_false(link, fetch->id, count, statuses[trick]);
     }
-    struct buf items = {0};
-    fetch_items_begin(&items, count);
-    for (unsigned i = 0; i < count; i++) {
-        fetch_answer_append(&items, &(struct fetch_answer){statuses[trick], bytes_text("a lie")});
-    }
-    const struct message_fetched fetched = {.id = fetch->id, .items = buf_bytes(&items)};
-    message_fetched_encode(link_out(link), &fetched);
-    link_wrote(link);
-    buf_free(&items);
 }
 
 static int on_false_message(struct link *link, uint16_t code, struct bytes payload)

@@ -1,216 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A proxy's misses: a proxy beside a real replica and replicas that play tricks, over sockets, in
-// one process. Whatever they do, what a read gets is what the log says at its view, or an error.
-#include "tests/unit/false_replica.h"
+// A proxy's misses: whatever replicas do, what a read gets is what the log says at its view, or an
+// error; and what came is kept only where it still belongs.
+#include "tests/unit/fetch_fixture.h"
 
-#include "common/core/read.h"
-#include "proxy/fetch.h"
 #include "proxy/fill.h"
-#include "proxy/proxy.h"
-#include "replica/replica.h"
-
-// ---- a proxy beside them -----------------------------------------------------------------------
-
-#define DOORS 2
-
-struct scene {
-    struct test_node node;
-    struct model model;
-    struct test_instance replica, proxy;
-    struct door doors[DOORS];
-    const char *addresses[DOORS + 1];
-};
-
-static void feed(struct scene *scene, unsigned blocks, bool replica, bool proxy)
-{
-    for (unsigned i = 0; i < blocks; i++) {
-        struct block *block = model_block(&scene->model, 3);
-        if (replica) {
-            test_feed(&scene->replica, block);
-        }
-        if (proxy) {
-            test_feed(&scene->proxy, block);
-        }
-        block_release(block);
-    }
-    view_release(replica ? test_view(&scene->replica, scene->model.index) : NULL);
-    view_release(proxy ? test_view(&scene->proxy, scene->model.index) : NULL);
-}
-
-static uint64_t connected(struct scene *scene)
-{
-    struct replica_status status[DOORS];
-    size_t count = fetch_status(scene->proxy.instance, status, DOORS);
-    uint64_t found = 0;
-    for (size_t i = 0; i < count; i++) {
-        found += status[i].connected ? 1 : 0;
-    }
-    return found;
-}
-
-static bool is_usable(enum trick trick) { return trick != REFUSES && trick != OTHER_HISTORY; }
-
-static uint64_t scene_limit = 4096; // fetch_max of the next scene
-
-static void scene_open(struct scene *scene, uint64_t fetch_ms, unsigned doors,
-                       const enum trick tricks[DOORS])
-{
-    memset(scene, 0, sizeof *scene);
-    test_node_open(&scene->node);
-    model_open(&scene->model, 11);
-    scene->replica.options = test_options("same", ROLE_REPLICA);
-    char *other = mem_format("%s/proxy", scene->node.directory);
-    assert_int_equal(mkdir(other, 0700), 0);
-    test_instance_open(&scene->node, &scene->replica, replica_role());
-    for (unsigned i = 0; i < doors; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "door%u", i);
-        door_open(&scene->node, &scene->replica, &scene->doors[i], name, tricks[i]);
-        scene->addresses[i] = scene->doors[i].text;
-    }
-    // Of one name with the replica, as on another node: in a directory of its own.
-    scene->proxy.options = test_options("same", ROLE_PROXY);
-    scene->proxy.options.keep_bytes = 0;
-    scene->proxy.options.fetch = fetch_ms;
-    scene->proxy.options.fetch_max = scene_limit;
-    scene->proxy.options.replicas = scene->addresses;
-    scene->node.options.data_dir = other;
-    test_instance_open(&scene->node, &scene->proxy, proxy_role());
-    scene->node.options.data_dir = scene->node.directory;
-    mem_free(other);
-    assert_int_equal(fetch_open(scene->proxy.instance), OK);
-    unsigned usable = 0;
-    for (unsigned i = 0; i < doors; i++) {
-        usable += is_usable(tricks[i]) ? 1 : 0;
-    }
-    while (connected(scene) < usable) {
-        sched_yield();
-    }
-}
-
-struct closing {
-    struct mailbox mailbox;
-    struct notice notice;
-    sem_t woken;
-};
-
-static void closing_wake(void *argument) { sem_post(argument); }
-static void closing_seen(struct notice *notice) { (void)notice; }
-
-static void close_fetch(struct scene *scene)
-{
-    struct closing closing = {.mailbox = {.wake = closing_wake, .argument = &closing.woken}};
-    sem_init(&closing.woken, 0, 0);
-    notice_init(&closing.notice, &closing.mailbox, closing_seen);
-    fetch_close(scene->proxy.instance, &closing.notice);
-    sem_wait(&closing.woken);
-    sem_destroy(&closing.woken);
-}
-
-static void scene_close(struct scene *scene)
-{
-    close_fetch(scene);
-    for (unsigned i = 0; i < DOORS; i++) {
-        if (scene->doors[i].node != NULL) {
-            test_on_loop(&scene->node, door_stop, &scene->doors[i]);
-        }
-    }
-    test_node_stop(&scene->node);
-    instance_close(scene->proxy.instance);
-    instance_close(scene->replica.instance);
-    test_instance_end(&scene->proxy);
-    test_instance_end(&scene->replica);
-    model_close(&scene->model);
-    test_node_close(&scene->node);
-}
-
-// ---- reads -------------------------------------------------------------------------------------
-
-struct reading {
-    struct task task;
-    struct read read;
-    struct lookup lookups[MODEL_KEYS];
-    sem_t finished;
-};
-
-static void reading_done(struct read *read)
-{
-    sem_post(&CONTAINER_OF(read, struct reading, read)->finished);
-}
-
-static void reading_run(struct task *task)
-{
-    read_start(&CONTAINER_OF(task, struct reading, task)->read);
-}
-
-// Starts a read of the first `count` keys of the model at `view`, which it takes over.
-static void reading_start(struct scene *scene, struct reading *reading, struct view *view,
-                          unsigned count)
-{
-    *reading = (struct reading){.task.run = reading_run,
-                                .read = {.instance = scene->proxy.instance,
-                                         .readers = scene->node.readers,
-                                         .loop = scene->node.loop,
-                                         .view = view,
-                                         .lookups = reading->lookups,
-                                         .count = count,
-                                         .values = true,
-                                         .done = reading_done}};
-    for (unsigned i = 0; i < count; i++) {
-        reading->lookups[i].key = model_name(&scene->model.keys[i]);
-    }
-    sem_init(&reading->finished, 0, 0);
-    loop_post(scene->node.loop, &reading->task);
-}
-
-// Waits for its end. Every key must be what the model says at the view's index, but for those
-// values that were missing: these may be `missing` instead (OK: they may not).
-static unsigned reading_end(struct scene *scene, struct reading *reading, int missing)
-{
-    sem_wait(&reading->finished);
-    sem_destroy(&reading->finished);
-    unsigned given = 0;
-    for (unsigned i = 0; i < reading->read.count; i++) {
-        const struct lookup *lookup = &reading->lookups[i];
-        const struct model_version *expected =
-            model_at(&scene->model.keys[i], reading->read.view->place.index);
-        if (expected == NULL) {
-            assert_int_equal(lookup->status, ERR_NOT_FOUND);
-        } else if (missing != OK && lookup->status != OK) {
-            assert_int_equal(lookup->status, missing);
-        } else {
-            assert_int_equal(lookup->status, OK);
-            assert_int_equal(lookup->record.version, expected->version);
-            assert_true(bytes_equal(lookup->record.value,
-                                    bytes_of(expected->value, expected->size)));
-            given++;
-        }
-    }
-    read_release(&reading->read);
-    return given;
-}
-
-static unsigned read_all(struct scene *scene, int missing)
-{
-    struct reading reading;
-    reading_start(scene, &reading, instance_pin(scene->proxy.instance), MODEL_KEYS);
-    return reading_end(scene, &reading, missing);
-}
-
-static unsigned live_keys(const struct scene *scene)
-{
-    unsigned live = 0;
-    for (unsigned i = 0; i < MODEL_KEYS; i++) {
-        live += model_at(&scene->model.keys[i], UINT64_MAX) != NULL ? 1 : 0;
-    }
-    return live;
-}
-
-#define COUNTED(scene, name) METRIC_GET((scene)->proxy.metrics, instance, name)
-
-// ---- tests -------------------------------------------------------------------------------------
-
-static const enum trick honest[DOORS] = {HONEST, HONEST};
 
 static void test_misses_then_held(void **state)
 {
@@ -372,19 +165,7 @@ static void test_replica_lost_and_back(void **state)
     scene_close(&scene);
 }
 
-// Beyond fetch_max values under way the rest is refused, and said to be.
-static void test_busy(void **state)
-{
-    (void)state;
-    struct scene scene;
-    scene_limit = 3;
-    scene_open(&scene, 5000, 1, honest);
-    scene_limit = 4096;
-    feed(&scene, 20, true, true);
-    assert_int_equal(read_all(&scene, ERR_BUSY), 3);
-    assert_int_equal(COUNTED(&scene, fetch_sent), 3);
-    scene_close(&scene);
-}
+// ---- fills -------------------------------------------------------------------------------------
 
 struct filling {
     struct task task;
@@ -532,7 +313,6 @@ int main(void)
         cmocka_unit_test(test_nobody_helps),
         cmocka_unit_test(test_replica_catches_up),
         cmocka_unit_test(test_replica_lost_and_back),
-        cmocka_unit_test(test_busy),
         cmocka_unit_test(test_stale_fills),
         cmocka_unit_test(test_lie_of_the_right_length),
         cmocka_unit_test(test_fills_are_bounded),

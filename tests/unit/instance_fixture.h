@@ -246,7 +246,13 @@ SUPPORT struct instance_options test_options(const char *name, int role)
                                      .window = 120000,
                                      .window_bytes = GIB,
                                      .fetch = 2000,
-                                     .fetch_max = 4096};
+                                     .fetch_max = 4096,
+                                     .fetch_burst = 64 * MIB,
+                                     .fetch_requests = 64,
+                                     .fetch_bytes = 128 * MIB,
+                                     .replica_requests = 8,
+                                     .replica_bytes = 32 * MIB,
+                                     .quarantine = 10000};
 }
 
 // `at->options` is set. Ends when the instance serves or has stopped.

@@ -68,7 +68,6 @@ static void *pass_begin(void *argument)
     struct evict *evict = argument;
     struct pass *pass = mem_zalloc(sizeof *pass);
     pass->evict = evict;
-    // The floor first: the order may rest on a later one, but not on an earlier.
     pass->floor = atomic_load(&evict->floor);
     pthread_mutex_lock(&evict->lock);
     copy_order(&pass->order, &pass->keys, &evict->order);

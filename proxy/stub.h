@@ -2,8 +2,9 @@
 // A proxy's row, one for every key of the database, with or without its value:
 //   flags u8 (1 = held) · version varint · length varint · check u32 · period u16 · [value]
 // Version, length and check are there always: presence, STRLEN, reply limits and the verification
-// of a fetched value need no replica. `period` is the access period in which the row was last
-// written, and lies before the value, so that it can be renewed in place. Typically 12 bytes without the value. Pure; any thread.
+// of a fetched value need no replica. `period` is the access period (proxy/recency.h)
+// in which the row was last written, and lies just before the value, so that it can be renewed in
+// place. Typically 12 bytes without the value. Pure; any thread.
 #ifndef QS_PROXY_STUB_H
 #define QS_PROXY_STUB_H
 

@@ -32,8 +32,6 @@ struct pass {
 
 // ---- the rule ----------------------------------------------------------------------------------
 
-uint64_t evict_chance(struct bytes key, uint16_t period) { return hash64(key, period); }
-
 static bool in_range(const struct evict_order *order, struct bytes key)
 {
     return order->ranged && bytes_compare(key, order->lower) >= 0 &&
@@ -41,7 +39,7 @@ static bool in_range(const struct evict_order *order, struct bytes key)
 }
 
 bool evict_goes(const struct evict_order *order, struct bytes key, const struct stub *stub,
-                uint64_t floor, unsigned age, uint64_t chance)
+                uint64_t floor, unsigned age)
 {
     // A value without bytes takes none.
     if (!order->active || !stub->record.held || stub->record.length == 0 ||
@@ -49,7 +47,7 @@ bool evict_goes(const struct evict_order *order, struct bytes key, const struct 
         return false;
     }
     if (in_range(order, key)) {
-        return ages_goes(order->limit, age, chance);
+        return ages_goes(order->limit, age, hash64(key, order->salt));
     }
     return age >= CERTAIN_AGE && age > order->limit.age;
 }
@@ -87,7 +85,7 @@ static enum store_verdict pass_judge(void *argument, struct bytes key, struct by
     uint16_t period = recency_period(evict->recency);
     unsigned age = recency_age(evict->recency, key, stub.period);
     buf_clear(&pass->row);
-    if (evict_goes(&pass->order, key, &stub, pass->floor, age, evict_chance(key, period))) {
+    if (evict_goes(&pass->order, key, &stub, pass->floor, age)) {
         struct record bare = stub.record;
         bare.held = false;
         buf_commit(&pass->row,

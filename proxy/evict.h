@@ -29,6 +29,7 @@ struct evict_order {
     bool active; // else nothing goes
     bool ranged; // [lower, upper] is what the hand has asked for; an empty upper = no bound
     struct ages_limit limit;
+    uint64_t salt; // another one in each order: or what was spared once would always be
     struct bytes lower, upper;
 };
 
@@ -47,10 +48,8 @@ uint64_t evict_floor(const struct evict *evict);
 // Bytes of values that all passes have dropped.
 uint64_t evict_dropped(const struct evict *evict);
 
-// The rule, pure: whether the value of this row goes. `age` and `chance` as in proxy/ages.h.
+// The rule, pure: whether the value of this row, of this age, goes.
 bool evict_goes(const struct evict_order *order, struct bytes key, const struct stub *stub,
-                uint64_t floor, unsigned age, uint64_t chance);
-// What an age, and whether a share of it, depends on besides: the same in one period only.
-uint64_t evict_chance(struct bytes key, uint16_t period);
+                uint64_t floor, unsigned age);
 
 #endif

@@ -104,6 +104,7 @@ static void batch_run(struct task *task)
         error = instance_write_fill(instance, rows);
     }
     store_batch_free(rows);
+    space_grow(instance, batch->bytes);
     METRIC_ADD(instance->metrics, instance, fills_stale, stale);
     if (error == OK) {
         METRIC_ADD(instance->metrics, instance, fills, kept);

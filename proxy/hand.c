@@ -9,16 +9,17 @@
 #include "proxy/proxy.h"
 
 #define CANDIDATES 8
+#define RUN_BYTES_LEAST (2 * MIB)
 #define SHARE_LEAST (SHARE_ALL / 4)
 #define KEEP_SHARE (SHARE_ALL / 2) // of what earlier samples said
 // A sample: rows from a few places of a file.
 #define SAMPLE_PLACES 4
 #define PLACE_ROWS 12
 #define PLACE_VISITS 64
-#define PLACE_BYTES (64 * KIB)
+#define PLACE_BYTES (32 * KIB)
 #define LOOK_EVERY_NS NS_PER_S // while there is nothing to do
 #define BARREN_NS (100 * NS_PER_MS)
-#define BARREN_DOUBLINGS PROXY_NO_WINDOW
+#define BARREN_DOUBLINGS 6
 
 struct hand {
     struct instance *instance;
@@ -78,9 +79,9 @@ size_t hand_choose(const struct hand_sample *samples, size_t count, struct ages_
     size_t best = count;
     double most = 0;
     for (size_t i = 0; i < count; i++) {
-        uint64_t cold = ages_cold(&samples[i].ages, limit), sum = ages_sum(&samples[i].ages);
+        uint64_t cold = ages_cold(&samples[i].ages, limit), seen = samples[i].seen_bytes;
         double promised =
-            cold == 0 ? 0 : (double)samples[i].file_bytes * (double)cold / (double)sum;
+            cold == 0 ? 0 : (double)samples[i].run_bytes * (double)cold / (double)seen;
         if (promised > most) {
             most = promised;
             best = i;
@@ -90,10 +91,9 @@ size_t hand_choose(const struct hand_sample *samples, size_t count, struct ages_
 }
 
 // A key somewhere between two: the bytes that they share, then a number between what follows.
-static struct bytes random_key(struct buf *to, const struct store_file *file)
+static struct bytes random_key(struct buf *to, struct bytes first, struct bytes last)
 {
     uint8_t low[8] = {0}, high[8] = {0};
-    struct bytes first = file->smallest, last = file->largest;
     size_t same = 0;
     while (same < first.size && same < last.size && first.data[same] == last.data[same]) {
         same++;
@@ -108,43 +108,51 @@ static struct bytes random_key(struct buf *to, const struct store_file *file)
     return buf_bytes(to);
 }
 
-// Takes the ages of some rows from the iterator's place on.
+// Takes some rows from the iterator's place on.
 static void sample_place(const struct hand *hand, struct store_iterator *iterator,
-                         struct ages *ages)
+                         struct hand_sample *sample)
 {
-    uint64_t floor = evict_floor(hand->evict), bytes = 0;
+    uint64_t floor = evict_floor(hand->evict), until = sample->seen_bytes + PLACE_BYTES;
     unsigned taken = 0;
-    for (unsigned i = 0; i < PLACE_VISITS && taken < PLACE_ROWS && bytes < PLACE_BYTES &&
+    for (unsigned i = 0; i < PLACE_VISITS && taken < PLACE_ROWS && sample->seen_bytes < until &&
                          store_iterator_valid(iterator);
          i++, store_iterator_next(iterator)) {
-        struct bytes row = store_iterator_value(iterator);
+        struct bytes key = store_iterator_key(iterator), row = store_iterator_value(iterator);
         struct stub stub;
-        bytes += row.size;
+        sample->seen_bytes += key.size + row.size;
         if (stub_parse(row, &stub) == OK && stub.record.held && stub.record.version <= floor) {
-            unsigned age =
-                recency_age(hand->recency, store_iterator_key(iterator), stub.period);
-            ages_add(ages, age, stub.record.length);
+            ages_add(&sample->ages, recency_age(hand->recency, key, stub.period),
+                     stub.record.length);
             taken++;
         }
     }
 }
 
-static struct hand_sample take_sample(const struct hand *hand, const struct store_file *file)
+// A run: files [first, end) of the last level.
+struct run {
+    size_t first, end;
+    uint64_t bytes;
+};
+
+static struct hand_sample take_sample(const struct hand *hand, const struct store_files *files,
+                                      const struct run *run)
 {
-    struct hand_sample sample = {.file_bytes = file->bytes};
+    struct hand_sample sample = {.run_bytes = run->bytes};
+    struct bytes first = files->files[run->first].smallest;
+    struct bytes last = files->files[run->end - 1].largest;
     struct buf key = {0};
     struct store_iterator *iterator =
-        store_iterator_open(hand->instance->store, NULL, 0, file->smallest, bytes_of(NULL, 0));
+        store_iterator_open(hand->instance->store, NULL, 0, first, bytes_of(NULL, 0));
     for (int i = 0; i < SAMPLE_PLACES; i++) {
-        store_iterator_seek(iterator, random_key(&key, file));
-        sample_place(hand, iterator, &sample.ages);
+        store_iterator_seek(iterator, random_key(&key, first, last));
+        sample_place(hand, iterator, &sample);
     }
     store_iterator_close(iterator);
     buf_free(&key);
     return sample;
 }
 
-// The files of the last level, in the order of keys: they come last.
+// The files of the last level come last, in the order of keys.
 static size_t last_level(const struct store_files *files)
 {
     size_t first = files->count;
@@ -164,65 +172,94 @@ static size_t after_cursor(const struct hand *hand, const struct store_files *fi
     return first;
 }
 
-// Chooses a file and sets the order for it. NULL: nothing can go.
-static const struct store_file *choose(struct hand *hand, const struct store_files *files,
-                                       uint64_t over_bytes, struct evict_order *order)
+// Up to CANDIDATES runs of the last level from the cursor on, round the end. Returns how many.
+static size_t find_runs(const struct hand *hand, const struct store_files *files,
+                        struct run runs[CANDIDATES])
 {
-    size_t first = last_level(files), count = files->count - first;
-    size_t candidates = u64_min(count, CANDIDATES);
-    size_t from = after_cursor(hand, files, first) - first;
+    size_t first = last_level(files), left = files->count - first, count = 0;
+    uint64_t most = RUN_BYTES_LEAST;
+    for (size_t i = first; i < files->count; i++) {
+        most = u64_max(most, files->files[i].bytes);
+    }
+    for (size_t at = after_cursor(hand, files, first); left > 0 && count < CANDIDATES; count++) {
+        struct run *run = &runs[count];
+        *run = (struct run){.first = at, .end = at};
+        do {
+            run->bytes += files->files[run->end++].bytes;
+            left--;
+        } while (left > 0 && run->end < files->count &&
+                 run->bytes + files->files[run->end].bytes <= most);
+        at = run->end < files->count ? run->end : first;
+    }
+    return count;
+}
+
+static uint64_t sum_bytes(const struct store_files *files)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < files->count; i++) {
+        sum += files->files[i].bytes;
+    }
+    return sum;
+}
+
+static void move_cursor(struct hand *hand, struct bytes key)
+{
+    buf_clear(&hand->cursor);
+    buf_append_bytes(&hand->cursor, key);
+}
+
+// Chooses a run, makes the order for it, and moves the cursor behind it. False: nothing can go.
+static bool choose(struct hand *hand, const struct store_files *files, uint64_t over_bytes,
+                   struct evict_order *ret_order)
+{
+    struct run runs[CANDIDATES];
     struct hand_sample samples[CANDIDATES];
+    size_t count = find_runs(hand, files, runs);
+    if (count == 0) {
+        return false;
+    }
     struct ages ages = {0};
-    for (size_t i = 0; i < candidates; i++) {
-        samples[i] = take_sample(hand, &files->files[first + (from + i) % count]);
+    for (size_t i = 0; i < count; i++) {
+        samples[i] = take_sample(hand, files, &runs[i]);
         ages_blend(&ages, SHARE_ALL, &samples[i].ages);
     }
     ages_blend(&hand->ages, KEEP_SHARE, &ages);
-    uint64_t total_bytes = 0;
-    for (size_t i = 0; i < files->count; i++) {
-        total_bytes += files->files[i].bytes;
-    }
-    order->limit = ages_limit(&hand->ages, hand_share(over_bytes, total_bytes));
-    size_t best = hand_choose(samples, candidates, order->limit);
-    if (best == candidates) {
-        // The next ones another time.
-        buf_clear(&hand->cursor);
-        if (count > from + candidates) {
-            buf_append_bytes(&hand->cursor, files->files[first + from + candidates - 1].largest);
-        }
-        return NULL;
-    }
-    const struct store_file *chosen = &files->files[first + (from + best) % count];
-    order->active = true;
-    order->ranged = true;
+    struct ages_limit limit = ages_limit(&hand->ages, hand_share(over_bytes, sum_bytes(files)));
+    size_t best = hand_choose(samples, count, limit);
+    const struct run *run = &runs[best < count ? best : count - 1];
+    struct bytes last = files->files[run->end - 1].largest;
+    move_cursor(hand, last);
     // What lies before the first file and behind the last one is looked at with them.
-    order->lower = chosen == &files->files[first] ? bytes_of(NULL, 0) : chosen->smallest;
-    order->upper =
-        chosen == &files->files[files->count - 1] ? bytes_of(NULL, 0) : chosen->largest;
-    return chosen;
+    *ret_order = (struct evict_order){
+        .active = true,
+        .ranged = true,
+        .limit = limit,
+        .salt = random_u64(),
+        .lower = run->first == last_level(files) ? bytes_of(NULL, 0)
+                                                 : files->files[run->first].smallest,
+        .upper = run->end == files->count ? bytes_of(NULL, 0) : last,
+    };
+    return best < count;
 }
 
 // ---- stepping ----------------------------------------------------------------------------------
 
-// Compacts the file that promises most. Returns the bytes of values that went.
+// Compacts the run that promises most. Returns the bytes of values that went.
 static uint64_t sweep(struct hand *hand, uint64_t over_bytes, int *ret_error)
 {
     struct instance *instance = hand->instance;
     struct store_files files;
     store_files(instance->store, 0, &files);
-    struct evict_order order = {0};
-    const struct store_file *chosen =
-        files.count > 0 ? choose(hand, &files, over_bytes, &order) : NULL;
+    struct evict_order order;
     uint64_t before = evict_dropped(hand->evict);
     *ret_error = OK;
-    if (chosen != NULL) {
+    if (choose(hand, &files, over_bytes, &order)) {
         evict_set(hand->evict, &order);
         METRIC_ADD(instance->metrics, instance, hand_steps, 1);
         *ret_error = store_compact(instance->store, 0, order.lower, order.upper);
         order.ranged = false;
         evict_set(hand->evict, &order);
-        buf_clear(&hand->cursor);
-        buf_append_bytes(&hand->cursor, chosen->largest);
     }
     store_files_free(&files);
     return evict_dropped(hand->evict) - before;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hand of a proxy: makes evictions happen. RocksDB rewrites by itself only what is written to,
 // so while the level of space is over the soft limit the hand asks for compactions, each of the key
-// range of one file of the last level: the one of a few neighbours in which, by a sample of its
-// rows, most cold bytes lie. What is cold follows from the ages of all rows sampled lately: the
+// range of one file of the last level, or of a run of neighbours that together are no larger than
+// one (what is left of files that have lost their values): the run of a few in which, by a sample of
+// its rows, most cold bytes lie. What is cold follows from the ages of all rows sampled lately: the
 // oldest quarter, or more when more must go. It goes round the keys as a clock's hand does. (A
 // quarter: tests/unit/recency_test.c has what it costs in hit rate and in rewritten bytes.)
 //
@@ -26,15 +27,16 @@ void hand_close(struct hand *hand);
 // The role's `hand`.
 uint64_t hand_step(struct instance *instance);
 
-// A file to choose from, with what a sample of its rows held: the ages of what may go.
+// A run to choose from, with a sample of its rows.
 struct hand_sample {
-    uint64_t file_bytes;
-    struct ages ages;
+    uint64_t run_bytes;  // of the files
+    uint64_t seen_bytes; // of the rows in the sample
+    struct ages ages;    // those of values that may go
 };
 
 // The part of all values that shall go so that `over` of `total` bytes do.
 uint32_t hand_share(uint64_t over_bytes, uint64_t total_bytes);
-// Which file promises most cold bytes; `count` when none promises any.
+// Which run promises most cold bytes; `count` when none promises any.
 size_t hand_choose(const struct hand_sample *samples, size_t count, struct ages_limit limit);
 
 #endif

@@ -64,14 +64,6 @@ static void begin_window(struct instance *instance, uint64_t index)
     }
 }
 
-// False over the hard limit, when the window has given way to nothing: then not even what arrives
-// is kept.
-static bool has_window(const struct proxy *proxy)
-{
-    return atomic_load(&proxy->halvings) < PROXY_NO_WINDOW ||
-           atomic_load(&proxy->instance->space_level) < SPACE_HARD;
-}
-
 static void move_window(struct proxy *proxy)
 {
     struct instance *instance = proxy->instance;
@@ -102,13 +94,10 @@ static void on_tighten(struct task *task)
     struct proxy *proxy = CONTAINER_OF(task, struct proxy, tighten);
     struct instance *instance = proxy->instance;
     atomic_store(&proxy->tightening, false);
-    unsigned halvings = atomic_load(&proxy->halvings);
     if (!proxy->window_begun) {
         return;
     }
-    window_limit(&proxy->window, halvings >= PROXY_NO_WINDOW
-                                     ? 0
-                                     : instance->options->window_bytes >> halvings);
+    window_limit(&proxy->window, instance->options->window_bytes >> atomic_load(&proxy->halvings));
     if (atomic_load(&instance->space_level) >= SPACE_HARD) {
         window_raise(&proxy->window, fetch_lowest_visible(instance));
     }
@@ -151,7 +140,7 @@ static int proxy_apply(struct instance *instance, const struct block *block,
 {
     struct proxy *proxy = instance->role_state;
     uint64_t bytes = 0, refused = 0;
-    bool keep = has_window(proxy);
+    bool keep = atomic_load(&instance->space_level) < SPACE_HARD;
     struct block_walk walk;
     struct entry entry;
     block_walk_start(&walk, block);

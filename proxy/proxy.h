@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The proxy's role: a row for every key (proxy/stub.c), values where they are held. A value that
-// arrives with the log is held when it is no longer than keep_bytes; any other is fetched when
-// first asked for (proxy/fetch.c), then held. Values leave when space is short: proxy/evict.h says
+// arrives with the log is held when it is no longer than keep_bytes and the hard limit of space is
+// not passed; any other is fetched when first asked for (proxy/fetch.c), then held. Values leave when space is short: proxy/evict.h says
 // which may, proxy/hand.h makes it happen. The window (proxy/window.c) says what must not be
-// evicted; values longer than keep_bytes are outside its promise.
+// evicted: it moves over a block whose values are not kept for want of space; values longer than
+// keep_bytes are outside its promise.
 //
 // Applying reads nothing: the log says everything that a row needs. So what an entry replaced is
 // not compared with the row here, as a replica does; that the rows are the log's is what the
@@ -29,12 +30,10 @@ struct proxy {
     struct recency *recency;
     struct evict *evict;
     struct hand *hand;
-    _Atomic unsigned halvings; // of the window's bytes; PROXY_NO_WINDOW: nothing is kept in it
+    _Atomic unsigned halvings; // of the window's bytes
     struct task tighten;
     _Atomic bool tightening;   // the task is on its way
 };
-
-#define PROXY_NO_WINDOW 6
 
 // Immutable.
 const struct role *proxy_role(void) MUST_CHECK;

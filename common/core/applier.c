@@ -154,6 +154,7 @@ static int apply_block(struct applier *applier, const struct block *block)
     applier->state = after;
     applier->unflushed_bytes += block->raw.size;
     applier->unchecked_bytes += block->raw.size;
+    space_grow(instance, block->raw.size + block->stored.size);
     METRIC_ADD(instance->metrics, instance, entries_applied, block->header.entries);
     METRIC_ADD(instance->metrics, instance, apply_ns, clock_mono_ns() - start_ns);
     return OK;

@@ -11,12 +11,15 @@
 #define SIZE_MARGIN_SHARE 64
 #define FREE_MARGIN_SHARE 16
 // Parts of max_bytes: where the hard limit lies, so that what is under way there still fits.
-#define HARD_SHARE 32
+#define HARD_SHARE 12
+// ... that may be written before the space is measured again.
+#define GROWTH_SHARE 128
 
 struct space {
     struct space_limits limits;
     _Atomic bool measuring; // by some thread
     _Atomic uint64_t due_ns;
+    _Atomic uint64_t grown; // bytes, since the last measurement
     pthread_mutex_t lock; // guards `state`
     struct space_state state;
     struct log_gate worse_gate, better_gate, fail_gate;
@@ -122,6 +125,22 @@ void space_close(struct instance *instance)
     }
 }
 
+// What will stand on the disk twice for a while: the files that came from memtables are compacted
+// all together, and go only when the new ones are complete.
+static uint64_t fresh_bytes(const struct instance *instance)
+{
+    uint64_t bytes = 0;
+    for (unsigned family = 0; family < instance->role->family_count; family++) {
+        struct store_files files;
+        store_files(instance->store, family, &files);
+        for (size_t i = 0; i < files.count && files.files[i].level == 0; i++) {
+            bytes += files.files[i].bytes;
+        }
+        store_files_free(&files);
+    }
+    return bytes;
+}
+
 static int measure(const struct instance *instance, struct space_sample *ret_sample)
 {
     struct space_sample sample;
@@ -135,7 +154,7 @@ static int measure(const struct instance *instance, struct space_sample *ret_sam
     if (error == OK) {
         struct store_sizes sizes;
         store_sizes(instance->store, &sizes);
-        sample.used_bytes += sizes.memtable_bytes;
+        sample.used_bytes += sizes.memtable_bytes + fresh_bytes(instance);
         *ret_sample = sample;
     }
     return error;
@@ -183,6 +202,15 @@ static void take_sample(struct instance *instance, const struct space_sample *sa
     }
 }
 
+void space_grow(struct instance *instance, uint64_t bytes)
+{
+    struct space *space = instance->space;
+    uint64_t grown = atomic_fetch_add(&space->grown, bytes) + bytes, max = space->limits.max_bytes;
+    if (max > 0 && grown > max / GROWTH_SHARE) {
+        space_poll(instance, true);
+    }
+}
+
 void space_poll(struct instance *instance, bool now)
 {
     struct space *space = instance->space;
@@ -193,6 +221,7 @@ void space_poll(struct instance *instance, bool now)
     if (atomic_exchange(&space->measuring, true)) {
         return;
     }
+    atomic_store(&space->grown, 0);
     struct space_sample sample;
     int error = measure(instance, &sample);
     uint64_t ended_ns = clock_mono_ns();

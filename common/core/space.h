@@ -4,12 +4,12 @@
 //   SOFT     a proxy drops values that were not read lately (proxy/hand.c)
 //   HARD     ... keeps no fetched value, and its window shrinks
 //   RESERVE  nothing is applied (applier.c), a root refuses writes; reads go on
-// max_bytes bounds everything below the instance's directory, memtables included, which are going
-// to be files; the other limits are free disk, whoever takes it. A level is left only with some
+// max_bytes bounds everything below the instance's directory, what memtables are going to take and
+// what compactions take for a while included; the other limits are free disk, whoever takes it. A level is left only with some
 // room to spare, so that it does not come back at once.
 //
-// A measurement walks the directory and is made at most every SPACE_EVERY_NS, and so seldom that it
-// costs at most a fiftieth of a core. Any thread.
+// A measurement walks the directory and is made every SPACE_EVERY_NS, or so seldom that it costs at
+// most a fiftieth of a core; sooner where much was written since. Any thread.
 #ifndef QS_COMMON_CORE_SPACE_H
 #define QS_COMMON_CORE_SPACE_H
 
@@ -25,7 +25,7 @@ struct space_limits { // 0 = none
 };
 
 struct space_sample {
-    uint64_t used_bytes; // directory and memtables
+    uint64_t used_bytes; // directory, and what the store will add soon
     uint64_t free_bytes, total_bytes; // of the file system
 };
 
@@ -49,6 +49,8 @@ void space_close(struct instance *instance);
 // Measures if that is due; `now`: in any case (but one that another thread is making). A changed
 // level is logged, and wakes the hand.
 void space_poll(struct instance *instance, bool now);
+// Bytes were written: they are as good as on the disk.
+void space_grow(struct instance *instance, uint64_t bytes);
 void space_read(const struct instance *instance, struct space_state *ret_state);
 
 #endif

@@ -180,8 +180,10 @@ static void a_bounded_cache_sizes_what_lies_beside_it(void **state)
     assert_int_equal(small->journal_bytes, 16 * MIB);
     assert_int_equal(small->segment_bytes, 2 * MIB);
     assert_int_equal(small->replay_bytes, 8 * MIB);
-    assert_int_equal(small->memtable, MIB);
+    assert_int_equal(small->apply_queue, 4 * MIB);
+    assert_int_equal(small->memtable, 256 * KIB);
     assert_int_equal(small->window_bytes, 16 * MIB);
+    assert_int_equal(small->recency_bytes, MIB);
     assert_int_equal(plain->cache.max_bytes, 0);
     assert_int_equal(plain->cache.soft_limit, SPACE_PERCENT + 10);
     assert_int_equal(plain->reserve, SPACE_PERCENT + 1);
@@ -254,7 +256,7 @@ static const struct wrong wrong_files[] = {
     {GOOD PROXY " cache {\n peer = 1.1.1.1:1\n}\n}\n", 4, "outside of instance"},
     {GOOD PROXY " cache { max_bytes = 1GB\n max_bytes = 1GB }\n}\n", 4,
      "given twice, first on line 3"},
-    {GOOD PROXY " cache {\n\n max_bytes = 1KB }\n}\n", 5, "16777216 to"},
+    {GOOD PROXY " cache {\n\n max_bytes = 1KB }\n}\n", 5, "67108864 to"},
     {GOOD PROXY " cache {\n soft_limit = 100%\n}\n}\n", 4, "neither a percentage"},
     {GOOD PROXY " cache {\n soft_limit = 007%\n}\n}\n", 4, "neither a percentage"},
     {GOOD PROXY " cache {\n soft_limit = %\n}\n}\n", 4, "neither a percentage"},

@@ -18,6 +18,11 @@
 #define PLACE_VISITS 64
 #define PLACE_BYTES (32 * KIB)
 #define LOOK_EVERY_NS NS_PER_S // while there is nothing to do
+// While the store keeps more than this part of all space in files that are replaced already (it
+// deletes none while it makes a checkpoint), another step would only add to them.
+#define CLUTTER_SHARE 16
+#define CLUTTER_NS (20 * NS_PER_MS)
+#define CLUTTER_WAITS 50
 #define BARREN_NS (100 * NS_PER_MS)
 #define BARREN_DOUBLINGS 6
 
@@ -28,6 +33,7 @@ struct hand {
     struct ages ages;    // of the rows sampled lately
     struct buf cursor;   // the last key of the range that was compacted last
     unsigned barren;     // steps without any gain, one after another
+    unsigned waits;      // for files to be deleted, likewise
     char *memory_path;   // of recency's file
     struct log_gate barren_gate, fail_gate;
 };
@@ -303,6 +309,20 @@ static uint64_t pause_after(struct hand *hand, bool gained, uint64_t took_ns)
     return BARREN_NS << hand->barren;
 }
 
+static bool is_cluttered(struct hand *hand, const struct space_state *space)
+{
+    struct instance *instance = hand->instance;
+    struct store_sizes sizes;
+    store_sizes(instance->store, &sizes);
+    uint64_t known =
+        sizes.family_bytes[0] + sizes.memtable_bytes + journal_bytes(instance->journal);
+    bool cluttered = space->sample.used_bytes > known &&
+                     space->sample.used_bytes - known >
+                         space->sample.used_bytes / CLUTTER_SHARE;
+    hand->waits = cluttered && hand->waits < CLUTTER_WAITS ? hand->waits + 1 : 0;
+    return hand->waits > 0;
+}
+
 uint64_t hand_step(struct instance *instance)
 {
     struct proxy *proxy = instance->role_state;
@@ -321,6 +341,9 @@ uint64_t hand_step(struct instance *instance)
     }
     // The window gives way last: when nothing else does, over the hard limit.
     proxy_tighten(instance, space.level >= SPACE_HARD ? hand->barren : 0);
+    if (is_cluttered(hand, &space)) {
+        return CLUTTER_NS;
+    }
     uint64_t begun_ns = clock_mono_ns();
     int error;
     uint64_t dropped = sweep(hand, space.over_bytes, &error);

@@ -101,10 +101,9 @@ static void on_tighten(struct task *task)
     if (atomic_load(&instance->space_level) >= SPACE_HARD) {
         window_raise(&proxy->window, fetch_lowest_visible(instance));
     }
-    uint64_t before = atomic_load(&instance->window_floor);
     proxy_published(instance);
-    if (atomic_load(&instance->window_floor) != before) {
-        instance_republish(instance);
+    if (evict_floor(proxy->evict) < atomic_load(&instance->window_floor)) {
+        instance_republish(instance); // the newest view does not show it yet
     }
 }
 

@@ -13,7 +13,7 @@
 #define REPLAY_SLICE_NS (20 * NS_PER_MS)
 #define CHECK_FLUSHED_BYTES (16 * MIB)
 #define IDLE_EVERY_NS (30 * NS_PER_S)
-#define SCARCE_EVERY_NS NS_PER_S // how often the space is looked at while there is too little
+#define SPACE_LOOK_NS (2 * NS_PER_S) // somebody else may fill the disk
 
 struct handed {
     struct list node;
@@ -403,8 +403,7 @@ static uint64_t applier_turn(void *argument)
         publish(applier);
     }
     idle(applier);
-    return atomic_load(&applier->instance->space_level) == SPACE_OK ? IDLE_EVERY_NS
-                                                                    : SCARCE_EVERY_NS;
+    return SPACE_LOOK_NS;
 }
 
 // ---- open and close ----------------------------------------------------------------------------

@@ -13,7 +13,8 @@ struct walked {
     struct instance *instance;
     struct task add_task, remove_task;
     struct notice wake;
-    struct notice *removed; // set when it is to be removed
+    struct notice *leaving; // set by who removes it, before the task is posted
+    struct notice *removed; // set once it is out of the list: a wake may come in between
     uint64_t hand_at_ns;    // when the next step of the hand is due
 };
 
@@ -50,6 +51,7 @@ static void on_remove(struct task *task)
 {
     struct walked *walked = CONTAINER_OF(task, struct walked, remove_task);
     list_remove(&walked->node);
+    walked->removed = walked->leaving;
     end_if_over(walked);
 }
 
@@ -122,7 +124,7 @@ void walker_remove(struct walker *walker, struct instance *instance, struct noti
     instance->walked = NULL; // it is woken no more
     pthread_mutex_unlock(&instance->lock);
     CHECK(walked != NULL);
-    walked->removed = removed;
+    walked->leaving = removed;
     store_compact_cancel(instance->store);
     mailbox_post(worker_mailbox(walker->worker), &walked->remove_task);
 }

@@ -97,7 +97,7 @@ INSTANCE_OPTION(MS, quarantine, "10s", 10, 3600000, "longest time for which a re
 
 CACHE_OPTION(SPACE, soft_limit, "10%", 0, 1125899906842624, "free disk below which values that were not read lately are dropped")
 CACHE_OPTION(SPACE, hard_limit, "5%", 0, 1125899906842624, "free disk below which no fetched value is kept and the window shrinks, too")
-CACHE_OPTION(SIZE, max_bytes, "", 67108864, 1125899906842624, "everything in the instance's directory; the soft limit is nine tenths, and journal, buffers, window are sized to fit")
+CACHE_OPTION(SIZE, max_bytes, "", 67108864, 1125899906842624, "everything in the instance's directory; the soft limit is nine tenths, and journal, buffers, window are sized by it")
 
 #undef NODE_OPTION
 #undef INSTANCE_OPTION

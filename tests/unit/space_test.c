@@ -34,6 +34,7 @@ static void levels_have_their_reason(void **state)
         {'n', 999, 0, SPACE_OK, ""},
         {'s', 864, 0, SPACE_OK, ""},          {'s', 865, 0, SPACE_SOFT, "max_bytes"},
         {'s', 880, 0, SPACE_SOFT, "max_bytes"}, {'s', 881, 0, SPACE_HARD, "max_bytes"},
+        {'s', 999, 0, SPACE_HARD, "max_bytes"},
         {'p', 9, 200, SPACE_OK, ""},          {'p', 9, 199, SPACE_SOFT, "soft_limit"},
         {'p', 9, 100, SPACE_SOFT, "soft_limit"}, {'p', 9, 99, SPACE_HARD, "hard_limit"},
         {'p', 9, 10, SPACE_HARD, "hard_limit"}, {'p', 9, 9, SPACE_RESERVE, "reserve"},
@@ -87,7 +88,8 @@ static void a_level_is_left_with_room_to_spare(void **state)
             enum space_level fresh = judge(&limits, used, left, SPACE_OK).level;
             for (int before = SPACE_OK; before <= SPACE_RESERVE; before++) {
                 enum space_level now = judge(&limits, used, left, (enum space_level)before).level;
-                assert_true(now >= fresh && (int)now <= (before > (int)fresh ? before : (int)fresh));
+                assert_true(now >= fresh);
+                assert_true((int)now <= (before > (int)fresh ? before : (int)fresh));
             }
         }
     }

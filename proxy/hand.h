@@ -3,8 +3,8 @@
 // so while the level of space is over the soft limit the hand asks for compactions, each of the key
 // range of one file of the last level, or of a run of neighbours that together are no larger than
 // one (what is left of files that have lost their values): the run of a few in which, by a sample
-// of its rows, most cold bytes lie. What is cold follows from the ages of all rows sampled lately: the
-// oldest quarter, or more when more must go. It goes round the keys as a clock's hand does. (A
+// of its rows, most cold bytes lie. What is cold follows from the ages of all rows sampled lately:
+// the oldest quarter, or more when more must go. It goes round the keys as a clock's hand does. (A
 // quarter: tests/unit/recency_test.c has what it costs in hit rate and in rewritten bytes.)
 //
 // Over the soft limit it rests as long as it works; over the hard one it does not rest. When a step

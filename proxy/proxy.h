@@ -2,9 +2,9 @@
 // The proxy's role: a row for every key (proxy/stub.c), values where they are held. A value that
 // arrives with the log is held when it is no longer than keep_bytes and the hard limit of space is
 // not passed; any other is fetched when first asked for (proxy/fetch.c), then held. Values leave
-// when space is short: proxy/evict.h says which may, proxy/hand.h makes it happen. The window (proxy/window.c) says what must not be
-// evicted: it moves over a block whose values are not kept for want of space; values longer than
-// keep_bytes are outside its promise.
+// when space is short: proxy/evict.h says which may, proxy/hand.h makes it happen. The window
+// (proxy/window.c) says what must not be evicted: it moves over a block whose values are not kept
+// for want of space; values longer than keep_bytes are outside its promise.
 //
 // Applying reads nothing: the log says everything that a row needs. So what an entry replaced is
 // not compared with the row here, as a replica does; that the rows are the log's is what the

@@ -5,8 +5,8 @@
 //   HARD     ... keeps no fetched value, and its window shrinks
 //   RESERVE  nothing is applied (applier.c), a root refuses writes; reads go on
 // max_bytes bounds everything below the instance's directory, what memtables are going to take and
-// what compactions take for a while included; the other limits are free disk, whoever takes it. A level is left only with some
-// room to spare, so that it does not come back at once.
+// what compactions take for a while included; the other limits are free disk, whoever takes it. A
+// level is left only with some room to spare, so that it does not come back at once.
 //
 // A measurement walks the directory and is made every SPACE_EVERY_NS, or so seldom that it costs at
 // most a fiftieth of a core; sooner where much was written since. Any thread.

@@ -507,6 +507,21 @@ int disk_free(const char *path, uint64_t *ret_bytes)
     return OK;
 }
 
+int disk_total(const char *path, uint64_t *ret_bytes)
+{
+    (void)path;
+    *ret_bytes = 200 * GIB;
+    return OK;
+}
+
+// What a node holds is small beside what its disk has; no limit on that is met here.
+int disk_used(const char *path, uint64_t *ret_bytes)
+{
+    (void)path;
+    *ret_bytes = 0;
+    return OK;
+}
+
 int disk_remove(const char *path)
 {
     struct disk *disk = disk_now();

@@ -500,28 +500,6 @@ void file_have_folder(const char *path)
 
 bool file_exists(const char *path) { return name_find(disk_now(), path) != NULL; }
 
-int disk_free(const char *path, uint64_t *ret_bytes)
-{
-    (void)path;
-    *ret_bytes = disk_now()->full ? 0 : 100 * GIB;
-    return OK;
-}
-
-int disk_total(const char *path, uint64_t *ret_bytes)
-{
-    (void)path;
-    *ret_bytes = 200 * GIB;
-    return OK;
-}
-
-// What a node holds is small beside what its disk has; no limit on that is met here.
-int disk_used(const char *path, uint64_t *ret_bytes)
-{
-    (void)path;
-    *ret_bytes = 0;
-    return OK;
-}
-
 int disk_remove(const char *path)
 {
     struct disk *disk = disk_now();

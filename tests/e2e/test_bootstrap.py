@@ -309,3 +309,37 @@ def test_another_history_is_refused_and_a_fork_is_taken(cluster):
         node.restart()
     writes.put(100)
     cluster.check_equal()
+
+
+def test_a_lost_journal_is_no_loss(cluster):
+    """The store is ahead of what is left of the journal: it serves on and is built anew."""
+    root = cluster.root(**SHORT).start()
+    node = cluster.replica("node", root, **SHORT).start()
+    writes = Writes(root, 8)
+    writes.put(2000)
+    index = cluster.settle()
+    node.stop()
+    for path in node.journal_files("main"):
+        path.unlink()
+    writes.until_forgotten()
+    node.start()
+    assert node.index() >= index
+    wait_for(lambda: builds(node) == 1, 60, "the snapshot")
+    cluster.check_equal(root, node)
+    check(node, writes.model)
+
+
+def test_a_slice_is_asked_for_elsewhere(cluster):
+    """Two parents, one of which gives nothing: the other one does."""
+    root = cluster.root(**SHORT).start()
+    mute = cluster.replica("mute", root, snapshots_max=0, **SHORT).start()
+    writes = Writes(root, 9)
+    writes.put(1000)
+    writes.until_forgotten()
+    cluster.settle()
+    node = cluster.replica("node", mute, **SHORT)
+    node.instances["main"]["parents"] = [mute, root]
+    node.launch()
+    wait_for(lambda: node.is_ready() and builds(node) == 1, 60, "the snapshot")
+    cluster.check_equal()
+    check(node, writes.model)

@@ -15,6 +15,8 @@
 // A walk that failed is not begun again before, but on request.
 #define RETRY_NS (600 * NS_PER_S)
 #define SAVE_EVERY_NS (300 * NS_PER_S)
+// A new generation is saved by then: its first view is published just after the walk.
+#define SAVE_SOON_NS NS_PER_S
 
 struct walked {
     struct list node; // in the walker's, in the order of turns
@@ -61,7 +63,9 @@ static void walk_over(struct walked *walked)
     walked->walking = false;
     walked->walk_at_ns = after(now_ns, interval_ns(walked->instance));
     walked->retry_at_ns = error == OK || error == ERR_STOPPED ? 0 : now_ns + RETRY_NS;
-    walked->save_at_ns = error == OK ? 0 : walked->save_at_ns;
+    if (error == OK) {
+        walked->save_at_ns = u64_min(walked->save_at_ns, now_ns + SAVE_SOON_NS);
+    }
 }
 
 // Begins a walk when one is due. A view says that the instance serves.

@@ -75,9 +75,21 @@ static bool strike_start(struct node *node)
     return true;
 }
 
+// Comes back with an empty disk. A root would found another history.
+static bool strike_wipe(struct node *node)
+{
+    if (node->phase == NODE_DOWN || node_is_root(node)) {
+        return false;
+    }
+    node_kill(node, true);
+    node_wipe(node);
+    node_start_after(node, away_ns());
+    return true;
+}
+
 static bool strike_stop(struct node *node)
 {
-    if (node->phase != NODE_UP || node->given_up) {
+    if (node->phase != NODE_UP) {
         return false;
     }
     node_stop(node, away_ns());
@@ -159,18 +171,10 @@ static bool strike_weather(struct node *node)
 
 // ---- disks -------------------------------------------------------------------------------------
 
-static void set_full(unsigned number, bool full)
-{
-    char path[NODE_STORE_BYTES];
-    node_store(&faults.nodes[number], path);
-    disk_set_full(number, full);
-    store_model_full(path, full);
-}
-
 static void empty(struct actor *actor)
 {
     (void)actor;
-    set_full(faults.full, false);
+    disk_set_full(faults.full, false);
 }
 
 static bool strike_full(struct node *node)
@@ -179,7 +183,7 @@ static bool strike_full(struct node *node)
         return false;
     }
     faults.full = node->number;
-    set_full(node->number, true);
+    disk_set_full(node->number, true);
     actor_by(&faults.filler, until_ns(4000));
     count_add(COUNT_disk_full, 1);
     return true;
@@ -222,6 +226,7 @@ static const struct fault table[] = {
     {"power cut", 10, strike_power},
     {"kill in step", 12, strike_step},
     {"kill in start", 6, strike_start},
+    {"wipe", 3, strike_wipe},
     {"stop", 6, strike_stop},
     {"pause", 6, strike_pause},
     {"wall clock", 2, strike_wall},
@@ -231,7 +236,7 @@ static const struct fault table[] = {
     {"reset", 8, strike_reset},
     {"weather", 6, strike_weather},
     {"disk full", 5, strike_full},
-    {"sync error", 2, strike_sync},
+    {"sync error", 4, strike_sync},
     {"I/O error", 2, strike_io},
     {"flip", 3, strike_flip},
     {"store error", 3, strike_store},
@@ -249,7 +254,7 @@ static void strike(struct actor *actor)
         chosen -= fault++->weight;
     }
     struct node *node = &faults.nodes[chance_below(faults.count)];
-    if (!node->given_up && fault->strike(node)) {
+    if (fault->strike(node)) {
         world_log("fault", "%s on n%u", fault->name, node->number);
         faults.struck++;
     }
@@ -308,12 +313,12 @@ void faults_heal(void)
         struct node *node = &faults.nodes[i];
         node->host.asleep_until_ns = 0;
         node->host.deadly_steps = 0;
-        set_full(i, false);
+        disk_set_full(i, false);
         char path[NODE_STORE_BYTES];
         node_store(node, path);
         store_model_calm(path);
         disk_set_fault(i, DISK_FAULT_NONE);
-        if (node->phase == NODE_DOWN && !node->given_up) {
+        if (node->phase == NODE_DOWN) {
             node_start_after(node, 10 * NS_PER_MS);
         }
     }

@@ -13,6 +13,7 @@
 #include "common/base/mem.h"
 #include "common/data/disk.h"
 #include "tests/sim/seams.h"
+#include "tests/sim/store_model.h"
 
 #define PATH_BYTES 96
 #define PAGE_BYTES 4096
@@ -489,6 +490,16 @@ int file_mkdir(const char *path)
     return 0;
 }
 
+void file_have_folder(const char *path)
+{
+    struct disk *disk = disk_now();
+    if (name_find(disk, path) == NULL) {
+        name_set(disk, path, file_new(true));
+    }
+}
+
+bool file_exists(const char *path) { return name_find(disk_now(), path) != NULL; }
+
 int disk_free(const char *path, uint64_t *ret_bytes)
 {
     (void)path;
@@ -496,10 +507,27 @@ int disk_free(const char *path, uint64_t *ret_bytes)
     return OK;
 }
 
+int disk_total(const char *path, uint64_t *ret_bytes)
+{
+    (void)path;
+    *ret_bytes = 200 * GIB;
+    return OK;
+}
+
+// What a node holds is small beside what its disk has; no limit on that is met here.
+int disk_used(const char *path, uint64_t *ret_bytes)
+{
+    (void)path;
+    *ret_bytes = 0;
+    return OK;
+}
+
 int disk_remove(const char *path)
 {
     struct disk *disk = disk_now();
     size_t length = strlen(path);
+    world_touch_disk();
+    store_model_wipe(path, false);
     LIST_FOR_EACH(node, &disk->names) {
         struct name *name = CONTAINER_OF(node, struct name, node);
         if (strncmp(name->path, path, length) == 0 &&

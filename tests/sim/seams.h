@@ -98,6 +98,8 @@ void file_reread(struct fd *fd); // what a failed sync left in memory is gone
 int file_rename(const char *from, const char *to);
 int file_unlink(const char *path);
 int file_mkdir(const char *path);
+void file_have_folder(const char *path); // a store's: made and synced by itself
+bool file_exists(const char *path);
 void file_close(struct fd *fd);
 int file_lock(struct fd *fd);
 // The path of a name in a folder; in static memory.

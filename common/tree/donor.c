@@ -4,9 +4,9 @@
 // builds from it may go on at another node.
 //
 // Bounded: at most snapshots_max such links an instance and repair_max a node, one request under
-// way on each, and an instance's together no more than snapshot_rate bytes a second: a request waits
-// for its turn, unread and unanswered. A donor belongs to its link's loop; while a job is out it outlives its link, and
-// holds the loop by a watch of its own, since a job has a view pinned.
+// way on each, and an instance's together no more than snapshot_rate bytes a second: a request
+// waits for its turn, unread and unanswered. A donor belongs to its link's loop; while a job is out
+// it outlives its link, and holds the loop by a watch of its own, since a job has a view pinned.
 #include <sys/eventfd.h>
 
 #include "common/base/clock.h"

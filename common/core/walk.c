@@ -144,7 +144,10 @@ static void on_begin(struct task *task)
     struct walk *walk = CONTAINER_OF(task, struct walk, task);
     CHECK(!walk->going && walk->built == NULL);
     walk->going = true;
-    walk->voided = false;
+    // While the instance changes to another store, the newest view is still of the one before.
+    struct view *view = instance_pin(walk->instance);
+    walk->voided = view == NULL || view->store != atomic_load(&walk->instance->store);
+    view_release(view);
     walk->sum = (struct digest){0};
     walk->applied = applier_state(walk->instance)->place.number;
     walk->cursor_size = 0;

@@ -227,11 +227,35 @@ static void test_faults(void **state)
     }
 }
 
+// While an instance changes to another store, views are still of the one before: what a walk would
+// read there says nothing of the one in use.
+static void test_change_of_stores(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, &kinds[0], 1);
+    feed_random(&scene.at, &scene.model, 5);
+    struct instance *instance = scene.at.instance;
+    struct volume *next;
+    assert_int_equal(instance_open_volume(instance, 7, &next), OK);
+    struct store *before = atomic_exchange(&instance->store, next->store);
+    driver_begin(&scene.driver, &scene.at);
+    driver_slice(&scene.driver, &scene.at, UINT64_MAX);
+    assert_false(walk_going(instance->walk));
+    assert_int_equal(walk_error(instance->walk), ERR_STOPPED);
+    assert_int_equal(atomic_load(&instance->soundness), STORE_UNPROVEN);
+    atomic_store(&instance->store, before);
+    assert_true(volume_close(next));
+    assert_int_equal(driver_walk(&scene.driver, &scene.at, 3), OK);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schedules),
         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_change_of_stores),
     };
     return cmocka_run_group_tests_name("walk", tests, NULL, NULL);
 }

@@ -199,6 +199,8 @@ static const char *unfit(struct instance *instance, uint64_t least, struct view 
         reason = "nothing is served here";
     } else if (atomic_load(&instance->suspect) || atomic_load(&instance->wants_build)) {
         reason = "the store here is not proven";
+    } else if (view->store != atomic_load(&instance->store)) {
+        reason = "the store here is being replaced"; // by one that no view shows yet
     } else if (view->place.number < least) {
         reason = "this node stands lower";
     } else {

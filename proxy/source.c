@@ -188,6 +188,7 @@ static void on_connected(struct link *link)
 {
     struct source *source = link->owner;
     struct instance *instance = source->instance;
+    source->forks = atomic_load(&instance->forks);
     struct journal_place end = journal_end(instance->journal);
     uint8_t chain[HASH128_BYTES];
     hash128_store(chain, end.chain);
@@ -253,6 +254,11 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     enum source_state state = source_state(source);
     atomic_store(&source->rtt_ns, link->rtt_ns);
     if (state == SOURCE_LEAVING) {
+        return OK;
+    }
+    // It was greeted for the history before: the versions that it knows are of other values.
+    if (source->forks != atomic_load(&source->instance->forks)) {
+        source_leave(source, ERR_HISTORY, "the data here is that of another history now");
         return OK;
     }
     if (code == MESSAGE_welcome && state == SOURCE_CONNECTING) {

@@ -22,6 +22,25 @@ _XXH.XXH3_64bits_withSeed.restype = ctypes.c_uint64
 _XXH.XXH3_64bits_withSeed.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint64]
 
 
+class Hash128(ctypes.Structure):
+    _fields_ = [("low", ctypes.c_uint64), ("high", ctypes.c_uint64)]
+
+
+_XXH.XXH3_128bits.restype = Hash128
+_XXH.XXH3_128bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+
+
+def checksum64(data):
+    """XXH3-64 as it is stored."""
+    return _XXH.XXH3_64bits_withSeed(data, len(data), 0).to_bytes(8, "little")
+
+
+def checksum128(data):
+    """XXH3-128 as it is stored."""
+    hashed = _XXH.XXH3_128bits(data, len(data))
+    return hashed.low.to_bytes(8, "little") + hashed.high.to_bytes(8, "little")
+
+
 def messages():
     """{name: (code, [(key, type, field), ...])} of common/tables/messages.h."""
     text = TABLE.read_text()
@@ -86,6 +105,15 @@ class Unpacker:
     def number(self, size):
         return int.from_bytes(self.take(size), "big")
 
+    def array(self):
+        """The head of an array; how many values follow."""
+        head = self.number(1)
+        if head & 0xF0 == 0x90:
+            return head & 15
+        if head not in (0xDC, 0xDD):
+            raise ValueError(f"no msgpack array: {head:#x}")
+        return self.number(2 if head == 0xDC else 4)
+
     def next(self):
         head = self.number(1)
         if head < 0x80:
@@ -94,8 +122,8 @@ class Unpacker:
             count = head & 15 if head < 0x90 else self.number(2 if head == 0xDE else 4)
             return {self.next(): self.next() for _ in range(count)}
         if 0x90 <= head < 0xA0 or head in (0xDC, 0xDD):
-            count = head & 15 if head < 0xA0 else self.number(2 if head == 0xDC else 4)
-            return [self.next() for _ in range(count)]
+            self.at -= 1
+            return [self.next() for _ in range(self.array())]
         if 0xA0 <= head < 0xC0:
             return self.take(head & 31)
         if head in (0xC4, 0xC5, 0xC6):

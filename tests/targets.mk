@@ -1,7 +1,7 @@
 # What proves and shows: included by the Makefile. Each target does its own set-up.
 #
-# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES and MIXED_READS set the length of
-# the campaigns.
+# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES, BIG_BYTES and MIXED_READS set the
+# length of the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
 PYTEST_JOBS ?= 2
@@ -45,7 +45,7 @@ tsan:
 	TSAN_OPTIONS=ignore_noninstrumented_modules=1 $(MAKE) FLAVOUR=tsan unit
 
 # Campaigns: the same tests with the numbers that the system is held to.
-.PHONY: kill fuzz pipelines wire delete mixed campaigns
+.PHONY: kill fuzz pipelines wire delete mixed big campaigns
 kill: programs
 	KILL_CYCLES=200 POWER_CYCLES=100 $(E2E) tests/e2e/test_kill.py
 fuzz:
@@ -59,7 +59,10 @@ delete: programs
 	BIG_VALUES=2000 $(E2E) -k big_delete tests/e2e/test_limits.py
 mixed: programs
 	MIXED_READS=10000000 MIXED_READ_RATE=60000 $(E2E) tests/e2e/test_mixed.py
-campaigns: kill pipelines wire delete mixed fuzz
+BIG_BYTES ?= 5368709120
+big: programs # alone, as it takes latencies
+	BIG_BYTES=$(BIG_BYTES) $(E2E) -n 0 tests/e2e/test_big.py
+campaigns: kill pipelines wire delete mixed big fuzz
 
 .PHONY: tidy
 tidy: all
@@ -105,7 +108,8 @@ help:
 	@echo "make asan       unit and end to end under AddressSanitizer and UBSan"
 	@echo "make tsan       unit tests under ThreadSanitizer"
 	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz,"
-	@echo "                mixed (10,000,000 reads)"
+	@echo "                mixed (10,000,000 reads), big"
+	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench"

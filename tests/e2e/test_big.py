@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Building big stores from a sibling's snapshot, under constant writes: it converges, it resumes
+after kills of either side, readers of the giving node hardly notice, and a node that is built anew
+serves its old data to the end. BIG_BYTES says how big; `make big` takes 5 GB. All figures are
+printed, none is asserted that a clock has to do with."""
+import os
+import random
+import re
+import shutil
+import statistics
+import threading
+import time
+
+import pytest
+
+from qs_cluster import wait_for
+from resp import RespError
+from test_evict import used
+
+MIB = 1 << 20
+BIG_BYTES = int(os.environ.get("BIG_BYTES", 50 * MIB))
+SIZE = 4000
+COUNT = BIG_BYTES // SIZE
+BATCH = 50
+# Five seconds for a small one; no more than the default for a big one.
+RATE = min(64 * MIB, BIG_BYTES // 5)
+SLICE = min(MIB, RATE // 8)
+JOURNAL = max(16 * MIB, BIG_BYTES // 16)
+FLUSH = 16 * MIB  # what a kill may cost the receiving side, and has to be asked for again
+PATIENCE_S = 120 + BIG_BYTES // (4 * MIB)
+OPTIONS = {
+    "snapshot_rate": RATE,
+    "journal_bytes": JOURNAL,
+    "segment_bytes": JOURNAL // 16,
+    "replay_bytes": JOURNAL // 4,
+    "memtable": "8MB",
+    "walk_every": 0,
+    "walk_rate": 0,
+}
+NOISE = random.Random(1).randbytes(64 * MIB)
+
+
+def key_of(number):
+    return b"key:%012d" % (number * 2654435761 % (1 << 32))
+
+
+def value_of(number):
+    at = number * 7919 % (len(NOISE) - SIZE)
+    return b"%d " % number + NOISE[at : at + SIZE]
+
+
+def fill(root):
+    with root.raw(timeout=60) as conn:
+        for at in range(0, COUNT, BATCH):
+            words = []
+            for number in range(at, min(at + BATCH, COUNT)):
+                words += [key_of(number), value_of(number)]
+            assert conn.call("MSET", *words) == b"OK"
+
+
+class Task(threading.Thread):
+    """Does something again and again, until it is told to end."""
+
+    def __init__(self, node, pause_s=0.0):
+        super().__init__(daemon=True)
+        self.node, self.pause_s = node, pause_s
+        self.ended, self.fault, self.count = threading.Event(), None, 0
+        self.start()
+
+    def run(self):
+        try:
+            with self.node.raw(timeout=60) as conn:
+                while not self.ended.is_set() or self.count == 0:
+                    self.step(conn)
+                    self.count += 1
+                    if self.pause_s:
+                        self.ended.wait(self.pause_s)
+        except BaseException as fault:  # shown by the test
+            self.fault = fault
+
+    def end(self):
+        self.ended.set()
+        self.join()
+        assert self.fault is None, f"{self.node.name}: {self.fault}"
+
+
+class Writes(Task):
+    """Keys of their own, put and deleted all the time."""
+
+    def __init__(self, root, pause_s=0.02):
+        self.rng = random.Random(2)
+        super().__init__(root, pause_s)
+
+    def step(self, conn):
+        requests = []
+        for _ in range(5):
+            key = b"hot:%06d" % self.rng.randrange(max(100, COUNT // 20))
+            put = self.rng.random() < 0.9
+            value = value_of(self.rng.randrange(1 << 20))
+            requests.append(("QS.PUT", key, value) if put else ("QS.DELETE", key))
+        for reply in conn.pipeline(requests):
+            assert isinstance(reply, int), reply
+
+
+class OldReads(Task):
+    """Values that nobody writes any more: there and right, at indexes that never go back."""
+
+    last = 0
+    rng = random.Random(3)
+
+    def step(self, conn):
+        number = self.rng.randrange(COUNT)
+        value, _, index = conn.call("QS.GET", key_of(number))
+        assert value == value_of(number), number
+        assert index >= self.last, "the index went back"
+        self.last = index
+
+
+class Disk(Task):
+    """The most that a node's directory takes."""
+
+    peak = 0
+
+    def __init__(self, node):
+        super().__init__(node, 0.1)
+
+    def step(self, conn):
+        self.peak = max(self.peak, used(self.node))
+
+
+def p99_us(conn, seconds):
+    """Of single reads, one after another, in one window."""
+    rng, taken, end = random.Random(4), [], time.monotonic() + seconds
+    while time.monotonic() < end:
+        key = key_of(rng.randrange(COUNT))
+        begun = time.perf_counter_ns()
+        reply = conn.call("GET", key)
+        taken.append(time.perf_counter_ns() - begun)
+        assert reply is not None and not isinstance(reply, RespError)
+    return statistics.quantiles(taken, n=100)[98] / 1000
+
+
+def reads_of(conn, going=lambda: False, least=1, seconds=0.5):
+    """p99 of window after window while something goes on, and of at least so many."""
+    windows = []
+    while len(windows) < least or going():
+        windows.append(p99_us(conn, seconds))
+    return windows
+
+
+def metric(node, name):
+    """0 while the door of metrics is not open."""
+    try:
+        return node.metrics("main")[name]
+    except OSError:
+        return 0
+
+
+def is_open(node):
+    """It has started; an empty one serves nothing before its store is built."""
+    node.check_alive()
+    try:
+        return node.http("/metrics")[0] == 200
+    except OSError:
+        return False
+
+
+def segments(node):
+    return [int(path.stem, 16) for path in node.journal_files("main")]
+
+
+def check(root, *nodes):
+    """Equal, whole, and right at random places."""
+    wait_equal(root, *nodes)
+    rng = random.Random(5)
+    for node in nodes:
+        with node.raw(timeout=PATIENCE_S) as conn:
+            for number in (rng.randrange(COUNT) for _ in range(1000)):
+                assert conn.call("GET", key_of(number)) == value_of(number)
+            scanned = conn.call("QS.DIGEST", "SCAN")
+            assert not isinstance(scanned, RespError), scanned
+            assert conn.call("QS.DIGEST") == scanned
+
+
+def wait_equal(root, *nodes):
+    for node in nodes:
+        node.wait_ready(PATIENCE_S)
+        node.wait_index(root.index(), seconds=PATIENCE_S)
+        assert node.digest() == root.digest(), node.name
+
+
+# ---- the parts ---------------------------------------------------------------------------------
+
+
+def bootstrap(cluster, root, donor, say):
+    """An empty replica beside the reads of the giving one."""
+    node = cluster.replica("node", donor, **OPTIONS)
+    writes = Writes(root)
+    with donor.raw() as conn:
+        p99_us(conn, 0.5)  # warms up
+        before = reads_of(conn, least=8)
+        begun = time.monotonic()
+        node.launch()
+        during = reads_of(conn, lambda: metric(node, "builds") < 1)
+        took_s = time.monotonic() - begun
+    during = during[1:-1] or during  # in the first it starts, in the last it had ended
+    node.wait_index(root.index(), seconds=PATIENCE_S)  # while writes go on
+    writes.end()
+    given = metric(donor, "snapshot_bytes")
+    say(f"{given / MIB:.0f} MiB in {took_s:.1f} s ({given / MIB / took_s:.1f} MiB/s), "
+        f"snapshot_rate {RATE / MIB:.1f} MiB/s, beside {writes.count * 5} writes")
+    ratio = statistics.median(during) / statistics.median(before)
+    say(f"donor's p99, medians of {len(before)} and {len(during)} windows: "
+        f"{statistics.median(before):.0f} us before, {statistics.median(during):.0f} us during, "
+        f"ratio {ratio:.2f}")
+    check(root, node)
+    return node
+
+
+def kills(cluster, root, donor, say):
+    """Both sides are killed in turns, after so many slices each; no slice that was flushed is
+    asked for again."""
+    node = cluster.replica("killed", donor, **OPTIONS).launch()
+    every = max(BIG_BYTES // SLICE // 8, FLUSH // SLICE * 5 // 4)
+    writes, count, given = Writes(root), {"node": 0, "donor": 0}, -metric(donor, "snapshot_slices")
+    while True:
+        base = metric(node, "build_slices")
+        ready = lambda: (metric(node, "build_slices") >= base + every
+                         or metric(node, "builds") == 1)
+        wait_for(ready, PATIENCE_S, "some slices")
+        if metric(node, "builds") == 1:
+            break
+        victim = node if count["node"] <= count["donor"] else donor
+        given += metric(donor, "snapshot_slices") if victim is donor else 0
+        victim.kill()
+        victim.launch()
+        wait_for(lambda: is_open(victim), PATIENCE_S, "its doors")
+        count["node" if victim is node else "donor"] += 1
+    given += metric(donor, "snapshot_slices")
+    writes.end()
+    log = node.log.read_text()
+    resumed = [int(n) for n in re.findall(r"under construction: (\d+) slices", log)]
+    kept = int(re.search(r"a store built from (\d+) slices is whole", log)[1])
+    twice = given - kept
+    say(f"{count['node']} kills of the receiver, {count['donor']} of the donor, one each {every} "
+        f"slices; it went on from {resumed} of {kept}; {twice:.0f} slices were asked for twice")
+    assert len(resumed) == count["node"] > 0 and count["donor"] > 0
+    assert resumed == sorted(resumed) and resumed[0] > 0, "it never begins anew"
+    assert twice <= count["node"] * (FLUSH // SLICE + 4) + count["donor"] * 4
+    check(root, node)
+    node.stop()
+    shutil.rmtree(node.data)
+
+
+def too_old(cluster, root, donor, node, say):
+    """A node that was away too long serves what it has until the new store is whole."""
+    node.stop()
+    newest = max(max(segments(root)), max(segments(donor)))
+    writes = Writes(root, pause_s=0)
+    wait_for(lambda: min(*segments(root), *segments(donor)) > newest, PATIENCE_S, "it to be lost")
+    writes.end()
+    begun = time.monotonic()
+    node.start()
+    restart_s = time.monotonic() - begun
+    before = used(node)
+    reads, disk, writes = OldReads(node), Disk(node), Writes(root)
+    wait_for(lambda: metric(node, "builds") == 1, PATIENCE_S, "the new store")
+    node.wait_index(root.index(), seconds=PATIENCE_S)
+    writes.end()
+    reads.end()
+    disk.end()
+    say(f"{reads.count} reads while it was built anew, all right; disk {before / MIB:.0f} MiB "
+        f"before, {disk.peak / MIB:.0f} MiB at most")
+    say(f"restart with that much: {restart_s:.2f} s until it served")
+    check(root, node)
+    found = node.metrics("main")
+    say(f"walk: {found['walk_ms']:.0f} ms for {found['keys']:.0f} keys, "
+        f"{found['keys'] / max(1, found['walk_ms']) * 1000:.0f} keys/s, "
+        f"{BIG_BYTES / MIB / max(1, found['walk_ms']) * 1000:.0f} MiB/s")
+
+
+@pytest.mark.limit(600 + BIG_BYTES // (4 * MIB))
+def test_big(cluster, say):
+    root = cluster.root(**OPTIONS).start()
+    donor = cluster.replica("donor", root, **OPTIONS).start()
+    begun = time.monotonic()
+    fill(root)
+    donor.wait_index(root.index(), seconds=PATIENCE_S)
+    took_s = time.monotonic() - begun
+    say(f"{BIG_BYTES / MIB:.0f} MiB, {COUNT} keys, written to root and donor in {took_s:.0f} s")
+    assert min(segments(donor)) > 1, "the log alone must not do"
+    node = bootstrap(cluster, root, donor, say)
+    kills(cluster, root, donor, say)
+    too_old(cluster, root, donor, node, say)

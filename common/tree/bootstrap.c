@@ -343,6 +343,9 @@ void bootstrap_look(struct follow *follow)
         bootstrap->failures = 0;
         follow_state(follow, follow->stage == FOLLOW_STREAM ? "following" : "the store is built");
     }
+    if (!wanted) {
+        leave(follow, OK, "the store is built"); // it has a place there that others wait for
+    }
     if (wanted && !bootstrap->ordered && !follow->closing && follow->parent_count > 0) {
         locate(follow);
     }

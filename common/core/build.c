@@ -6,6 +6,7 @@
 #include "common/base/mem.h"
 #include "common/core/applier.h"
 #include "common/core/build_slice.h"
+#include "common/core/space.h"
 #include "common/data/disk.h"
 
 #define TURN_NS (20 * NS_PER_MS)
@@ -74,6 +75,9 @@ static int add_slice(struct build *build, const struct build_order *order)
 {
     struct instance *instance = build->instance;
     struct build_slice slice;
+    if (atomic_load(&instance->space_level) == SPACE_RESERVE) {
+        return ERR_DISK_FULL; // like everything that is replicated
+    }
     int error = build_slice_decode(&slice, order->payload);
     if (error == OK) {
         error = build_slice_fits(&slice, build->volume != NULL ? &build->row : NULL, order->from);

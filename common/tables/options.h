@@ -54,6 +54,7 @@ NODE_OPTION(INT, keys_max, "100000", 1, 100000000, "keys that one KEYS answer ma
 NODE_OPTION(INT, cursors_max, "1024", 1, 1000000, "open SCAN cursors; the oldest is forgotten first")
 NODE_OPTION(MS, idle, "0", 0, 86400000, "client connections silent for longer are closed; 0 = never")
 NODE_OPTION(INT, peers_max, "1024", 1, 100000, "connections from other nodes")
+NODE_OPTION(INT, repair_max, "4", 0, 1000, "nodes that may build their store from this one at once, all instances together")
 NODE_OPTION(MS, heartbeat, "500ms", 10, 60000, "interval of heartbeats on peer links")
 NODE_OPTION(MS, silence, "5s", 50, 600000, "a peer silent for longer is left")
 NODE_OPTION(MS, reconnect, "1s", 10, 600000, "longest pause before a lost peer is tried again")

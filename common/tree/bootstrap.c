@@ -53,9 +53,12 @@ static uint64_t first_least(const struct follow *follow)
     struct view *view = instance_pin(instance);
     uint64_t shown = view != NULL ? view->place.number : 0;
     view_release(view);
-    return follow->bootstrap.journal_lost
-               ? u64_max(shown, journal_end(instance->journal).number)
-               : journal_oldest(instance->journal).number;
+    uint64_t end = journal_end(instance->journal).number;
+    if (follow->bootstrap.journal_lost) {
+        return u64_max(shown, end);
+    }
+    uint64_t oldest = journal_oldest(instance->journal).number;
+    return end < shown ? u64_max(shown, oldest) : oldest;
 }
 
 static void ask(struct follow *follow)
@@ -339,6 +342,9 @@ void bootstrap_look(struct follow *follow)
         bootstrap->told = false;
         bootstrap->failures = 0;
         follow_state(follow, follow->stage == FOLLOW_STREAM ? "following" : "the store is built");
+    }
+    if (!wanted) {
+        leave(follow, OK, "the store is built"); // it has a place there that others wait for
     }
     if (wanted && !bootstrap->ordered && !follow->closing && follow->parent_count > 0) {
         locate(follow);

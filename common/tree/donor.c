@@ -3,10 +3,10 @@
 // at the view that is newest then, so a snapshot pins nothing between two slices, and whoever
 // builds from it may go on at another node.
 //
-// Bounded: at most snapshots_max such links an instance, one request under way on each, and
-// together no more than snapshot_rate bytes a second: a request waits for its turn, unread and
-// unanswered. A donor belongs to its link's loop; while a job is out it outlives its link, and
-// holds the loop by a watch of its own, since a job has a view pinned.
+// Bounded: at most snapshots_max such links an instance and repair_max a node, one request under
+// way on each, and an instance's together no more than snapshot_rate bytes a second: a request
+// waits for its turn, unread and unanswered. A donor belongs to its link's loop; while a job is out
+// it outlives its link, and holds the loop by a watch of its own, since a job has a view pinned.
 #include <sys/eventfd.h>
 
 #include "common/base/clock.h"
@@ -24,7 +24,7 @@
 struct donor {
     struct fanout *fanout;
     struct instance *instance;
-    struct readers *readers;
+    struct donor_site *site;
     struct link *link; // NULL once it is closed
     struct loop *loop;
     struct watch hold;
@@ -219,7 +219,7 @@ static void start(struct donor *donor)
     donor->job.work = read_slice;
     donor->job.loop = donor->loop;
     donor->job.done.run = read_done;
-    readers_submit(donor->readers, &donor->job);
+    readers_submit(donor->site->readers, &donor->job);
 }
 
 static void on_turn(struct timer *timer)
@@ -255,14 +255,20 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     return OK;
 }
 
+static void give_back(struct fanout *fanout, struct donor_site *site)
+{
+    atomic_fetch_sub(&site->given, 1);
+    pthread_mutex_lock(&fanout->lock);
+    fanout->snapshots--;
+    pthread_mutex_unlock(&fanout->lock);
+}
+
 static void on_close(struct link *link, int error)
 {
     struct donor *donor = link->owner;
     log_line(LOG_INFO, donor->instance->name, "the snapshot for %s at %s ends: %s", donor->node,
              link->address, link->closed_by_peer ? link->last_words : error_text(error));
-    pthread_mutex_lock(&donor->fanout->lock);
-    donor->fanout->snapshots--;
-    pthread_mutex_unlock(&donor->fanout->lock);
+    give_back(donor->fanout, donor->site);
     METRIC_ADD(donor->instance->metrics, instance, snapshots, -1);
     donor->link = NULL;
     mem_free(link);
@@ -272,7 +278,8 @@ static void on_close(struct link *link, int error)
 // ---- the handshake -----------------------------------------------------------------------------
 
 // Takes a place among those who are given to. Why not, else NULL.
-static const char *admit(struct fanout *fanout, const struct message_hello *hello)
+static const char *admit(struct fanout *fanout, struct donor_site *site,
+                         const struct message_hello *hello)
 {
     struct instance *instance = fanout->instance;
     struct view *view;
@@ -284,17 +291,22 @@ static const char *admit(struct fanout *fanout, const struct message_hello *hell
     if (instance->options->role == ROLE_PROXY && hello->role != ROLE_PROXY) {
         return "this node does not hold every value";
     }
-    pthread_mutex_lock(&fanout->lock);
-    if (fanout->snapshots >= instance->options->snapshots_max) {
-        reason = "busy: snapshots_max is reached here";
-    } else {
-        fanout->snapshots++;
+    if (atomic_fetch_add(&site->given, 1) >= site->limit) {
+        reason = "busy: repair_max is reached here";
     }
+    pthread_mutex_lock(&fanout->lock);
+    if (reason == NULL && fanout->snapshots >= instance->options->snapshots_max) {
+        reason = "busy: snapshots_max is reached here";
+    }
+    fanout->snapshots += reason == NULL;
     pthread_mutex_unlock(&fanout->lock);
+    if (reason != NULL) {
+        atomic_fetch_sub(&site->given, 1);
+    }
     return reason;
 }
 
-static void open_donor(struct fanout *fanout, struct readers *readers, struct link *link,
+static void open_donor(struct fanout *fanout, struct donor_site *site, struct link *link,
                        const struct message_hello *hello, int hold_fd)
 {
     static const struct link_ops ops = {.on_message = on_message, .on_close = on_close};
@@ -302,7 +314,7 @@ static void open_donor(struct fanout *fanout, struct readers *readers, struct li
     struct donor *donor = mem_zalloc(sizeof *donor);
     donor->fanout = fanout;
     donor->instance = fanout->instance;
-    donor->readers = readers;
+    donor->site = site;
     donor->link = link;
     donor->loop = link->stream.watch.loop;
     donor->role = (int)hello->role;
@@ -315,18 +327,16 @@ static void open_donor(struct fanout *fanout, struct readers *readers, struct li
              donor->node, link->address);
 }
 
-const char *donor_accept(struct fanout *fanout, struct readers *readers, struct link *link,
+const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct link *link,
                          const struct message_hello *hello)
 {
-    const char *reason = admit(fanout, hello);
+    const char *reason = admit(fanout, site, hello);
     if (reason != NULL) {
         return reason;
     }
     int hold_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (hold_fd < 0) {
-        pthread_mutex_lock(&fanout->lock);
-        fanout->snapshots--;
-        pthread_mutex_unlock(&fanout->lock);
+        give_back(fanout, site);
         return "busy: no descriptor is left here";
     }
     link->scope = fanout->instance->name;
@@ -335,6 +345,6 @@ const char *donor_accept(struct fanout *fanout, struct readers *readers, struct 
     greeting.welcome.answer = ANSWER_RESUME;
     message_welcome_encode(link_out(link), &greeting.welcome);
     link_wrote(link);
-    open_donor(fanout, readers, link, hello, hold_fd);
+    open_donor(fanout, site, link, hello, hold_fd);
     return NULL;
 }

@@ -109,9 +109,16 @@ bool fanout_accept(struct fanout *fanout, struct link *link, const struct messag
 
 struct readers;
 
+// The permits of this node, whatever the instance; lives as long as the loops.
+struct donor_site {
+    struct readers *readers;
+    uint64_t limit;         // repair_max
+    _Atomic uint64_t given;
+};
+
 // Answers a hello that asked for a snapshot: takes the link over and gives slices (donor.c). NULL;
 // or why it cannot be, and the link is left to the caller. On the link's loop.
-const char *donor_accept(struct fanout *fanout, struct readers *readers, struct link *link,
+const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct link *link,
                          const struct message_hello *hello);
 
 // ---- peers -------------------------------------------------------------------------------------

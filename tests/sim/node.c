@@ -37,6 +37,7 @@ void node_init(struct node *node, unsigned number, int role)
                                           .data_dir = node->data_dir,
                                           .peer = node->address,
                                           .peers_max = 64,
+        .repair_max = 2,
                                           .heartbeat = 200,
                                           .silence = 3000,
                                           .reconnect = 500};

@@ -7,7 +7,9 @@
 #include "common/base/mem.h"
 #include "common/tree/follow.h"
 
-#define SLICE_BYTES MIB
+#ifndef SNAPSHOT_SLICE_BYTES // simulations make it smaller
+#define SNAPSHOT_SLICE_BYTES MIB
+#endif
 #define FIRST_PAUSE_MS 20u
 #define LOG_POLL_NS (50 * NS_PER_MS)
 
@@ -62,7 +64,7 @@ static void ask(struct follow *follow)
     bool all = follow->instance->options->role != ROLE_PROXY;
     struct message_slice slice = {.id = ++bootstrap->asked_last,
                                   .from = bytes_of(order->next, order->next_size),
-                                  .bytes = SLICE_BYTES,
+                                  .bytes = SNAPSHOT_SLICE_BYTES,
                                   .values_above = all ? 0 : UINT64_MAX,
                                   .least = first_least(follow)};
     if (order->begun) {

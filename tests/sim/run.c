@@ -220,7 +220,7 @@ static struct shape choose_shape(void)
     struct shape shape = {
         .nodes = (unsigned)chance_between(5, 7),
         .sessions = (unsigned)chance_between(3, 10),
-        .keys = (unsigned)chance_skewed(6, 120),
+        .keys = (unsigned)(chance_permille(500) ? chance_skewed(6, 60) : chance_between(60, 250)),
         .safety_ns = chance_between(5000, chance_permille(100) ? 60000 : 15000) * NS_PER_MS,
         .value_max = (size_t)chance_skewed(300, 30000),
     };

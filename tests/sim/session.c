@@ -74,7 +74,7 @@ static void over(struct session *session)
 static void refused(struct session *session, int error)
 {
     world_note((uint64_t)-error);
-    if (sessions.strict) {
+    if (sessions.strict && error != ERR_BUSY) { // a full queue says no in peace too
         session_fail(session, "refused", error);
     }
     over(session);

@@ -146,19 +146,23 @@ static void show_log(const char *path)
     }
 }
 
-static bool ended(struct node *node)
+// Whether it has ended; then *ret_fine says whether it did so in order, exit code 0.
+static bool ended(struct node *node, bool *ret_fine)
 {
-    if (waitpid(node->process, NULL, WNOHANG) != 0) {
-        node->process = 0;
-        return true;
+    int status = 0;
+    if (waitpid(node->process, &status, WNOHANG) == 0) {
+        return false;
     }
-    return false;
+    *ret_fine = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    node->process = 0;
+    return true;
 }
 
 static bool wait_serving(struct node *node, const char *log)
 {
     uint64_t end = clock_mono_ns() + START_LIMIT_NS;
-    while (!ended(node) && clock_mono_ns() < end) {
+    bool fine;
+    while (!ended(node, &fine) && clock_mono_ns() < end) {
         redisReply *reply = conn_ask(node->socket, NS_PER_S, "QS.INDEX");
         bool serves = reply != NULL && reply->type == REDIS_REPLY_INTEGER;
         freeReplyObject(reply);
@@ -201,14 +205,17 @@ bool node_stop(struct nodes *nodes, int which)
     CHECK(node->process != 0);
     kill(node->process, SIGTERM);
     uint64_t end = clock_mono_ns() + STOP_LIMIT_NS;
-    while (!ended(node)) {
-        if (clock_mono_ns() > end) {
-            fprintf(stderr, "qs-bench: node %s does not end\n", node->name);
-            return false;
-        }
+    bool fine = false;
+    while (!ended(node, &fine) && clock_mono_ns() < end) {
         clock_sleep_ns(POLL_NS);
     }
-    return true;
+    if (!fine) {
+        fprintf(stderr, "qs-bench: node %s does not end in order:\n", node->name);
+        char *log = mem_format("%s/log", node->directory);
+        show_log(log);
+        mem_free(log);
+    }
+    return fine;
 }
 
 static int remove_entry(const char *path, const struct stat *about, int kind, struct FTW *place)
@@ -217,11 +224,13 @@ static int remove_entry(const char *path, const struct stat *about, int kind, st
     return remove(path);
 }
 
-void nodes_close(struct nodes *nodes, bool keep)
+bool nodes_close(struct nodes *nodes, bool keep)
 {
+    bool fine = true;
     for (int i = NODE_COUNT - 1; i >= 0; i--) {
         struct node *node = &nodes->node[i];
-        if (node->process != 0 && !node_stop(nodes, i)) {
+        fine = (node->process == 0 || node_stop(nodes, i)) && fine;
+        if (node->process != 0) {
             kill(node->process, SIGKILL);
             waitpid(node->process, NULL, 0);
             node->process = 0;
@@ -235,6 +244,7 @@ void nodes_close(struct nodes *nodes, bool keep)
         nftw(nodes->directory, remove_entry, OPEN_FILES, FTW_DEPTH | FTW_PHYS);
     }
     mem_free(nodes->directory);
+    return fine;
 }
 
 bool nodes_settle(struct nodes *nodes)

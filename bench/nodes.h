@@ -26,8 +26,8 @@ struct nodes {
 
 bool nodes_open(struct nodes *nodes, const char *io, const char *cache) MUST_CHECK;
 
-// Ends what runs; the directory goes unless it is to be kept.
-void nodes_close(struct nodes *nodes, bool keep);
+// Ends what runs; the directory goes unless it is to be kept. False: a node did not end in order.
+bool nodes_close(struct nodes *nodes, bool keep) MUST_CHECK;
 
 // Starts a node and waits until it serves. `keys_only`: a proxy that keeps no value that arrives.
 bool node_start(struct nodes *nodes, int which, bool keys_only) MUST_CHECK;

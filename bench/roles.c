@@ -314,7 +314,7 @@ static bool run_site(const struct roles_options *options, struct site *site)
     if (fine) {
         results_site_end(site);
     }
-    nodes_close(&nodes, options->keep);
+    fine = nodes_close(&nodes, options->keep) && fine;
     lookups_close(&stage.lookups);
     return fine;
 }

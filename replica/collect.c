@@ -15,6 +15,7 @@
 #define SHOWN_NS (10 * NS_PER_MS)
 #define CHECK_NS (2 * NS_PER_S) // how often the size is looked at
 #define ERROR_NS (30 * NS_PER_S)
+#define NOT_SWEPT UINT64_MAX
 #define CUT_SLACK 64           // of 1024: how far below the limit a cut aims
 
 void collector_open(struct collector *collector, struct history *history)
@@ -85,6 +86,7 @@ static uint64_t sweep_step(struct collector *collector, const struct store_files
     int error = store_compact(instance->store, REPLICA_MVCC, buf_bytes(&collector->place), end);
     if (error != OK) {
         collector->sweeping = false;
+        collector->floor = NOT_SWEPT;
         if (error == ERR_STOPPED) {
             return WORKER_IDLE;
         }

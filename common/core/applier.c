@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/core/applier.h"
+#include "common/core/applier_private.h"
 
 #include <stdio.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
-#include "common/core/applier_private.h"
 #include "common/core/build.h"
-#include "common/core/replay.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
 
@@ -21,12 +19,6 @@ struct handed {
     struct task task;
     struct instance *instance;
     struct block *block;
-};
-
-struct mended {
-    struct task task;
-    struct instance *instance;
-    uint64_t until;
 };
 
 void applier_publish(struct applier *applier)
@@ -51,7 +43,8 @@ void applier_publish(struct applier *applier)
     applier->republish = false;
 }
 
-void applier_wake_waiters(struct instance *instance, uint64_t visible)
+// Posts every waiter that the visible index has reached.
+void applier_wake(struct instance *instance, uint64_t visible)
 {
     pthread_mutex_lock(&instance->lock);
     LIST_FOR_EACH(node, &instance->waiters) {
@@ -162,6 +155,7 @@ static int apply_block(struct applier *applier, const struct block *block)
 // What is not on disk in the store in use, or will be needed by the one under construction, stays.
 static void trim(struct applier *applier)
 {
+    birth_find(applier->instance); // while the journal has it
     uint64_t needed;
     bool building = build_needs(applier->instance, &needed);
     if (!applier->frozen) {
@@ -196,7 +190,8 @@ static void check_flushed(struct applier *applier)
     store_value_release(&row);
 }
 
-bool applier_is_limited(struct applier *applier, const struct block_header *header)
+// May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
+bool applier_limited(struct applier *applier, const struct block_header *header)
 {
     struct instance *instance = applier->instance;
     uint64_t limit = atomic_load(&instance->apply_limit);
@@ -217,6 +212,8 @@ void instance_limit_apply(struct instance *instance, uint64_t index)
     notice_raise(&instance->apply->wake);
 }
 
+// True when the block is applied; false when it must be tried again later. Anything else stops
+// the instance.
 bool applier_try(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
@@ -234,6 +231,13 @@ bool applier_try(struct applier *applier, const struct block *block)
             return false;
         }
     }
+    if (error == ERR_CORRUPT && instance->options->role != ROLE_ROOT) {
+        // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
+        instance_store_failed(instance, "a record that is to be replaced failed its check");
+        applier->frozen = true;
+        applier->replaying = false;
+        return false;
+    }
     if (error != OK) {
         char reason[128];
         snprintf(reason, sizeof reason, "block %llu could not be applied",
@@ -246,96 +250,6 @@ bool applier_try(struct applier *applier, const struct block *block)
         check_flushed(applier);
     }
     return true;
-}
-
-// ---- more to replay, or another store -----------------------------------------------------------
-
-static void on_mended(struct task *task)
-{
-    struct mended *mended = CONTAINER_OF(task, struct mended, task);
-    struct applier *applier = mended->instance->apply;
-    if (applier->replaying) {
-        applier->damaged = false;
-        applier->replay_until = mended->until;
-    }
-    applier->synced_block = mended->until;
-    mem_free(mended);
-}
-
-void applier_mended(struct instance *instance, uint64_t until)
-{
-    struct mended *mended = mem_alloc(sizeof *mended);
-    *mended = (struct mended){.task.run = on_mended, .instance = instance, .until = until};
-    mailbox_post(worker_mailbox(instance->applier), &mended->task);
-}
-
-int applier_freeze(struct instance *instance)
-{
-    instance->apply->frozen = true;
-    return store_flush(instance->store);
-}
-
-uint64_t applier_synced(const struct instance *instance) { return instance->apply->synced_block; }
-
-const uint8_t *applier_history(const struct instance *instance)
-{
-    return instance->apply->state.history;
-}
-
-static void on_restarted(struct task *task)
-{
-    struct mended *restarted = CONTAINER_OF(task, struct mended, task);
-    struct applier *applier = restarted->instance->apply;
-    applier->synced_block = restarted->until;
-    applier->frozen = true;
-    applier->replaying = false; // what it was to replay is gone
-    applier->damaged = false;
-    journal_cursor_close(&applier->cursor);
-    build_journal_restarted(restarted->instance);
-    mem_free(restarted);
-}
-
-void applier_restarted(struct instance *instance, uint64_t number)
-{
-    struct mended *restarted = mem_alloc(sizeof *restarted);
-    *restarted =
-        (struct mended){.task.run = on_restarted, .instance = instance, .until = number};
-    mailbox_post(worker_mailbox(instance->applier), &restarted->task);
-}
-
-void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
-{
-    struct applier *applier = instance->apply;
-    struct volume *before = instance->volume;
-    pthread_mutex_lock(&instance->lock);
-    instance->volume = volume;
-    atomic_store(&instance->store, volume->store);
-    pthread_mutex_unlock(&instance->lock);
-    store_compact_cancel(before->store);
-    list_append(&instance->retired, &before->node);
-    if (memcmp(applier->state.history, state->history, HISTORY_ID_BYTES) != 0) {
-        views_forked(&instance->views);
-    }
-    applier->state = *state;
-    applier->flushed_block = state->place.number;
-    applier->unflushed_bytes = 0;
-    journal_cursor_close(&applier->cursor);
-    applier->frozen = false;
-    applier->replaying = true;
-    applier->damaged = atomic_load(&instance->damaged_first) != 0;
-    applier->replay_until = applier->synced_block;
-    // It only rises, also where the new store is of a history with lower indexes: rows may have been
-    // collected by what it was.
-    atomic_store(&instance->history_floor,
-                 u64_max(atomic_load(&instance->history_floor), state->history_floor));
-    applier->front_loaded = true; // what is on disk is of the store before
-    instance_store_replaced(instance);
-    if (instance->role->replaced != NULL) {
-        instance->role->replaced(instance, state->place.index);
-    }
-    atomic_store(&instance->suspect, false);
-    atomic_store(&instance->wants_build, false);
-    instance_store_replaced(instance);
 }
 
 // ---- blocks from the writer --------------------------------------------------------------------
@@ -385,7 +299,7 @@ static void show(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     applier_publish(applier);
-    applier_wake_waiters(instance, applier->state.place.index);
+    applier_wake(instance, applier->state.place.index);
     if (instance->answer != NULL) {
         instance->answer(instance);
     }
@@ -435,7 +349,7 @@ static uint64_t apply_turn(struct applier *applier)
         // in the journal for the one under construction.
         if (!applier->frozen &&
             handed->block->header.number > applier->state.place.number) {
-            if (applier_is_limited(applier, &handed->block->header) ||
+            if (applier_limited(applier, &handed->block->header) ||
                 !applier_try(applier, handed->block)) {
                 return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
                                                                              : APPLIER_RETRY_NS;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the applier keeps, for applier.c (blocks as they come) and replay.c (blocks from the
-// journal). Applier thread.
+// What applier.c (blocks into the store, views) and replay.c (catching up from the journal,
+// changing to another store) share. All of it belongs to the applier's thread.
 #ifndef QS_COMMON_CORE_APPLIER_PRIVATE_H
 #define QS_COMMON_CORE_APPLIER_PRIVATE_H
 
@@ -38,15 +38,19 @@ struct applier {
     struct log_gate full_gate;
 };
 
-// Publishes a view of where the store stands.
+// Publishes a view of the store as it is.
 void applier_publish(struct applier *applier);
 // Posts every waiter that the visible index has reached.
-void applier_wake_waiters(struct instance *instance, uint64_t visible);
-// True: the block is beyond apply_limit. What may not be applied waits in the queue, which is
-// bounded, or in the journal.
-bool applier_is_limited(struct applier *applier, const struct block_header *header);
-// True when the block is applied; false when it must be tried again later. Anything else stops
-// the instance.
+void applier_wake(struct instance *instance, uint64_t visible);
+// May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
+bool applier_limited(struct applier *applier, const struct block_header *header);
+// True when the block is applied; false when it must be tried again later, or passes by a store
+// that is frozen now, or the instance has stopped.
 bool applier_try(struct applier *applier, const struct block *block);
+
+// Some of the replay; returns when it wants its next turn.
+uint64_t replay_turn(struct applier *applier);
+// Shows what there is, and ends the replay.
+void replay_serve(struct applier *applier);
 
 #endif

@@ -318,6 +318,7 @@ static int open_data(struct instance *instance, struct state *ret_state)
         error = found_history(instance);
     }
     if (error == OK) {
+        birth_find(instance);
         journal_publish(instance->journal);
         atomic_store(&instance->synced, journal_end(instance->journal).index);
     }

@@ -14,6 +14,7 @@
 
 #include "common/base/metrics.h"
 #include "common/base/options.h"
+#include "common/core/birth.h"
 #include "common/core/role.h"
 #include "common/core/shelf.h"
 #include "common/core/view.h"
@@ -114,6 +115,7 @@ struct instance {
     struct writer *write;  // common/core/writer.c
     pthread_mutex_t lock;         // guards `waiters` and `room`
     struct list waiters;
+    struct birth birth;           // `lock`: of the journal's history, or size 0
     struct notice *room;          // raised when receive_bytes falls; set by the follower
     struct notice *repair;        // raised when the journal is found damaged; set by the follower
     struct notice writer_wake;
@@ -124,6 +126,7 @@ struct instance {
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;
+    _Atomic unsigned forks;       // how often the data shown became that of another history
     _Atomic bool suspect;         // the store is not what the log says: no source for others
     _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
 };
@@ -216,6 +219,7 @@ struct restart_order {
     struct task task; // writer.c's own
     struct instance *instance;
     struct block_header before;
+    struct birth birth; // of that history, where it is another one; else size 0
     struct loop *loop;
     struct task answered;
     int error;

@@ -360,6 +360,9 @@ static void on_restart(struct task *task)
         log_line(LOG_WARN, instance->name,
                  "the journal is begun anew behind block %llu, index %llu",
                  (unsigned long long)before->number, (unsigned long long)block_end(before));
+        if (order->birth.size > 0) {
+            birth_set(instance, &order->birth);
+        }
         atomic_store(&instance->synced, block_end(before));
         clear_damage(instance);
         applier_restarted(instance, before->number);

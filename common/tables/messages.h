@@ -46,7 +46,7 @@ FIELD(welcome, 8, U64, block)
 FIELD(welcome, 9, BYTES, chain)
 FIELD(welcome, 10, U64, diverged_at) // index, for diverged
 FIELD(welcome, 11, U64, oldest)      // first index still in its journal
-FIELD(welcome, 12, BYTES, birth)     // header of the history's birth block where known
+FIELD(welcome, 12, BYTES, birth)     // the history's birth block, where known: header and payload
 
 // Parent to child: `bytes` raw journal bytes follow this frame directly.
 MESSAGE(blocks, 3)

@@ -48,6 +48,9 @@ static void leave_for_next(struct follow *follow, int error, const char *reason)
 // the journal, if it stays, must run through that block.
 static uint64_t first_least(const struct follow *follow)
 {
+    if (follow->bootstrap.birth.size > 0) {
+        return 0; // another history, other numbers
+    }
     struct instance *instance = follow->instance;
     struct view *view = instance_pin(instance);
     uint64_t shown = view != NULL ? view->place.number : 0;
@@ -113,9 +116,10 @@ static int on_welcome(struct follow *follow, struct bytes payload)
         leave_for_next(follow, ERR_REFUSED, "refused");
         return OK;
     }
-    const uint8_t *history = bootstrap->order.begun ? bootstrap->order.start.history
-                             : follow->has_history  ? follow->history
-                                                    : NULL;
+    const uint8_t *history = bootstrap->order.begun        ? bootstrap->order.start.history
+                             : bootstrap->birth.size > 0 ? bootstrap->birth.history
+                             : follow->has_history       ? follow->history
+                                                         : NULL;
     if (history != NULL && memcmp(welcome.history.data, history, HISTORY_ID_BYTES) != 0) {
         follow_alarm(follow, LOG_ERROR, "%s holds another history: nothing is taken from it",
                      bootstrap->link.address);
@@ -214,6 +218,7 @@ static void on_restarted(struct task *task)
     bootstrap->ordered = false;
     if (bootstrap->restart.error == OK) {
         bootstrap->journal_lost = false;
+        bootstrap->birth.size = 0;
         follow_journal_restarted(follow);
         bootstrap_look(follow);
     }
@@ -240,6 +245,7 @@ static void restart_journal(struct follow *follow)
     bootstrap->ordered = true;
     bootstrap->restart = (struct restart_order){.instance = instance,
                                                 .before = *start,
+                                                .birth = bootstrap->birth,
                                                 .loop = follow->loop,
                                                 .answered.run = on_restarted};
     instance_restart_journal(&bootstrap->restart);
@@ -253,7 +259,11 @@ static void proceed(struct follow *follow)
         leave(follow, OK, "the store is built");
         return;
     }
-    if (bootstrap->journal_lost && order->begun) {
+    bool other = bootstrap->birth.size > 0 && order->begun &&
+                 memcmp(order->start.history, bootstrap->birth.history, HISTORY_ID_BYTES) != 0;
+    if (other) {
+        post(follow, BUILD_DROP); // it was of the history before
+    } else if (bootstrap->journal_lost && order->begun) {
         restart_journal(follow);
     } else if (order->complete) {
         bootstrap->told = true;
@@ -346,6 +356,12 @@ void bootstrap_journal_lost(struct follow *follow)
             bootstrap_look(follow);
         }
     }
+}
+
+void bootstrap_fork(struct follow *follow, const struct birth *birth)
+{
+    follow->bootstrap.birth = *birth;
+    bootstrap_journal_lost(follow);
 }
 
 void bootstrap_open(struct follow *follow)

@@ -29,6 +29,7 @@ struct bootstrap {
     unsigned at;       // the parent in use or to be asked next
     unsigned failures; // since a slice was added
     bool journal_lost; // no parent has the log that would lead on from this node's journal
+    struct birth birth; // of the history to change into, which forked from this node's; or size 0
     bool told;         // the state words are of this
     bool ordered;      // `order` or `restart` is out
     struct build_order order; // the last answer stays: where the build stands
@@ -45,6 +46,8 @@ void bootstrap_open(struct follow *follow);
 void bootstrap_look(struct follow *follow);
 // No parent has the log that would lead on.
 void bootstrap_journal_lost(struct follow *follow);
+// A parent's history forked from this node's: its data is to be replaced by the parent's.
+void bootstrap_fork(struct follow *follow, const struct birth *birth);
 // When the follower closes: ends the link. Then bootstrap_over tells when nothing is under way.
 void bootstrap_close(struct follow *follow);
 bool bootstrap_over(const struct follow *follow);

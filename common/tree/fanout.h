@@ -38,7 +38,7 @@ void fanout_sent(struct fanout *fanout, struct fanout_child *child, uint64_t byt
 struct greeting {
     struct message_welcome welcome;
     uint8_t chain[HASH128_BYTES];
-    uint8_t birth[BLOCK_HEADER_BYTES];
+    struct birth birth;
     struct journal_cursor cursor; // for ANSWER_RESUME: before the child's next block
 };
 // What this node says of itself, whatever the answer will be.

@@ -132,6 +132,7 @@ void follow_journal_restarted(struct follow *follow)
     memcpy(follow->history, journal_history(follow->instance->journal), HISTORY_ID_BYTES);
     follow->has_history = true;
     follow->last_known = false;
+    follow->judged = (struct beat){0};
     follow->failures = 0;
     follow->slow = false;
     if (!follow->closing) {
@@ -251,12 +252,32 @@ static void on_answer(struct follow *follow, const struct message_welcome *welco
     }
 }
 
+// Does the parent's history name ours as the one that it forked from? Then ours has ended.
+static bool is_fork(const struct follow *follow, const struct message_welcome *welcome,
+                    struct birth *ret_birth)
+{
+    return follow->has_history && welcome->protocol == PEER_PROTOCOL &&
+           welcome->history.size == HISTORY_ID_BYTES &&
+           birth_decode(ret_birth, welcome->birth) == OK && ret_birth->forked &&
+           memcmp(ret_birth->history, welcome->history.data, HISTORY_ID_BYTES) == 0 &&
+           memcmp(ret_birth->ancestor, follow->history, HISTORY_ID_BYTES) == 0;
+}
+
 static int on_welcome(struct follow *follow, struct bytes payload)
 {
     struct message_welcome welcome;
     int error = message_welcome_decode(payload, &welcome);
     if (error != OK) {
         return error;
+    }
+    struct birth birth;
+    if (is_fork(follow, &welcome, &birth)) {
+        follow_alarm(follow, LOG_WARN,
+                     "the history of %s forked from the one here: its data takes this one's place",
+                     follow->link.address);
+        follow_leave(follow, ERR_HISTORY, true, "your history forked from mine");
+        bootstrap_fork(follow, &birth);
+        return OK;
     }
     char words[128];
     link_words(words, sizeof words, welcome.reason);

@@ -120,11 +120,8 @@ void greeting_about(struct greeting *ret_greeting, struct instance *instance)
         welcome->history = bytes_of(journal_history(journal), HISTORY_ID_BYTES);
         hash128_store(ret_greeting->chain, end.chain);
         welcome->chain = bytes_of(ret_greeting->chain, HASH128_BYTES);
-        struct block_header birth;
-        if (journal_header(journal, 1, &birth) == OK) {
-            block_header_encode(&birth, ret_greeting->birth);
-            welcome->birth = bytes_of(ret_greeting->birth, BLOCK_HEADER_BYTES);
-        }
+        birth_get(instance, &ret_greeting->birth);
+        welcome->birth = bytes_of(ret_greeting->birth.bytes, ret_greeting->birth.size);
     }
 }
 

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A node that the log alone does not lead on builds its store from another node's snapshot."""
 import random
+import shutil
+import subprocess
 import threading
 
 import pytest
 
-from qs_cluster import SLOW, triples, wait_for
+from qs_cluster import QSD, SLOW, triples, wait_for
+from resp import RespError
 
 # A journal that soon forgets: what a node misses, its parents no longer have.
 SHORT = {
@@ -207,3 +210,102 @@ def test_either_side_is_killed_again_and_again(cluster, seed, say):
     check(node, writes.model)
     resumed = node.log.read_text().count("a store is under construction")
     say(f"{kills} kills, {resumed} starts went on with a snapshot")
+
+
+def damage_store(node):
+    """Flips bytes of values inside the files of a stopped node's store."""
+    hurt = 0
+    for path in sorted((node.data / "main").glob("store*/*.sst")):
+        content = bytearray(path.read_bytes())
+        if len(content) > 80000:  # not the row that says where the store stands
+            for at in range(40000, len(content) - 20000, 5000):
+                content[at] ^= 0x55
+                hurt += 1
+            path.write_bytes(content)
+    assert hurt > 0
+
+
+def test_a_store_that_fails_the_walk_is_built_anew(cluster):
+    root = cluster.root().start()
+    node = cluster.replica("node", root, memtable="1MB", replay_bytes="1MB").start()
+    writes = Writes(root, 3)
+    writes.put(5000)
+    cluster.settle()
+    node.stop()
+    damage_store(node)
+    node.start()
+    background = Background(writes)
+    background.start()
+    with node.raw(timeout=60) as conn:
+        conn.call("QS.DIGEST", "SCAN")  # an error, or the damage was met before
+    wait_for(lambda: builds(node) == 1, 60, "the new store")
+    background.end()
+    cluster.check_equal(root, node)
+    check(node, writes.model)
+    assert node.metrics("main")["state"] == 1
+
+
+def test_a_place_is_refused_when_all_are_taken(cluster):
+    root = cluster.root(snapshots_max=0, **SHORT).start()
+    writes = Writes(root, 4)
+    writes.put(1000)
+    writes.until_forgotten()
+    node = cluster.replica("node", root, **SHORT).launch()
+    wait_for(lambda: "busy" in node.log.read_text(), 30, "a refusal in words")
+    assert node.index() == 0
+    root.instances["main"]["snapshots_max"] = 1
+    root.restart()
+    wait_for(lambda: builds(node) == 1, 60, "the snapshot")
+    cluster.check_equal(root, node)
+
+
+def history_of(node):
+    return node.call("QS.INDEX", "TOKEN").decode().partition(":")[0]
+
+
+def refound(root, ancestor=None):
+    """The root's place is taken by an empty one: unrelated, or forked from `ancestor`."""
+    root.stop()
+    shutil.rmtree(root.data / "main")
+    if ancestor is not None:
+        journal = root.data / "main" / "journal"
+        journal.mkdir(parents=True)
+        tool = QSD.parent / "tests" / "fork_history"
+        subprocess.run([tool, journal, ancestor], check=True)
+    root.start()
+
+
+def test_another_history_is_refused_and_a_fork_is_taken(cluster):
+    root = cluster.root().start()
+    middle = cluster.replica("middle", root).start()
+    proxy = cluster.proxy("proxy", middle, [middle]).start()
+    writes = Writes(root, 6)
+    writes.put(1000)
+    index, _ = cluster.check_equal()
+    ancestor, model = history_of(root), writes.model
+    refound(root)
+    words = "unrelated history"
+    wait_for(lambda: words in middle.log.read_text(), 30, "the alarm")
+    for node in (middle, proxy):
+        assert node.index() == index and history_of(node) == ancestor
+        check(node, model)
+    old_client = middle.raw()
+    assert old_client.call("QS.INDEX") == index
+    refound(root, ancestor)
+    writes = Writes(root, 7)
+    writes.put(300)
+    for node in (middle, proxy):
+        wait_for(lambda node=node: history_of(node) == history_of(root), 60, "the fork")
+        wait_for(lambda node=node: node.index() == root.index(), 60, "the fork's data")
+    cluster.check_equal()
+    check(middle, writes.model)
+    check(proxy, writes.model)
+    with old_client:
+        reply = old_client.call("QS.INDEX")
+        assert isinstance(reply, RespError) and reply.startswith(b"HISTORY"), reply
+        with pytest.raises((ConnectionError, OSError)):
+            old_client.call("QS.INDEX")
+    for node in (middle, proxy):
+        node.restart()
+    writes.put(100)
+    cluster.check_equal()

@@ -25,9 +25,12 @@ WRITES = 10_000 // SLOW
 SESSIONS = 16
 # Values are half as long as the longest on average. A proxy that may take 64 MB, the least that
 # may be asked for, has room for half of those of the ordinary run, a tenth of a campaign's.
-KEYS, VALUE_BYTES, CACHE = 600_000 if READS > 1_000_000 else 120_000, 1_200, "64MB"
+KEYS, VALUE_BYTES, CACHE = 120_000, 1_200, "64MB"
 BETWEEN_KILLS = 1_000, 8_000  # keys looked up
 SMALL = {"memtable": "1MB", "replay_bytes": "4MB", "segment_bytes": "1MB", "journal_bytes": "256MB"}
+if READS > 1_000_000:
+    KEYS, BETWEEN_KILLS = 600_000, (10_000, 100_000)
+    SMALL |= {"memtable": "4MB", "replay_bytes": "16MB"}
 NEVER = "absent_but_present", "stale", "backward", "wrong"
 
 

@@ -91,7 +91,8 @@ static uint64_t read_index(const struct read *read)
 // Errors that a read as of an earlier index may meet at any time.
 static bool past_refused(const struct session *session, const struct read *read, int status)
 {
-    bool gone = read->at != 0 && (status == ERR_GONE || status == ERR_BEHIND);
+    bool gone =
+        read->at != 0 && (status == ERR_GONE || status == ERR_BEHIND || status == ERR_BUSY);
     count_add(COUNT_past_gone, gone);
     if (read->at != 0 && status == ERR_UNAVAILABLE) {
         count_add(COUNT_unavailable, 1);

@@ -337,6 +337,11 @@ void bootstrap_look(struct follow *follow)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
     bool wanted = atomic_load(&follow->instance->wants_build) || bootstrap->journal_lost;
+    if (!wanted && !bootstrap->ordered) {
+        // Built while the journal was begun anew: nothing is asked any more, so no answer ends it,
+        // and the other side would go on counting it.
+        leave(follow, OK, "the store is built");
+    }
     if (!wanted && bootstrap->told) {
         bootstrap->told = false;
         bootstrap->failures = 0;

@@ -342,6 +342,9 @@ static void on_written(struct task *task)
     world_note(session->transaction.index);
     if (status == OK) {
         uint64_t index = session->transaction.index;
+        WORLD_CHECK(index <= session->at->visible,
+                    "a write was answered at index %llu, the root shows %llu",
+                    (unsigned long long)index, (unsigned long long)session->at->visible);
         if (session->conflict) {
             count_add(COUNT_conflicts, 1);
         } else {

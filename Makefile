@@ -63,7 +63,7 @@ $(BUILD)/qs-bench: $(call obj,$(BENCH_SRC)) $(LIB)
 $(BUILD)/tests/%_test: $(BUILD)/obj/tests/unit/%_test.o $(call obj,$(filter-out qs/main.c,$(QSD_SRC))) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LD $@"
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka -lm $(LIBS)
 
 # The model of the store, under names of its own beside the real one.
 $(BUILD)/tests/store_model_test $(BUILD)/tests/store_panel_test: \

@@ -7,12 +7,14 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/build.h"
+#include "common/core/space.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
 
 #define CHECK_FLUSHED_BYTES (16 * MIB)
 #define CHECKS_PER_REPLAY 4
 #define IDLE_EVERY_NS (30 * NS_PER_S)
+#define SPACE_LOOK_NS (2 * NS_PER_S) // somebody else may fill the disk
 
 struct handed {
     struct list node;
@@ -147,6 +149,7 @@ static int apply_block(struct applier *applier, const struct block *block)
     walk_applied(instance->walk, block);
     applier->unflushed_bytes += block->raw.size;
     applier->unchecked_bytes += block->raw.size;
+    space_grow(instance, block->raw.size + block->stored.size);
     METRIC_ADD(instance->metrics, instance, entries_applied, block->header.entries);
     METRIC_ADD(instance->metrics, instance, apply_ns, clock_mono_ns() - start_ns);
     return OK;
@@ -220,12 +223,16 @@ bool applier_try(struct applier *applier, const struct block *block)
     if (instance_state(instance) == INSTANCE_STOPPED) {
         return false;
     }
-    int error = apply_block(applier, block);
+    space_poll(instance, false);
+    // The replay is not held up: it is bounded, and without it nothing could be read.
+    bool paused = !applier->replaying && atomic_load(&instance->space_level) == SPACE_RESERVE;
+    int error = paused ? ERR_DISK_FULL : apply_block(applier, block);
     atomic_store(&instance->disk_full, error == ERR_DISK_FULL);
     if (error == ERR_DISK_FULL) {
         instance_wake_writer(instance); // a root answers who waits
         LOG_GATED(&applier->full_gate, LOG_ERROR, instance->name,
-                  "the disk is full: applying waits at index %llu",
+                  "%s: applying waits at index %llu",
+                  paused ? "less disk is free than the reserve" : "the disk is full",
                   (unsigned long long)applier->state.place.index);
         if (!atomic_load(&instance->closing)) {
             return false;
@@ -343,6 +350,7 @@ static void come_back(struct applier *applier)
 // The next block as it comes from the writer.
 static uint64_t apply_turn(struct applier *applier)
 {
+    space_poll(applier->instance, false);
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
         // The replay may have read it from the journal already. A frozen store lets it pass: it is
@@ -363,7 +371,7 @@ static uint64_t apply_turn(struct applier *applier)
     }
     idle(applier);
     come_back(applier);
-    return IDLE_EVERY_NS;
+    return SPACE_LOOK_NS;
 }
 
 static uint64_t applier_turn(void *argument)

@@ -15,6 +15,7 @@
 #include "common/core/build.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/space.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
 
@@ -31,6 +32,12 @@ bool instance_room(const struct instance *instance)
 {
     return atomic_load(&instance->receive_bytes) + atomic_load(&instance->apply_bytes) <
            instance->options->apply_queue;
+}
+
+bool instance_disk_full(const struct instance *instance)
+{
+    return atomic_load(&instance->disk_full) ||
+           atomic_load(&instance->space_level) == SPACE_RESERVE;
 }
 
 void instance_wait(struct instance *instance, struct index_waiter *waiter)
@@ -333,6 +340,7 @@ static int start(struct instance *instance, const struct state *state)
         floor = state->place.index;
     }
     atomic_store(&instance->history_floor, u64_max(floor, state->history_floor));
+    space_poll(instance, true);
     bool fits = !atomic_load(&instance->wants_build);
     if (instance->shelf.building != 0) {
         atomic_store(&instance->wants_build, true);
@@ -367,6 +375,7 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     list_init(&instance->walk_waiters);
     instance->walk = walk_new(instance);
     views_open(&instance->views);
+    space_open(instance);
     struct state state = {0};
     int error = open_data(instance, &state);
     if (error == OK) {
@@ -421,6 +430,7 @@ bool instance_close(struct instance *instance)
     if (instance->lock_fd >= 0) {
         close(instance->lock_fd);
     }
+    space_close(instance);
     pthread_mutex_destroy(&instance->lock);
     mem_free(instance->directory);
     mem_free(instance);

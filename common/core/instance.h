@@ -111,6 +111,8 @@ struct instance {
     struct list walk_waiters;       // under `lock`
     uint64_t front_saved;           // block up to which the filter's file reaches; the walker's
     const struct front_generation *front_saved_as; // ... and what is in it; only to compare
+    struct space *space;   // common/core/space.c
+    _Atomic int space_level; // enum space_level of common/core/space.h
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c
     pthread_mutex_t lock;         // guards `waiters` and `room`
@@ -158,6 +160,8 @@ void instance_adopt(struct instance *instance, const uint8_t history[HISTORY_ID_
 // block is gone (ERR_DISK_FULL: try later) or its outcome unknown (ERR_UNKNOWN_OUTCOME: the
 // instance has stopped).
 int instance_commit(struct instance *instance, struct block *block) MUST_CHECK;
+// No update can be applied for want of disk space, now: a root refuses writes. Any thread.
+bool instance_disk_full(const struct instance *instance);
 // Applier is too far behind: the sequencer shall wait (its turn is called again when not).
 bool instance_apply_full(const struct instance *instance);
 void instance_wake_writer(struct instance *instance); // any thread

@@ -67,6 +67,17 @@ static uint64_t read_count(struct read *read)
     return bytes;
 }
 
+static void read_touch(const struct read *read)
+{
+    struct instance *instance = read->instance;
+    for (unsigned i = 0; instance->role->touch != NULL && i < read->count; i++) {
+        const struct lookup *lookup = &read->lookups[i];
+        if (lookup->status == OK) {
+            instance->role->touch(instance, lookup->key, lookup->record.length);
+        }
+    }
+}
+
 void read_resolved(struct read *read)
 {
     uint64_t bytes = read_count(read);
@@ -81,6 +92,7 @@ void read_resolved(struct read *read)
         read->done(read);
         return;
     }
+    read_touch(read);
     bool missing = false;
     for (unsigned i = 0; i < read->count; i++) {
         struct lookup *lookup = &read->lookups[i];

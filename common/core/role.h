@@ -61,6 +61,9 @@ struct role {
     // next is wanted; instance_wake_hand asks for one at once. NULL: nothing to do, ever.
     uint64_t (*hand)(struct instance *instance);
 
+    // A read asks for the value of `key`, of `bytes`. Any thread. May be NULL.
+    void (*touch)(struct instance *instance, struct bytes key, uint64_t bytes);
+
     // Loop `read->loop`: fetches the values that `read` found not held; ends in read_fetched, on
     // that loop. NULL: every value is held, a missing one is corruption.
     void (*fetch)(struct instance *instance, struct read *read);

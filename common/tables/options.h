@@ -4,16 +4,21 @@
 //
 // NODE_OPTION(type, name, default, min, max, help)      once a daemon
 // INSTANCE_OPTION(type, name, default, min, max, help)  once in each `instance NAME { }`
+// CACHE_OPTION(type, name, default, min, max, help)     once in the `cache { }` of a proxy
 //   type     TEXT, TEXTS (a list), ADDRESS (host:port), ADDRESSES, CLIENTS (addresses or
 //            unix:/path), INT, SIZE (bytes; KB MB GB = 1024 steps), MS (a duration in
-//            milliseconds; ms s m h d), or an ENUM declared below
+//            milliseconds; ms s m h d), SPACE (part of a disk: a percentage or a size), or an ENUM
+//            declared below
 //   default  text as it would stand in the file; "" for TEXT means unset; REQUIRED must be given
-//   min, max for INT, SIZE and MS; 0, 0 otherwise
+//   min, max for INT, SIZE, MS and the sizes of SPACE; 0, 0 otherwise
 #ifndef NODE_OPTION
 #define NODE_OPTION(type, name, default, min, max, help)
 #endif
 #ifndef INSTANCE_OPTION
 #define INSTANCE_OPTION(type, name, default, min, max, help)
+#endif
+#ifndef CACHE_OPTION
+#define CACHE_OPTION(type, name, default, min, max, help)
 #endif
 #ifndef OPTION_ENUM
 #define OPTION_ENUM(type, word, value)
@@ -82,6 +87,8 @@ INSTANCE_OPTION(MS, window, "2m", 0, 86400000, "a proxy keeps every value younge
 INSTANCE_OPTION(SIZE, window_bytes, "256MB", 0, 1099511627776, "... as long as they sum to no more than this")
 INSTANCE_OPTION(SIZE, keep_bytes, "16MB", 0, 16777216, "a proxy keeps arriving values up to this size; larger ones are fetched when first asked for")
 INSTANCE_OPTION(MS, fetch, "2s", 1, 60000, "time in which a missing value must have come")
+INSTANCE_OPTION(SPACE, reserve, "1%", 0, 1125899906842624, "free disk below which replication pauses: nothing is applied, reads go on")
+INSTANCE_OPTION(SIZE, recency_bytes, "16MB", 65536, 68719476736, "memory in which a proxy remembers which keys were read lately")
 INSTANCE_OPTION(INT, fetch_max, "4096", 1, 1000000, "values being fetched at once; more are answered with an error")
 INSTANCE_OPTION(SIZE, fetch_rate, "256MB", 0, 1099511627776, "bytes of values that may be asked of replicas in a second, so that a cold proxy does not crush them; 0 = no limit")
 INSTANCE_OPTION(SIZE, fetch_burst, "64MB", 1024, 1099511627776, "... and this much at once after a rest")
@@ -96,6 +103,11 @@ INSTANCE_OPTION(SIZE, filter_bytes, "1GB", 65536, 68719476736, "memory for the f
 INSTANCE_OPTION(MS, walk_every, "24h", 0, 31536000000, "interval of walks that check the whole store; 0 = only on demand and for the filter")
 INSTANCE_OPTION(SIZE, walk_rate, "64MB", 0, 1099511627776, "bytes a second that a walk reads; 0 = as fast as it can")
 
+CACHE_OPTION(SPACE, soft_limit, "10%", 0, 1125899906842624, "free disk below which values that were not read lately are dropped")
+CACHE_OPTION(SPACE, hard_limit, "5%", 0, 1125899906842624, "free disk below which no fetched value is kept and the window shrinks, too")
+CACHE_OPTION(SIZE, max_bytes, "", 67108864, 1125899906842624, "everything in the instance's directory; the soft limit is nine tenths, and journal, buffers, window are sized by it")
+
 #undef NODE_OPTION
 #undef INSTANCE_OPTION
+#undef CACHE_OPTION
 #undef OPTION_ENUM

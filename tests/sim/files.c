@@ -500,13 +500,6 @@ void file_have_folder(const char *path)
 
 bool file_exists(const char *path) { return name_find(disk_now(), path) != NULL; }
 
-int disk_free(const char *path, uint64_t *ret_bytes)
-{
-    (void)path;
-    *ret_bytes = disk_now()->full ? 0 : 100 * GIB;
-    return OK;
-}
-
 int disk_remove(const char *path)
 {
     struct disk *disk = disk_now();

@@ -224,8 +224,8 @@ int __wrap_store_compact(struct store *store, unsigned family, struct bytes lowe
                          struct bytes upper)
 {
     world_touch_disk();
-    int error = disk_is_full(world_host()->number) ? ERR_DISK_FULL
-                                                   : __real_store_compact(store, family, lower, upper);
+    bool full = disk_is_full(world_host()->number);
+    int error = full ? ERR_DISK_FULL : __real_store_compact(store, family, lower, upper);
     world_touch_disk();
     return error;
 }

@@ -60,7 +60,7 @@ static void choose_options(struct node *node, bool small_journal)
     options->snapshot_rate = chance_permille(300) ? chance_skewed(4 * KIB, MIB) : GIB;
     options->filter_bits = chance_permille(200) ? 0 : chance_skewed(1, 24);
     options->filter_bytes = chance_skewed(64, 64 * KIB);
-    options->walk_every = chance_permille(200) ? 0 : chance_skewed(20, 20000);
+    options->walk_every = chance_permille(200) ? 0 : chance_skewed(300, 20000);
     options->walk_rate = chance_permille(300) ? 0 : chance_skewed(2 * KIB, MIB);
     if (small_journal) {
         options->segment_bytes = chance_skewed(2 * KIB, 16 * KIB);

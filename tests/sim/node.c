@@ -70,6 +70,10 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .fetch_bytes = 128 * MIB,
                                                        .replica_requests = 8,
                                                        .replica_bytes = 32 * MIB,
+                                                       .reserve = SPACE_PERCENT | 1,
+                                                       .recency_bytes = 64 * KIB,
+                                                       .cache = {.soft_limit = SPACE_PERCENT | 10,
+                                                                 .hard_limit = SPACE_PERCENT | 5},
                                                        .snapshots_max = 2,
                                                        .snapshot_rate = GIB,
                                                        .hedge = 5,
@@ -233,6 +237,9 @@ static void harvest(struct node *node)
     TAKE(waited, fetch_waited);
     TAKE(history_collected, history_collected);
     TAKE(history_cut, history_cut);
+    TAKE(evicted, values_evicted);
+    TAKE(kept_out, fills_refused_space);
+    TAKE(kept_out, values_refused);
     TAKE(walks, walks);
     TAKE(builds, builds);
     TAKE(builds_dropped, builds_dropped);

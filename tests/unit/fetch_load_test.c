@@ -170,6 +170,26 @@ static void test_silent_ones_are_left(void **state)
     scene_close(&scene);
 }
 
+// One that was behind is asked again though the other, asked after it, never answers.
+static void test_behind_and_silent(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {KEEPS_SILENT, SAYS_BEHIND};
+    scene_open(&scene, 3000, 2, tricks);
+    feed(&scene, 20, true, true);
+    struct reading reading;
+    reading_start(&scene, &reading, instance_pin(scene.proxy.instance), MODEL_KEYS);
+    unsigned live = live_keys(&scene);
+    while (COUNTED(&scene, fetch_behind) < live || atomic_load(&scene.doors[0].asked) < live) {
+        sched_yield();
+    }
+    test_on_loop(&scene.node, door_stop, &scene.doors[1]);
+    door_open(&scene.node, &scene.replica, &scene.doors[1], "door1", HONEST);
+    assert_int_equal(reading_end(&scene, &reading, OK), live);
+    scene_close(&scene);
+}
+
 static void tune_budget(struct instance_options *options)
 {
     options->fetch_rate = 100000;
@@ -213,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_quarantine),
         cmocka_unit_test(test_silent_ones_are_left),
         cmocka_unit_test(test_waits_for_the_budget),
+        cmocka_unit_test(test_behind_and_silent),
     };
     return cmocka_run_group_tests_name("fetch_load", tests, NULL, NULL);
 }

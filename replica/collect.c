@@ -83,6 +83,7 @@ static uint64_t sweep_step(struct collector *collector, const struct store_files
     int error = store_compact(instance->store, REPLICA_MVCC, buf_bytes(&collector->place), end);
     if (error != OK) {
         collector->sweeping = false;
+        collector->floor = UINT64_MAX; // to be swept again: what is left says nothing
         if (error == ERR_STOPPED) {
             return WORKER_IDLE;
         }

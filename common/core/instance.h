@@ -102,7 +102,8 @@ struct instance {
     struct walk *walk;              // common/core/walk.c
     _Atomic int soundness;          // enum soundness
     struct list walk_waiters;       // under `lock`
-    uint64_t front_saved;           // block up to which the filter's file reaches; the walker's
+    uint64_t front_saved;           // block up to which the filter's file reaches; from the first
+                                    // view on the walker's
     struct notice *unsound;         // raised when a walk found the store unsound; set under `lock`
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c

@@ -14,6 +14,7 @@
 #define FIRST_WALK_MS (3600 * 1000)
 // A walk that failed is not begun again before, but on request.
 #define RETRY_NS (600 * NS_PER_S)
+#define NO_VIEW_NS NS_PER_S
 #define SAVE_EVERY_NS (300 * NS_PER_S)
 // A new generation is saved by then: its first view is published just after the walk.
 #define SAVE_SOON_NS NS_PER_S
@@ -68,7 +69,7 @@ static void walk_over(struct walked *walked)
     }
 }
 
-// Begins a walk when one is due. A view says that the instance serves.
+// Begins a walk when one is due. A view says that the instance serves; it may load for long.
 static void begin_due(struct walked *walked, uint64_t now_ns)
 {
     struct instance *instance = walked->instance;
@@ -80,6 +81,8 @@ static void begin_due(struct walked *walked, uint64_t now_ns)
         walked->stepping = true;
         walked->slice_at_ns = 0;
         walk_begin(instance->walk);
+    } else if (due) {
+        walked->walk_at_ns = u64_max(walked->walk_at_ns, now_ns + NO_VIEW_NS);
     }
     view_release(view);
 }

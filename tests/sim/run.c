@@ -195,11 +195,15 @@ static void liveness(const struct shape *shape)
     sessions_stop();
     run_until(idle, shape->nodes, "the end of every operation");
     run_until(whole, shape->nodes, "the same index everywhere");
-    // Links that died without a word are noticed meanwhile.
+    // Links that died without a word, and stores that broke, are noticed meanwhile.
+    sessions_resume();
     uint64_t settled_ns = world_now_ns() + SETTLE_NS;
     while (world_now_ns() < settled_ns) {
         WORLD_CHECK(world_step(), "nothing happens any more");
     }
+    sessions_stop();
+    run_until(idle, shape->nodes, "the end of every operation in peace");
+    run_until(whole, shape->nodes, "the same index everywhere again");
     sessions_strict(STRICT_OPERATIONS);
     uint64_t limit_ns = world_now_ns() + LIVENESS_LIMIT_NS;
     uint64_t wanted = sessions_done() + STRICT_OPERATIONS;

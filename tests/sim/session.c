@@ -480,6 +480,14 @@ void sessions_open(struct node *nodes, unsigned node_count, unsigned count, uint
 
 void sessions_stop(void) { sessions.stopped = true; }
 
+void sessions_resume(void)
+{
+    sessions.stopped = false;
+    for (unsigned i = 0; i < sessions.count; i++) {
+        actor_after(&sessions.all[i].actor, chance_below(10 * NS_PER_MS));
+    }
+}
+
 bool sessions_idle(void)
 {
     for (unsigned i = 0; i < sessions.count; i++) {
@@ -493,11 +501,8 @@ bool sessions_idle(void)
 void sessions_strict(uint64_t operations)
 {
     sessions.strict = true;
-    sessions.stopped = false;
     sessions.strict_left = operations;
-    for (unsigned i = 0; i < sessions.count; i++) {
-        actor_after(&sessions.all[i].actor, chance_below(10 * NS_PER_MS));
-    }
+    sessions_resume();
 }
 
 uint64_t sessions_done(void) { return sessions.done; }

@@ -230,11 +230,11 @@ static void request_late(struct fetcher *fetcher, struct source *source,
     METRIC_ADD(fetcher->instance->metrics, instance, fetch_timeouts, 1);
     pool_measured(&fetcher->pool, source->number, now - request->sent_ns, now);
     fetcher_fault(fetcher, source, "it does not answer in time");
-    uint64_t askable = pool_askable(&fetcher->pool);
+    // Also one that has refused it already: it may have been behind.
+    bool others = (pool_askable(&fetcher->pool) & ~((uint64_t)1 << source->number)) != 0;
     for (unsigned i = 0; i < request->count; i++) {
         struct flight *flight = request->flights[i];
-        if (flight != NULL &&
-            ((askable & ~flight->retry.tried) != 0 || flight_asks(flight) > 1)) {
+        if (flight != NULL && (others || flight_asks(flight) > 1)) {
             flight_leave(flight, &request->flights[i]);
             fetcher_refused(fetcher, flight, FETCH_ERROR);
         }

@@ -62,6 +62,7 @@ void fetcher_fail(struct fetcher *fetcher, struct flight *flight, int error)
         waiter_fail(CONTAINER_OF(node, struct waiter, node), error);
     }
     flights_remove(&fetcher->flights, flight);
+    fetcher_stir(fetcher); // the rest of their calls is to be ended too
 }
 
 void fetcher_land(struct fetcher *fetcher, struct flight *flight, struct bytes value)

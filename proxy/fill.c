@@ -47,7 +47,7 @@ void fills_close(struct fills *fills)
 }
 
 int fill_row(struct instance *instance, struct store_batch *batch, struct bytes key,
-             const struct record *record)
+             const struct record *record, uint16_t period)
 {
     struct store_value row = {0};
     int error = store_get(instance->store, NULL, 0, key, STORE_ANY, &row);
@@ -65,7 +65,7 @@ int fill_row(struct instance *instance, struct store_batch *batch, struct bytes 
         return ERR_NOT_FOUND;
     }
     uint8_t head[STUB_HEAD_MAX];
-    size_t size = stub_head(head, record, proxy_period(instance));
+    size_t size = stub_head(head, record, period);
     const struct bytes keys[2] = {key, bytes_of(NULL, 0)};
     const struct bytes values[2] = {bytes_of(head, size), record->value};
     store_batch_put_parts(batch, instance->store, 0, keys, values);
@@ -90,10 +90,11 @@ static void batch_run(struct task *task)
         return;
     }
     struct store_batch *rows = store_batch_new();
+    uint16_t period = proxy_period(instance);
     unsigned stale = 0;
     int error = OK;
     for (unsigned i = 0; i < batch->count && error == OK; i++) {
-        error = fill_row(instance, rows, batch->items[i].key, &batch->items[i].record);
+        error = fill_row(instance, rows, batch->items[i].key, &batch->items[i].record, period);
         if (error == ERR_NOT_FOUND) {
             stale++;
             error = OK;

@@ -31,9 +31,9 @@ void fills_add(struct fills *fills, struct bytes key, const struct record *recor
 // Hands over what was added.
 void fills_post(struct fills *fills);
 
-// Applier thread: puts the row into `batch` if the key's current row is the stub of `record`'s
-// version. OK, or ERR_NOT_FOUND when it is not (any more), or the store's error.
+// Applier thread: puts the row into `batch`, stamped with `period`, if the key's current row is the
+// stub of `record`'s version. OK, or ERR_NOT_FOUND when it is not (any more), or the store's error.
 int fill_row(struct instance *instance, struct store_batch *batch, struct bytes key,
-             const struct record *record) MUST_CHECK;
+             const struct record *record, uint16_t period) MUST_CHECK;
 
 #endif

@@ -96,21 +96,29 @@ size_t hand_choose(const struct hand_sample *samples, size_t count, struct ages_
     return best;
 }
 
+// The eight bytes of a key from `at` on as a number; what is missing counts as zero.
+static uint64_t number_at(struct bytes key, size_t at)
+{
+    uint8_t bytes[8] = {0};
+    if (key.size > at) {
+        memcpy(bytes, key.data + at, u64_min(key.size - at, sizeof bytes));
+    }
+    return load_u64_be(bytes);
+}
+
 // A key somewhere between two: the bytes that they share, then a number between what follows.
 static struct bytes random_key(struct buf *to, struct bytes first, struct bytes last)
 {
-    uint8_t low[8] = {0}, high[8] = {0};
+    uint8_t chosen[8];
     size_t same = 0;
     while (same < first.size && same < last.size && first.data[same] == last.data[same]) {
         same++;
     }
-    memcpy(low, first.data + same, u64_min(first.size - same, sizeof low));
-    memcpy(high, last.data + same, u64_min(last.size - same, sizeof high));
-    uint64_t from = load_u64_be(low), between = load_u64_be(high) - from;
+    uint64_t from = number_at(first, same), between = number_at(last, same) - from;
     buf_clear(to);
     buf_append_bytes(to, bytes_of(last.data, same));
-    store_u64_be(low, between == 0 ? from : from + random_u64() % between);
-    buf_append(to, low, sizeof low);
+    store_u64_be(chosen, between == 0 ? from : from + random_u64() % between);
+    buf_append(to, chosen, sizeof chosen);
     return buf_bytes(to);
 }
 

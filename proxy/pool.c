@@ -232,6 +232,14 @@ void pool_over(struct pool *pool, unsigned number, uint64_t bytes)
     member->bytes -= bytes;
 }
 
+void pool_dropped(struct pool *pool, unsigned number)
+{
+    struct pool_member *member = member_at(pool, number);
+    if (member->requests == 1 && health_of(member) == POOL_PROBING) {
+        atomic_store(&member->health, POOL_QUARANTINED);
+    }
+}
+
 void pool_measured(struct pool *pool, unsigned number, uint64_t took_ns, uint64_t now_ns)
 {
     struct pool_member *member = member_at(pool, number);

@@ -83,6 +83,9 @@ uint64_t pool_room(const struct pool *pool, unsigned number);
 // A request is sent to the chosen one: true when it is a probe. And is over, however it ended.
 bool pool_sent(struct pool *pool, unsigned number, uint64_t bytes);
 void pool_over(struct pool *pool, unsigned number, uint64_t bytes);
+// Before pool_over: nobody waits for it any more, which says nothing of the replica. If it was a
+// probe, another one is due.
+void pool_dropped(struct pool *pool, unsigned number);
 
 // It took this long to answer, or has not answered for this long.
 void pool_measured(struct pool *pool, unsigned number, uint64_t took_ns, uint64_t now_ns);

@@ -63,6 +63,9 @@ static void leave_source(struct recall_call *call)
 static void call_end(struct recall_call *call, int error)
 {
     struct fetcher *fetcher = call->fetcher;
+    if (call->source != NULL) {
+        pool_dropped(&fetcher->pool, call->source->number);
+    }
     leave_source(call);
     list_remove(&call->busy);
     list_remove(&call->node);

@@ -215,11 +215,21 @@ static void drop_answers(struct session *session)
     }
 }
 
+// May the command that was held back be looked at again? What comes while a stream has the
+// connection waits for room only.
+static bool may_go_on(const struct session *session)
+{
+    if (session->streaming != NULL) {
+        return !session->full;
+    }
+    return session_ready(session, session->blocked_quiet) &&
+           (!session->blocked_alone || list_empty(&session->requests));
+}
+
 static void unblock(struct session *session)
 {
     look_full(session);
-    if (!session->blocked || !session_ready(session, session->blocked_quiet) ||
-        (session->blocked_alone && !list_empty(&session->requests))) {
+    if (!session->blocked || !may_go_on(session)) {
         return;
     }
     session->blocked = false;

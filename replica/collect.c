@@ -8,7 +8,9 @@
 #include "replica/mvcc.h"
 
 #define GARBAGE_SHARE 4        // a sweep begins when a row in so many is garbage
-#define SMALL_BYTES MIB        // less on disk than this is left to compactions of their own accord
+#ifndef HISTORY_SMALL_BYTES // simulations make it smaller
+#define HISTORY_SMALL_BYTES MIB // less on disk is left to compactions of their own accord
+#endif
 #define REST_FACTOR 3          // the rest after a step, in times its length
 #define SHOWN_NS (10 * NS_PER_MS)
 #define CHECK_NS (2 * NS_PER_S) // how often the size is looked at
@@ -150,7 +152,7 @@ uint64_t collector_step(struct collector *collector)
     store_sizes(instance->store, &sizes);
     uint64_t bytes = sizes.family_bytes[REPLICA_MVCC];
     uint64_t pause_ns = u64_min(history_pause_ns(history), CHECK_NS);
-    if (bytes < SMALL_BYTES && bytes <= instance->options->history_bytes) {
+    if (bytes < HISTORY_SMALL_BYTES && bytes <= instance->options->history_bytes) {
         collector->sweeping = false;
         return pause_ns;
     }

@@ -72,9 +72,11 @@ static bool walk_step(struct walk *walk, role_row *row, void *argument, int *ret
     bool present = store_iterator_valid(walk->rows);
     struct bytes past = bytes_of(walk->key, walk->key_size);
     struct bytes key = present ? store_iterator_key(walk->rows) : past;
-    if (!present && past.size == 0) {
+    if (!present) { // at their end, or where one cannot be read: then no key behind it is known
         *ret_error = store_iterator_error(walk->rows);
-        return false;
+        if (*ret_error != OK || past.size == 0) {
+            return false;
+        }
     }
     int order = past.size == 0 ? -1 : present ? bytes_compare(key, past) : 1;
     key = order > 0 ? past : key;

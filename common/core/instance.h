@@ -109,7 +109,8 @@ struct instance {
     struct walk *walk;              // common/core/walk.c
     _Atomic int soundness;          // enum soundness
     struct list walk_waiters;       // under `lock`
-    uint64_t front_saved;           // block up to which the filter's file reaches; the walker's
+    uint64_t front_saved;           // block up to which the filter's file reaches; from the first
+                                    // view on the walker's
     const struct front_generation *front_saved_as; // ... and what is in it; only to compare
     struct space *space;   // common/core/space.c
     _Atomic int space_level; // enum space_level of common/core/space.h

@@ -53,6 +53,8 @@ static bool load_front(struct applier *applier, uint64_t until_ns)
     if (!applier->front_loaded) {
         applier->front_loaded = true;
         front_load(front, instance->directory, instance->journal, &applier->state.place);
+        instance->front_saved = front->covered; // nobody else looks before the first view
+        instance->front_saved_as = front->live;
     }
     while (front->live != NULL && front->covered < applier->state.place.number) {
         if (clock_mono_ns() >= until_ns) {

@@ -14,8 +14,7 @@
 #define FIRST_WALK_MS (3600 * 1000)
 // A walk that failed is not begun again before, but on request.
 #define RETRY_NS (600 * NS_PER_S)
-// One that is due and cannot begin yet.
-#define BEGIN_POLL_NS (100 * NS_PER_MS)
+#define NO_VIEW_NS NS_PER_S
 #define SAVE_EVERY_NS (300 * NS_PER_S)
 // A new generation is saved by then: its first view is published just after the walk.
 #define SAVE_SOON_NS NS_PER_S
@@ -70,23 +69,23 @@ static void walk_over(struct walked *walked)
     }
 }
 
-// Begins a walk when one is due. False: it must wait, as the instance shows nothing yet, or is
-// changing to another store and still shows the one before.
-static bool begin_due(struct walked *walked, uint64_t now_ns)
+// Begins a walk when one is due. A view of the store in use says that the instance serves; it may
+// load for long, and while it changes to another store it shows the one before.
+static void begin_due(struct walked *walked, uint64_t now_ns)
 {
     struct instance *instance = walked->instance;
     bool due = walked->walk_at_ns <= now_ns || walk_asked(instance->walk) ||
                (instance_front_wanted(instance) && walked->retry_at_ns <= now_ns);
     struct view *view = due ? instance_pin(instance) : NULL;
-    bool ready = view != NULL && view->store == atomic_load(&instance->store);
-    if (ready) {
+    if (view != NULL && view->store == atomic_load(&instance->store)) {
         walked->walking = true;
         walked->stepping = true;
         walked->slice_at_ns = 0;
         walk_begin(instance->walk);
+    } else if (due) {
+        walked->walk_at_ns = u64_max(walked->walk_at_ns, now_ns + NO_VIEW_NS);
     }
     view_release(view);
-    return ready || !due;
 }
 
 // One slice, and when the next is due at the configured rate.
@@ -113,9 +112,8 @@ static void step_hand(struct walked *walked)
 static uint64_t walked_turn(struct walked *walked, uint64_t now_ns)
 {
     struct instance *instance = walked->instance;
-    bool waits = false;
     if (!walked->walking) {
-        waits = !begin_due(walked, now_ns);
+        begin_due(walked, now_ns);
     } else if (!walked->stepping && walked->slice_at_ns <= now_ns) {
         step_walk(walked, now_ns);
     }
@@ -127,9 +125,7 @@ static uint64_t walked_turn(struct walked *walked, uint64_t now_ns)
         step_hand(walked);
     }
     uint64_t next_ns = walked->save_at_ns;
-    if (waits) {
-        next_ns = u64_min(next_ns, now_ns + BEGIN_POLL_NS);
-    } else if (!walked->walking) {
+    if (!walked->walking) {
         next_ns = u64_min(next_ns, walked->walk_at_ns);
         next_ns = u64_min(next_ns, walked->retry_at_ns > now_ns ? walked->retry_at_ns : UINT64_MAX);
     } else if (!walked->stepping) {

@@ -7,7 +7,9 @@
 #include "common/base/mem.h"
 #include "common/tree/follow.h"
 
-#define SLICE_BYTES MIB
+#ifndef SNAPSHOT_SLICE_BYTES // simulations make it smaller
+#define SNAPSHOT_SLICE_BYTES MIB
+#endif
 #define FIRST_PAUSE_MS 20u
 #define LOG_POLL_NS (50 * NS_PER_MS)
 
@@ -68,7 +70,7 @@ static void ask(struct follow *follow)
     bool all = follow->instance->options->role != ROLE_PROXY;
     struct message_slice slice = {.id = ++bootstrap->asked_last,
                                   .from = bytes_of(order->next, order->next_size),
-                                  .bytes = SLICE_BYTES,
+                                  .bytes = SNAPSHOT_SLICE_BYTES,
                                   .values_above = all ? 0 : UINT64_MAX,
                                   .least = first_least(follow)};
     if (order->begun) {
@@ -338,10 +340,18 @@ void bootstrap_look(struct follow *follow)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
     bool wanted = atomic_load(&follow->instance->wants_build) || bootstrap->journal_lost;
+    if (!wanted && !bootstrap->ordered) {
+        // Built while the journal was begun anew: nothing is asked any more, so no answer ends it,
+        // and the other side would go on counting it.
+        leave(follow, OK, "the store is built");
+    }
     if (!wanted && bootstrap->told) {
         bootstrap->told = false;
         bootstrap->failures = 0;
         follow_state(follow, follow->stage == FOLLOW_STREAM ? "following" : "the store is built");
+    }
+    if (!wanted) {
+        leave(follow, OK, "the store is built"); // it has a place there that others wait for
     }
     if (wanted && !bootstrap->ordered && !follow->closing && follow->parent_count > 0) {
         locate(follow);

@@ -18,7 +18,9 @@
 
 #define SLICE_BYTES_MAX (4 * MIB)
 // At a low rate slices are small rather than seldom.
+#ifndef SLICE_BYTES_MIN // simulations make it smaller
 #define SLICE_BYTES_MIN (64 * KIB)
+#endif
 #define SLICES_A_SECOND 8
 
 struct donor {

@@ -282,6 +282,7 @@ def test_floor_rises_with_age_and_survives(cluster):
     # One replica is enough that still has it.
     both = cluster.proxy("both", root, [root, replica]).start()
     cluster.settle()
+    wait_for(lambda: both.metrics("main")["replicas_connected"] == 2, 30, "both replicas")
     for t in range(1, 31):
         assert both.call("QS.GETAT", "k", t) == [b"%d" % t, t, t]
     root.kill()

@@ -3,6 +3,7 @@
 
 What watchers were told is compared with the model, which knows what each index changed.
 """
+import itertools
 import json
 import random
 import subprocess
@@ -206,6 +207,27 @@ def test_a_slow_reader_costs_no_memory(cluster):
         for index in range(1, 1001):
             assert wait_message(conn)[:2] == [b"qs.watch", index]
         conn.close()
+
+
+def test_quit_behind_much_to_read(cluster):
+    """QUIT comes while more waits to be read than output_bytes: it is heard once that was read."""
+    root = cluster.root(node={"output_bytes": "64KB", "reply_bytes": "64KB"}).start()
+    value = random.Random(3).randbytes(1000000)
+    for i in range(3):
+        root.call("QS.PUT", f"k{i}", value)
+    with root.raw() as conn:
+        conn.send(encode("QS.WATCH", "", "FROM", 1))
+
+        def paused():
+            conn.send(encode("NONSENSE"))  # refused, or held back
+            return root.metrics()["client_pauses"] > 0
+
+        wait_for(paused, 10, "a pause")
+        conn.send(encode("QUIT"))
+        replies = iter(conn.reply, b"OK")
+        progress = (reply for reply in replies if reply[0] == b"qs.progress")
+        assert len(list(itertools.islice(progress, 20))) < 20  # one a second
+        assert conn.closed()
 
 
 @pytest.mark.parametrize("form", ["text", "json"])

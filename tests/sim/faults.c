@@ -19,8 +19,9 @@ static struct {
     unsigned count;
     uint64_t every_ns;
     uint64_t struck;
-    struct actor striker, operator, weather, filler;
-    unsigned full; // number of the node whose disk is full
+    struct actor striker, operator, weather, filler, presser;
+    unsigned full;    // number of the node whose disk is full
+    unsigned pressed; // ... whose disk others fill
 } faults;
 
 static uint64_t away_ns(void) { return chance_skewed(5, 6000) * NS_PER_MS; }
@@ -189,6 +190,26 @@ static bool strike_full(struct node *node)
     return true;
 }
 
+static void relieve(struct actor *actor)
+{
+    (void)actor;
+    disk_set_free(faults.pressed, 500);
+}
+
+// Others take most of a disk: down to the soft limit, the hard one, or the reserve.
+static bool strike_pressure(struct node *node)
+{
+    static const unsigned permille[] = {80, 80, 30, 30, 5};
+    if (faults.presser.place != 0) {
+        return false;
+    }
+    faults.pressed = node->number;
+    disk_set_free(node->number, permille[chance_below(ARRAY_LEN(permille))]);
+    actor_by(&faults.presser, until_ns(8000));
+    count_add(COUNT_pressure, 1);
+    return true;
+}
+
 static bool strike_sync(struct node *node)
 {
     disk_set_fault(node->number, DISK_FAULT_SYNC);
@@ -236,6 +257,7 @@ static const struct fault table[] = {
     {"reset", 8, strike_reset},
     {"weather", 6, strike_weather},
     {"disk full", 5, strike_full},
+    {"pressure", 6, strike_pressure},
     {"sync error", 4, strike_sync},
     {"I/O error", 2, strike_io},
     {"flip", 3, strike_flip},
@@ -296,6 +318,7 @@ void faults_open(struct node *nodes, unsigned count, uint64_t every_ns)
     actor_init(&faults.operator, NULL, operate);
     actor_init(&faults.weather, NULL, calm);
     actor_init(&faults.filler, NULL, empty);
+    actor_init(&faults.presser, NULL, relieve);
     actor_after(&faults.operator, OPERATOR_NS);
     if (every_ns > 0) {
         actor_after(&faults.striker, chance_below(2 * every_ns));
@@ -307,6 +330,7 @@ void faults_heal(void)
     actor_cancel(&faults.striker);
     actor_cancel(&faults.weather);
     actor_cancel(&faults.filler);
+    actor_cancel(&faults.presser);
     calm(NULL);
     net_heal();
     for (unsigned i = 0; i < faults.count; i++) {
@@ -314,6 +338,7 @@ void faults_heal(void)
         node->host.asleep_until_ns = 0;
         node->host.deadly_steps = 0;
         disk_set_full(i, false);
+        disk_set_free(i, 500);
         char path[NODE_STORE_BYTES];
         node_store(node, path);
         store_model_calm(path);

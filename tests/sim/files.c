@@ -56,6 +56,7 @@ struct disk {
     struct list names;
     struct list undos;
     bool full;
+    unsigned free_permille;
     enum disk_fault fault;
 };
 
@@ -63,6 +64,11 @@ static struct disk disks[HOSTS_MAX];
 
 static struct disk *disk_now(void) { return &disks[world_host()->number]; }
 
+void disk_set_free(unsigned host, unsigned permille) { disks[host].free_permille = permille; }
+unsigned disk_free_permille(unsigned host)
+{
+    return disks[host].full ? 0 : disks[host].free_permille;
+}
 void disk_set_full(unsigned host, bool full) { disks[host].full = full; }
 bool disk_is_full(unsigned host) { return disks[host].full; }
 void disk_set_fault(unsigned host, enum disk_fault fault) { disks[host].fault = fault; }
@@ -196,7 +202,7 @@ void disks_open(unsigned hosts)
 {
     CHECK(hosts <= HOSTS_MAX);
     for (unsigned i = 0; i < hosts; i++) {
-        disks[i] = (struct disk){0};
+        disks[i] = (struct disk){.free_permille = 500};
         list_init(&disks[i].names);
         list_init(&disks[i].undos);
         char path[PATH_BYTES];

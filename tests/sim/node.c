@@ -37,6 +37,7 @@ void node_init(struct node *node, unsigned number, int role)
                                           .data_dir = node->data_dir,
                                           .peer = node->address,
                                           .peers_max = 64,
+        .repair_max = 2,
                                           .heartbeat = 200,
                                           .silence = 3000,
                                           .reconnect = 500};
@@ -69,6 +70,10 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .fetch_bytes = 128 * MIB,
                                                        .replica_requests = 8,
                                                        .replica_bytes = 32 * MIB,
+                                                       .reserve = SPACE_PERCENT | 1,
+                                                       .recency_bytes = 64 * KIB,
+                                                       .cache = {.soft_limit = SPACE_PERCENT | 10,
+                                                                 .hard_limit = SPACE_PERCENT | 5},
                                                        .snapshots_max = 2,
                                                        .snapshot_rate = GIB,
                                                        .hedge = 5,
@@ -232,6 +237,9 @@ static void harvest(struct node *node)
     TAKE(waited, fetch_waited);
     TAKE(history_collected, history_collected);
     TAKE(history_cut, history_cut);
+    TAKE(evicted, values_evicted);
+    TAKE(kept_out, fills_refused_space);
+    TAKE(kept_out, values_refused);
     TAKE(walks, walks);
     TAKE(builds, builds);
     TAKE(builds_dropped, builds_dropped);

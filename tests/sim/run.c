@@ -60,7 +60,7 @@ static void choose_options(struct node *node, bool small_journal)
     options->snapshot_rate = chance_permille(300) ? chance_skewed(4 * KIB, MIB) : GIB;
     options->filter_bits = chance_permille(200) ? 0 : chance_skewed(1, 24);
     options->filter_bytes = chance_skewed(64, 64 * KIB);
-    options->walk_every = chance_permille(200) ? 0 : chance_skewed(20, 20000);
+    options->walk_every = chance_permille(200) ? 0 : chance_skewed(300, 20000);
     options->walk_rate = chance_permille(300) ? 0 : chance_skewed(2 * KIB, MIB);
     if (small_journal) {
         options->segment_bytes = chance_skewed(2 * KIB, 16 * KIB);
@@ -195,11 +195,15 @@ static void liveness(const struct shape *shape)
     sessions_stop();
     run_until(idle, shape->nodes, "the end of every operation");
     run_until(whole, shape->nodes, "the same index everywhere");
-    // Links that died without a word are noticed meanwhile.
+    // Links that died without a word, and stores that broke, are noticed meanwhile.
+    sessions_resume();
     uint64_t settled_ns = world_now_ns() + SETTLE_NS;
     while (world_now_ns() < settled_ns) {
         WORLD_CHECK(world_step(), "nothing happens any more");
     }
+    sessions_stop();
+    run_until(idle, shape->nodes, "the end of every operation in peace");
+    run_until(whole, shape->nodes, "the same index everywhere again");
     sessions_strict(STRICT_OPERATIONS);
     uint64_t limit_ns = world_now_ns() + LIVENESS_LIMIT_NS;
     uint64_t wanted = sessions_done() + STRICT_OPERATIONS;
@@ -220,7 +224,7 @@ static struct shape choose_shape(void)
     struct shape shape = {
         .nodes = (unsigned)chance_between(5, 7),
         .sessions = (unsigned)chance_between(3, 10),
-        .keys = (unsigned)chance_skewed(6, 120),
+        .keys = (unsigned)(chance_permille(500) ? chance_skewed(6, 60) : chance_between(60, 250)),
         .safety_ns = chance_between(5000, chance_permille(100) ? 60000 : 15000) * NS_PER_MS,
         .value_max = (size_t)chance_skewed(300, 30000),
     };

@@ -81,6 +81,9 @@ void disk_power_cut(unsigned host);
 void disk_wipe(unsigned host);
 void disk_set_full(unsigned host, bool full);
 bool disk_is_full(unsigned host);
+// What others leave free of it.
+void disk_set_free(unsigned host, unsigned permille);
+unsigned disk_free_permille(unsigned host);
 // The next sync (or read, or write) of a host fails once.
 enum disk_fault { DISK_FAULT_NONE, DISK_FAULT_SYNC, DISK_FAULT_READ, DISK_FAULT_WRITE };
 void disk_set_fault(unsigned host, enum disk_fault fault);

@@ -74,7 +74,7 @@ static void over(struct session *session)
 static void refused(struct session *session, int error)
 {
     world_note((uint64_t)-error);
-    if (sessions.strict) {
+    if (sessions.strict && error != ERR_BUSY) { // a full queue says no in peace too
         session_fail(session, "refused", error);
     }
     over(session);
@@ -91,7 +91,8 @@ static uint64_t read_index(const struct read *read)
 // Errors that a read as of an earlier index may meet at any time.
 static bool past_refused(const struct session *session, const struct read *read, int status)
 {
-    bool gone = read->at != 0 && (status == ERR_GONE || status == ERR_BEHIND);
+    bool gone =
+        read->at != 0 && (status == ERR_GONE || status == ERR_BEHIND || status == ERR_BUSY);
     count_add(COUNT_past_gone, gone);
     if (read->at != 0 && status == ERR_UNAVAILABLE) {
         count_add(COUNT_unavailable, 1);
@@ -341,6 +342,9 @@ static void on_written(struct task *task)
     world_note(session->transaction.index);
     if (status == OK) {
         uint64_t index = session->transaction.index;
+        WORLD_CHECK(index <= session->at->visible,
+                    "a write was answered at index %llu, the root shows %llu",
+                    (unsigned long long)index, (unsigned long long)session->at->visible);
         if (session->conflict) {
             count_add(COUNT_conflicts, 1);
         } else {
@@ -476,6 +480,14 @@ void sessions_open(struct node *nodes, unsigned node_count, unsigned count, uint
 
 void sessions_stop(void) { sessions.stopped = true; }
 
+void sessions_resume(void)
+{
+    sessions.stopped = false;
+    for (unsigned i = 0; i < sessions.count; i++) {
+        actor_after(&sessions.all[i].actor, chance_below(10 * NS_PER_MS));
+    }
+}
+
 bool sessions_idle(void)
 {
     for (unsigned i = 0; i < sessions.count; i++) {
@@ -489,11 +501,8 @@ bool sessions_idle(void)
 void sessions_strict(uint64_t operations)
 {
     sessions.strict = true;
-    sessions.stopped = false;
     sessions.strict_left = operations;
-    for (unsigned i = 0; i < sessions.count; i++) {
-        actor_after(&sessions.all[i].actor, chance_below(10 * NS_PER_MS));
-    }
+    sessions_resume();
 }
 
 uint64_t sessions_done(void) { return sessions.done; }

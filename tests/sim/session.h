@@ -9,6 +9,7 @@
 void sessions_open(struct node *nodes, unsigned node_count, unsigned sessions, uint64_t think_ns,
                    size_t value_max);
 void sessions_stop(void);  // begin nothing new
+void sessions_resume(void);
 bool sessions_idle(void);  // nothing is under way
 // From now on every operation must succeed: `operations` more in all.
 void sessions_strict(uint64_t operations);

@@ -13,7 +13,8 @@ SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync 
 SEEDS    ?= 1..3000
 
 # Sizes that only a long run would reach are smaller here.
-SIM_SIZES := -DJOURNAL_GROUP_BYTES=16384
+SIM_SIZES := -DJOURNAL_GROUP_BYTES=16384 -DSNAPSHOT_SLICE_BYTES=700 -DSLICE_BYTES_MIN=256 \
+             -DHISTORY_SMALL_BYTES=512 -DRANGE_SLICE_KEYS=7
 $(BUILD)/sim-obj/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $< (sim)"

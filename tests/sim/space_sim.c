@@ -1,19 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-// How much room a simulated disk has: plenty, or none. What a node holds is small beside it.
+// How much room a simulated disk has. What a node holds is small beside it, so pressure is what the
+// faults say that others take.
 #include "common/data/disk.h"
 #include "tests/sim/seams.h"
+
+#define TOTAL_BYTES (100 * GIB)
 
 int disk_free(const char *path, uint64_t *ret_bytes)
 {
     (void)path;
-    *ret_bytes = disk_is_full(world_host()->number) ? 0 : 100 * GIB;
+    *ret_bytes = disk_free_permille(world_host()->number) * (TOTAL_BYTES / 1000);
     return OK;
 }
 
 int disk_total(const char *path, uint64_t *ret_bytes)
 {
     (void)path;
-    *ret_bytes = 200 * GIB;
+    *ret_bytes = TOTAL_BYTES;
     return OK;
 }
 

@@ -170,6 +170,66 @@ static void test_silent_ones_are_left(void **state)
     scene_close(&scene);
 }
 
+// One that was behind is asked again though the other, asked after it, never answers.
+static void test_behind_and_silent(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {KEEPS_SILENT, SAYS_BEHIND};
+    scene_open(&scene, 3000, 2, tricks);
+    feed(&scene, 20, true, true);
+    struct reading reading;
+    reading_start(&scene, &reading, instance_pin(scene.proxy.instance), MODEL_KEYS);
+    unsigned live = live_keys(&scene);
+    while (COUNTED(&scene, fetch_behind) < live || atomic_load(&scene.doors[0].asked) < live) {
+        sched_yield();
+    }
+    test_on_loop(&scene.node, door_stop, &scene.doors[1]);
+    door_open(&scene.node, &scene.replica, &scene.doors[1], "door1", HONEST);
+    assert_int_equal(reading_end(&scene, &reading, OK), live);
+    scene_close(&scene);
+}
+
+static void one_request(struct instance_options *options)
+{
+    options->replica_requests = 1;
+    options->fetch_max = 1;
+}
+
+static unsigned live_key(const struct scene *scene, unsigned from)
+{
+    while (model_at(&scene->model.keys[from], UINT64_MAX) == NULL) {
+        from++;
+    }
+    return from;
+}
+
+// A read whose first slice fails only because the replica that it waited for went away ends too.
+static void test_slice_fails_by_a_loss(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {SAYS_GONE, KEEPS_SILENT};
+    scene_tune = one_request;
+    scene_open(&scene, 600, 2, tricks);
+    scene_tune = NULL;
+    feed(&scene, 20, true, true);
+    // The silent one is busy from now on, for much longer than this read waits.
+    struct reading reading;
+    unsigned first = live_key(&scene, 0);
+    reading_start_at(&scene, &reading, instance_pin(scene.proxy.instance), first, 1);
+    reading_end(&scene, &reading, ERR_UNAVAILABLE);
+    uint64_t gone = COUNTED(&scene, fetch_gone);
+    reading_start_at(&scene, &reading, instance_pin(scene.proxy.instance), first + 1,
+                     MODEL_KEYS - first - 1);
+    while (COUNTED(&scene, fetch_gone) == gone) {
+        sched_yield();
+    }
+    test_on_loop(&scene.node, door_stop, &scene.doors[1]);
+    assert_int_equal(reading_end(&scene, &reading, ERR_GONE), 0);
+    scene_close(&scene);
+}
+
 static void tune_budget(struct instance_options *options)
 {
     options->fetch_rate = 100000;
@@ -213,6 +273,8 @@ int main(void)
         cmocka_unit_test(test_quarantine),
         cmocka_unit_test(test_silent_ones_are_left),
         cmocka_unit_test(test_waits_for_the_budget),
+        cmocka_unit_test(test_behind_and_silent),
+        cmocka_unit_test(test_slice_fails_by_a_loss),
     };
     return cmocka_run_group_tests_name("fetch_load", tests, NULL, NULL);
 }

@@ -335,6 +335,39 @@ static void test_saved_idle(void **state)
     scene_close(&scene);
 }
 
+static uint64_t file_number(const struct scene *scene)
+{
+    char *path = mem_format("%s/front", scene->directory);
+    struct stat info;
+    assert_int_equal(stat(path, &info), 0);
+    mem_free(path);
+    return info.st_ino;
+}
+
+// A file that is up to date is not written again.
+static void test_saved_once(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 6);
+    feed_random(&scene.at, &scene.model, 20);
+    view_release(test_view(&scene.at, scene.model.index));
+    scene_stop(&scene);
+    uint64_t saved = file_number(&scene);
+    scene_start(&scene);
+    assert_true(has_filter(&scene));
+    scene_stop(&scene);
+    assert_int_equal(file_number(&scene), saved);
+    scene_start(&scene);
+    feed_random(&scene.at, &scene.model, 1);
+    view_release(test_view(&scene.at, scene.model.index));
+    scene_stop(&scene);
+    assert_int_not_equal(file_number(&scene), saved);
+    scene_start(&scene);
+    expect_filter(&scene);
+    scene_close(&scene);
+}
+
 // A crash leaves the file as it was saved last: the log from there on is added at the next start.
 static void test_replayed(void **state)
 {
@@ -500,6 +533,7 @@ int main(void)
         cmocka_unit_test(test_trimmed), cmocka_unit_test(test_gap),
         cmocka_unit_test(test_reads),   cmocka_unit_test(test_since),
         cmocka_unit_test(test_saved_idle),
+        cmocka_unit_test(test_saved_once),
     };
     return cmocka_run_group_tests_name("front", tests, NULL, NULL);
 }

@@ -270,6 +270,28 @@ static void test_collected(void **state)
     fed_close(&fed);
 }
 
+// A sweep that failed has collected nothing: that is no reason to give up more of the history.
+static void test_failed_sweep(void **state)
+{
+    (void)state;
+    struct fed fed;
+    fed_open(&fed, 3600000);
+    struct instance *instance = fed.at.instance;
+    assert_int_equal(store_flush(instance->store), OK);
+    struct store_sizes sizes;
+    store_sizes(instance->store, &sizes);
+    fed.at.options.history_bytes = sizes.family_bytes[REPLICA_MVCC] / 4 * 3;
+    hand(&fed);
+    assert_int_equal(METRIC_GET(instance->metrics, instance, history_cut), 1);
+    wait_for_floor(&fed, atomic_load(&instance->history_floor));
+    store_compact_cancel(instance->store);
+    for (unsigned i = 0; i < 3; i++) {
+        hand(&fed);
+    }
+    assert_int_equal(METRIC_GET(instance->metrics, instance, history_cut), 1);
+    fed_close(&fed);
+}
+
 // A floor survives what the store forgets; a lost one is taken as the store's index.
 static void test_restart(void **state)
 {
@@ -305,6 +327,7 @@ int main(void)
         cmocka_unit_test(test_order_of_raising),
         cmocka_unit_test(test_malformed_rows_are_kept),
         cmocka_unit_test(test_collected),
+        cmocka_unit_test(test_failed_sweep),
         cmocka_unit_test(test_restart),
     };
     return cmocka_run_group_tests_name("history", tests, NULL, NULL);

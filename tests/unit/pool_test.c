@@ -225,6 +225,26 @@ static void test_success_forgives(void **state)
     assert_int_equal(pool_healthy(&pool), 1);
 }
 
+// A probe whose asker went away before its answer: the next one is due at once.
+static void test_dropped_probe(void **state)
+{
+    (void)state;
+    struct pool pool;
+    open_pool(&pool, 2);
+    fail_until_quarantine(&pool, 1, T0);
+    uint64_t now = pool.members[1].until_ns;
+    assert_true(pool_sent(&pool, 1, 10));
+    assert_int_equal(pool_choose(&pool, 5, 0, false, now), 0);
+    pool_dropped(&pool, 1);
+    pool_over(&pool, 1, 10);
+    assert_int_equal(pool_choose(&pool, 5, 0, false, now), 1);
+    assert_true(pool_sent(&pool, 1, 10));
+    pool_succeeded(&pool, 1);
+    pool_dropped(&pool, 1);
+    pool_over(&pool, 1, 10);
+    assert_int_equal(pool_healthy(&pool), 3);
+}
+
 // Where nobody else is there, one in quarantine is better than none.
 static void test_all_in_quarantine(void **state)
 {
@@ -342,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_limits_of_each),
         cmocka_unit_test(test_behind_is_asked_last),
         cmocka_unit_test(test_quarantine_grows),
+        cmocka_unit_test(test_dropped_probe),
         cmocka_unit_test(test_success_forgives),
         cmocka_unit_test(test_all_in_quarantine),
         cmocka_unit_test(test_lost_and_back),

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The walker's thread: walks on request, joined, by interval and for the filter's sake, of several
 // instances at once, while they are written to; and what becomes of them when an instance goes.
+#include <sys/resource.h>
+
 #include "tests/unit/walk_fixture.h"
 
+#include "common/base/clock.h"
 #include "common/core/walker.h"
 #include "proxy/proxy.h"
 #include "replica/replica.h"
@@ -219,6 +222,46 @@ static void test_interval(void **state)
     scene_close(&scene);
 }
 
+static uint64_t used_ns(void)
+{
+    struct rusage usage;
+    assert_int_equal(getrusage(RUSAGE_SELF, &usage), 0);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * NS_PER_S +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000;
+}
+
+static struct view *swap_view(struct views *views, struct view *view)
+{
+    pthread_mutex_lock(&views->lock);
+    struct view *before = views->current;
+    views->current = view;
+    pthread_mutex_unlock(&views->lock);
+    return before;
+}
+
+// While an instance loads, which may last, a walk that is due waits for it without turning round.
+static void test_loading(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 1, 0);
+    feed_random(&scene.at, &scene.model, 1);
+    view_release(test_view(&scene.at, scene.model.index));
+    remove_walked(scene.walker, scene.at.instance);
+    struct view *hidden = swap_view(&scene.at.instance->views, NULL);
+    walker_add(scene.walker, scene.at.instance);
+    uint64_t before_ns = used_ns();
+    clock_sleep_ns(100 * NS_PER_MS);
+    assert_in_range(used_ns() - before_ns, 0, 20 * NS_PER_MS);
+    assert_null(swap_view(&scene.at.instance->views, hidden));
+    uint64_t walks = METRIC_GET(scene.at.metrics, instance, walks);
+    while (METRIC_GET(scene.at.metrics, instance, walks) == walks) {
+        sched_yield();
+    }
+    remove_walked(scene.walker, scene.at.instance);
+    scene_close(&scene);
+}
+
 // The store is said to be another one while a walk goes on: nobody is answered from that walk.
 static void replace_run(struct task *task)
 {
@@ -349,7 +392,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_asked),    cmocka_unit_test(test_removed),
-        cmocka_unit_test(test_interval), cmocka_unit_test(test_replaced),
+        cmocka_unit_test(test_interval), cmocka_unit_test(test_loading),
+        cmocka_unit_test(test_replaced),
         cmocka_unit_test(test_outgrown), cmocka_unit_test(test_two),
         cmocka_unit_test(test_removed_at_any_time),
     };

@@ -173,6 +173,10 @@ static void ask(struct recall_call *call)
         return; // it is being left
     }
     call->tried |= (uint64_t)1 << number;
+    // No check vouches for an answer about the past, so it must be of the read's own history.
+    if (memcmp(source->history, call->read->view->history, HISTORY_ID_BYTES) != 0) {
+        return;
+    }
     call->asked++;
     call->source = source;
     call->asked_ns = now_ns;

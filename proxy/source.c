@@ -184,12 +184,32 @@ static int on_fetched(struct source *source, struct bytes payload)
 
 // ---- the link ----------------------------------------------------------------------------------
 
+// Versions and indexes are of the view's history. The journal's may be the next one already.
+static void locate(struct source *source, struct journal_place *ret_place)
+{
+    struct journal *journal = source->instance->journal;
+    struct view *view = instance_pin(source->instance);
+    bool shown = view != NULL && view->place.number > 0;
+    *ret_place = shown ? view->place : journal_end(journal);
+    memcpy(source->history, shown ? view->history : journal_history(journal), HISTORY_ID_BYTES);
+    view_release(view);
+}
+
+static bool is_outdated(const struct source *source)
+{
+    struct view *view = instance_pin(source->instance);
+    bool outdated = view != NULL && view->place.number > 0 &&
+                    memcmp(view->history, source->history, HISTORY_ID_BYTES) != 0;
+    view_release(view);
+    return outdated;
+}
+
 static void on_connected(struct link *link)
 {
     struct source *source = link->owner;
     struct instance *instance = source->instance;
-    source->forks = atomic_load(&instance->forks);
-    struct journal_place end = journal_end(instance->journal);
+    struct journal_place end;
+    locate(source, &end);
     uint8_t chain[HASH128_BYTES];
     hash128_store(chain, end.chain);
     const struct message_hello hello = {
@@ -199,7 +219,7 @@ static void on_connected(struct link *link)
         .node = bytes_text(instance->node->node),
         .role = (uint64_t)instance->options->role,
         .purpose = PURPOSE_FETCH,
-        .history = bytes_of(journal_history(instance->journal), HISTORY_ID_BYTES),
+        .history = bytes_of(source->history, HISTORY_ID_BYTES),
         .index = end.index,
         .block = end.number,
         .chain = bytes_of(chain, sizeof chain),
@@ -227,7 +247,7 @@ static int on_welcome(struct source *source, struct bytes payload)
     if (error != OK) {
         return error;
     }
-    struct bytes history = bytes_of(journal_history(source->instance->journal), HISTORY_ID_BYTES);
+    struct bytes history = bytes_of(source->history, HISTORY_ID_BYTES);
     if (welcome.answer != ANSWER_RESUME) {
         note_refusal(source, welcome.reason);
         return ERR_REFUSED;
@@ -256,8 +276,7 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     if (state == SOURCE_LEAVING) {
         return OK;
     }
-    // It was greeted for the history before: the versions that it knows are of other values.
-    if (source->forks != atomic_load(&source->instance->forks)) {
+    if (is_outdated(source)) {
         source_leave(source, ERR_HISTORY, "the data here is that of another history now");
         return OK;
     }

@@ -66,7 +66,7 @@ struct source {
     unsigned failures; // since it was last of use
     uint64_t ready_ns;
     bool welcomed;     // this link
-    unsigned forks;    // ... the instance's, when it was greeted
+    uint8_t history[HISTORY_ID_BYTES]; // ... was greeted with it; what it answers is of it
     _Atomic bool refused; // the last time it was asked; read by any thread
     bool refusal_logged, closing;
     struct log_gate ready_gate, lost_gate;

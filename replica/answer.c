@@ -24,6 +24,7 @@ struct answerer {
     struct loop *loop;
     struct instance *instance;
     struct readers *readers;
+    uint8_t history[HISTORY_ID_BYTES]; // that the proxy asks about
     struct watch hold; // open while jobs outlive the link
     bool holding;
     unsigned jobs;
@@ -314,6 +315,12 @@ static int on_question(struct answerer *answerer, uint16_t code, struct bytes pa
         return error;
     }
     job->view = instance_pin(answerer->instance);
+    if (job->view != NULL && job->view->place.number > 0 &&
+        memcmp(job->view->history, answerer->history, HISTORY_ID_BYTES) != 0) {
+        job_free(job);
+        link_dismiss(answerer->link, ERR_HISTORY, "the data here is that of another history");
+        return OK;
+    }
     if (job->view != NULL) {
         job->visible = job->view->place.index;
         job->floor = job->view->history_floor;
@@ -393,6 +400,9 @@ bool answer_accept(struct instance *instance, struct readers *readers, struct li
     link->scope = instance->name;
 
     const char *reason = refusal(instance, hello);
+    if (reason == NULL) {
+        memcpy(answerer->history, hello->history.data, HISTORY_ID_BYTES);
+    }
     struct message_welcome welcome = {.protocol = PEER_PROTOCOL,
                                       .answer = reason == NULL ? ANSWER_RESUME : ANSWER_REFUSED,
                                       .reason = bytes_text(reason == NULL ? "" : reason),

@@ -32,6 +32,7 @@ void applier_publish(struct applier *applier)
     view->store = instance->store;
     view->snapshot = store_snapshot(instance->store);
     view->place = applier->state.place;
+    memcpy(view->history, applier->state.history, HISTORY_ID_BYTES);
     view->epoch = applier->state.epoch;
     view->digest = applier->state.digest;
     view->front = front_for_view(&applier->front, &view->place);

@@ -20,6 +20,7 @@ struct view {
     struct store *store;
     struct store_snapshot *snapshot;
     struct journal_place place; // place.index is the visible index
+    uint8_t history[HISTORY_ID_BYTES]; // 0 before the first block; the journal's may be ahead
     uint64_t epoch;
     struct digest digest;
     struct front_generation *front; // asked before the store; NULL: none knows this view

@@ -355,16 +355,11 @@ def token_of(node):
     return node.call("QS.INDEX", "TOKEN").decode()
 
 
-def refound(root, ancestor=None):
-    """The root's place is taken by an empty one: unrelated, or forked from `ancestor`."""
-    root.stop()
-    shutil.rmtree(root.data / "main")
-    if ancestor is not None:
-        journal = root.data / "main" / "journal"
-        journal.mkdir(parents=True)
-        tool = QSD.parent / "tests" / "fork_history"
-        subprocess.run([tool, journal, ancestor], check=True)
-    return root.start()
+def found_fork(root, ancestor):
+    """The birth of a history that forked from `ancestor`, for a root that has nothing yet."""
+    journal = root.data / "main" / "journal"
+    journal.mkdir(parents=True)
+    subprocess.run([QSD.parent / "tests" / "fork_history", journal, ancestor], check=True)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -394,7 +389,10 @@ def test_another_history(cluster, role):
 
     client = node.raw()
     assert client.call("QS.INDEX") == index
-    refound(other, token.partition(":")[0])
+    other.stop()
+    shutil.rmtree(other.data / "main")
+    found_fork(other, token.partition(":")[0])
+    other.start()
     value = random.randbytes(300)
     version = other.call("QS.PUT", key_of(1), value)
     wait_for(lambda: token_of(node) == token_of(other), 60, "the other history's data")
@@ -412,6 +410,36 @@ def test_another_history(cluster, role):
     code, out, _ = qs("-s", node.socket, "--json", "status")
     assert code == 0 and f"history={token_of(other).partition(':')[0]}".encode() in out
     watched.untouched.check()
+
+
+def test_a_replica_whose_history_forks(cluster):
+    """A proxy that stays with the history before gets nothing of the other one: no check vouches
+    for answers about the past."""
+    root = cluster.root().start()
+    middle = cluster.replica("middle", root).start()
+    replica = cluster.replica("replica", middle).start()
+    proxy = cluster.proxy("proxy", root, [replica], fetch="300ms", **SPACE).start()
+    for number in range(1, 41):
+        assert root.call("QS.PUT", b"k", b"%d" % number) == number
+    cluster.settle()
+    past = lambda at: proxy.call("QS.GETAT", b"k", str(at))
+    wait_for(lambda: proxy.metrics("main")["replicas_connected"] == 1, 20, "the replica")
+    assert past(20) == [b"20", 20, 20]
+    # In its parent's place now stands a root whose history forked from theirs.
+    middle.stop()
+    usurper = cluster.root("usurper", node={"peer": middle.peer})
+    found_fork(usurper, token_of(root).partition(":")[0])
+    usurper.start()
+    usurper.call("QS.PUT", b"k", b"other 1")
+    wait_for(lambda: token_of(replica) == token_of(usurper), 60, "the replica to fork")
+    for number in range(2, 41):
+        usurper.call("QS.PUT", b"k", b"other %d" % number)
+    cluster.settle(usurper, replica)
+    with proxy.raw() as conn:
+        for at in (5, 20, 39):
+            reply = conn.call("QS.GETAT", b"k", str(at))
+            assert isinstance(reply, RespError) and reply.word == "UNAVAILABLE", (at, reply)
+        assert conn.call("GET", b"k") == b"40"
 
 
 # ---- the rate of a walk ------------------------------------------------------------------------

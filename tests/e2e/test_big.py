@@ -203,16 +203,17 @@ def bootstrap(cluster, root, donor, say):
         node.launch()
         during = reads_of(conn, lambda: metric(node, "builds") < 1)
         took_s = time.monotonic() - begun
-    during = during[1:-1] or during  # in the first it starts, in the last it had ended
-    node.wait_index(root.index(), seconds=PATIENCE_S)  # while writes go on
+        node.wait_index(root.index(), seconds=PATIENCE_S)  # while writes go on
+        after = reads_of(conn, least=8)
     writes.end()
+    during = during[1:-1] or during  # in the first it starts, in the last it had ended
     given = metric(donor, "snapshot_bytes")
     say(f"{given / MIB:.0f} MiB in {took_s:.1f} s ({given / MIB / took_s:.1f} MiB/s), "
         f"snapshot_rate {RATE / MIB:.1f} MiB/s, beside {writes.count * 5} writes")
-    ratio = statistics.median(during) / statistics.median(before)
-    say(f"donor's p99, medians of {len(before)} and {len(during)} windows: "
+    ratio = statistics.median(during) / statistics.median(before + after)
+    say(f"donor's p99, medians of {len(before)}, {len(during)} and {len(after)} windows: "
         f"{statistics.median(before):.0f} us before, {statistics.median(during):.0f} us during, "
-        f"ratio {ratio:.2f}")
+        f"{statistics.median(after):.0f} us after; during / others {ratio:.2f}")
     check(root, node)
     return node
 

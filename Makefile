@@ -18,7 +18,7 @@ tsan_FLAGS := -O1 -g -fsanitize=thread
 CFLAGS   := -std=c11 $(WARN) $($(FLAVOUR)_FLAGS) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -I. -MMD -MP
 LDFLAGS  := $($(FLAVOUR)_FLAGS)
-LIBS     := -lrocksdb -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread
+LIBS     := -lrocksdb -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread -lm
 
 LIB_SRC  := $(wildcard common/*/*.c replica/*.c proxy/*.c)
 QSD_SRC  := $(wildcard qs/*.c)
@@ -63,11 +63,13 @@ $(BUILD)/qs-bench: $(call obj,$(BENCH_SRC)) $(LIB)
 $(BUILD)/tests/%_test: $(BUILD)/obj/tests/unit/%_test.o $(call obj,$(filter-out qs/main.c,$(QSD_SRC))) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LD $@"
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka -lm $(LIBS)
 
 # The model of the store, under names of its own beside the real one.
 $(BUILD)/tests/store_model_test $(BUILD)/tests/store_panel_test: \
   $(call obj,tests/sim/store_model_beside.c tests/sim/model_rows.c tests/sim/model_disk.c tests/sim/model_compact.c)
+
+$(BUILD)/tests/bench_test: $(call obj,$(filter-out bench/main.c,$(BENCH_SRC)))
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/tools/%.o $(LIB)
 	@mkdir -p $(@D)

@@ -8,7 +8,8 @@
 // alone can take all of fetch_max. An admitted waiter hangs on a flight (proxy/flight.h) and, since
 // all wait equally long, in one list in the order of deadlines. A flight has waiters always, and
 // stands in `ready`, in `paused`, or in the slots of requests. When the last waiter of a call has
-// its end, the call goes back to the read's loop. Home loop only.
+// its end, the call goes back to the read's loop. When one fails, those that are not admitted yet
+// fail alike: the command has its error already. Home loop only.
 #ifndef QS_PROXY_FETCHER_H
 #define QS_PROXY_FETCHER_H
 

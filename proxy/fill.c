@@ -3,6 +3,8 @@
 
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/core/space.h"
+#include "proxy/proxy.h"
 #include "proxy/stub.h"
 
 #define ITEMS_MAX 128
@@ -45,7 +47,7 @@ void fills_close(struct fills *fills)
 }
 
 int fill_row(struct instance *instance, struct store_batch *batch, struct bytes key,
-             const struct record *record)
+             const struct record *record, uint16_t period)
 {
     struct store_value row = {0};
     int error = store_get(instance->store, NULL, 0, key, STORE_ANY, &row);
@@ -63,11 +65,18 @@ int fill_row(struct instance *instance, struct store_batch *batch, struct bytes 
         return ERR_NOT_FOUND;
     }
     uint8_t head[STUB_HEAD_MAX];
-    size_t size = stub_head(head, record, 0);
+    size_t size = stub_head(head, record, period);
     const struct bytes keys[2] = {key, bytes_of(NULL, 0)};
     const struct bytes values[2] = {bytes_of(head, size), record->value};
     store_batch_put_parts(batch, instance->store, 0, keys, values);
     return OK;
+}
+
+static bool has_space(struct instance *instance, unsigned count)
+{
+    bool has = atomic_load(&instance->space_level) < SPACE_HARD;
+    METRIC_ADD(instance->metrics, instance, fills_refused_space, has ? 0 : count);
+    return has;
 }
 
 // On the applier's thread.
@@ -75,11 +84,17 @@ static void batch_run(struct task *task)
 {
     struct fill_batch *batch = CONTAINER_OF(task, struct fill_batch, task);
     struct instance *instance = batch->fills->instance;
+    space_poll(instance, false);
+    if (!has_space(instance, batch->count)) {
+        batch_free(batch);
+        return;
+    }
     struct store_batch *rows = store_batch_new();
+    uint16_t period = proxy_period(instance);
     unsigned stale = 0;
     int error = OK;
     for (unsigned i = 0; i < batch->count && error == OK; i++) {
-        error = fill_row(instance, rows, batch->items[i].key, &batch->items[i].record);
+        error = fill_row(instance, rows, batch->items[i].key, &batch->items[i].record, period);
         if (error == ERR_NOT_FOUND) {
             stale++;
             error = OK;
@@ -90,6 +105,7 @@ static void batch_run(struct task *task)
         error = instance_write_fill(instance, rows);
     }
     store_batch_free(rows);
+    space_grow(instance, batch->bytes);
     METRIC_ADD(instance->metrics, instance, fills_stale, stale);
     if (error == OK) {
         METRIC_ADD(instance->metrics, instance, fills, kept);
@@ -104,7 +120,12 @@ static void batch_run(struct task *task)
 void fills_add(struct fills *fills, struct bytes key, const struct record *record)
 {
     uint64_t bytes = key.size + record->value.size + ITEM_OVERHEAD;
+    struct instance *instance = fills->instance;
+    if (!has_space(instance, 1)) {
+        return;
+    }
     if (atomic_load(&fills->waiting_bytes) + bytes > FILL_WAITING_MAX) {
+        METRIC_ADD(instance->metrics, instance, fills_refused_queue, 1);
         return;
     }
     if (fills->open != NULL && fills->open->count == ITEMS_MAX) {

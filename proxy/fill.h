@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeping fetched values. They are written by the applier's thread alone, and only where the row
 // still is the stub that the value was fetched for: whatever was applied meanwhile wins, and a
-// deleted key is never revived. Values waiting for the applier are bounded; beyond that they are
-// not kept, which costs another fetch.
+// deleted key is never revived. Values waiting for the applier are bounded; beyond that, and over
+// the hard limit (common/core/space.h), they are not kept, which costs another fetch.
 //
 // fills_add and fills_post are for the fetcher's loop.
 #ifndef QS_PROXY_FILL_H
@@ -31,9 +31,9 @@ void fills_add(struct fills *fills, struct bytes key, const struct record *recor
 // Hands over what was added.
 void fills_post(struct fills *fills);
 
-// Applier thread: puts the row into `batch` if the key's current row is the stub of `record`'s
-// version. OK, or ERR_NOT_FOUND when it is not (any more), or the store's error.
+// Applier thread: puts the row into `batch`, stamped with `period`, if the key's current row is the
+// stub of `record`'s version. OK, or ERR_NOT_FOUND when it is not (any more), or the store's error.
 int fill_row(struct instance *instance, struct store_batch *batch, struct bytes key,
-             const struct record *record) MUST_CHECK;
+             const struct record *record, uint16_t period) MUST_CHECK;
 
 #endif

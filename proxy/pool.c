@@ -60,9 +60,11 @@ uint64_t pool_askable(const struct pool *pool)
     return healthy != 0 ? healthy : pool_connected(pool);
 }
 
+// A probe that ended without a verdict (nobody waited for it any more) leaves POOL_PROBING behind:
+// then it is as due as before.
 static bool is_due(const struct pool_member *member, uint64_t now_ns)
 {
-    return member->connected && health_of(member) == POOL_QUARANTINED &&
+    return member->connected && health_of(member) != POOL_HEALTHY &&
            member->until_ns <= now_ns && member->requests == 0;
 }
 
@@ -207,7 +209,7 @@ bool pool_left(struct pool *pool, unsigned number, uint64_t now_ns)
 bool pool_is_probe(const struct pool *pool, unsigned number)
 {
     const struct pool_member *member = &pool->members[number];
-    return health_of(member) == POOL_QUARANTINED && member->requests == 0;
+    return health_of(member) != POOL_HEALTHY && member->requests == 0;
 }
 
 bool pool_sent(struct pool *pool, unsigned number, uint64_t bytes)

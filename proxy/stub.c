@@ -18,7 +18,7 @@ size_t stub_head(uint8_t to[STUB_HEAD_MAX], const struct record *record, uint16_
     return size + 6;
 }
 
-int stub_decode(struct bytes row, struct record *ret_record)
+int stub_parse(struct bytes row, struct stub *ret_stub)
 {
     if (row.size == 0 || (row.data[0] & ~FLAG_HELD) != 0) {
         return ERR_CORRUPT;
@@ -32,15 +32,34 @@ int stub_decode(struct bytes row, struct record *ret_record)
         return ERR_CORRUPT;
     }
     bool held = row.data[0] == FLAG_HELD;
-    uint32_t check = load_u32(rest.data + used_too);
-    struct bytes value = bytes_of(rest.data + used_too + 6, rest.size - used_too - 6);
-    if (value.size != (held ? length : 0) || (held && record_check(version, value) != check)) {
+    size_t head_bytes = 1 + used + used_too + 6;
+    struct bytes value = bytes_of(row.data + head_bytes, row.size - head_bytes);
+    if (value.size != (held ? length : 0)) {
         return ERR_CORRUPT;
     }
-    *ret_record = (struct record){.version = version,
-                                  .length = (uint32_t)length,
-                                  .check = check,
-                                  .held = held,
-                                  .value = value};
+    *ret_stub = (struct stub){
+        .record = {.version = version,
+                   .length = (uint32_t)length,
+                   .check = load_u32(rest.data + used_too),
+                   .held = held,
+                   .value = value},
+        .period = load_u16(rest.data + used_too + 4),
+        .head_bytes = head_bytes,
+    };
+    return OK;
+}
+
+int stub_decode(struct bytes row, struct record *ret_record)
+{
+    struct stub stub;
+    int error = stub_parse(row, &stub);
+    if (error != OK) {
+        return error;
+    }
+    const struct record *record = &stub.record;
+    if (record->held && record_check(record->version, record->value) != record->check) {
+        return ERR_CORRUPT;
+    }
+    *ret_record = *record;
     return OK;
 }

@@ -45,9 +45,12 @@ static int on_value(cfg_t *cfg, cfg_opt_t *option, const char *text, void *resul
 {
     struct config_reading *reading = reading_now;
     int instance = section_position(&reading->scan, cfg->title);
-    struct option_scope scope =
-        instance == CONFIG_TOP ? option_scope_node() : option_scope_instance();
-    const struct option_row *row = option_find(scope, bytes_text(option->name));
+    struct bytes name = bytes_text(option->name);
+    const struct option_row *row =
+        option_find(instance == CONFIG_TOP ? option_scope_node() : option_scope_instance(), name);
+    if (row == NULL && instance != CONFIG_TOP) {
+        row = option_find(option_scope_cache(), name);
+    }
     CHECK(row != NULL);
     uint64_t number;
     char *reason = option_parse(row, text, &number);
@@ -99,8 +102,12 @@ static void parse_values(struct config_reading *reading)
         return; // fmemopen refuses an empty text
     }
     struct option_scope node = option_scope_node(), instance = option_scope_instance();
-    cfg_opt_t *inner = mem_zalloc((instance.count + 1) * sizeof *inner);
-    inner[add_rows(inner, instance)] = (cfg_opt_t)CFG_END();
+    struct option_scope cache = option_scope_cache();
+    cfg_opt_t *inner = mem_zalloc((instance.count + cache.count + 1) * sizeof *inner);
+    size_t inner_count = add_rows(inner, instance);
+    // The scan took the words of the section away: its options stand among the instance's own.
+    inner_count += add_rows(inner + inner_count, cache);
+    inner[inner_count] = (cfg_opt_t)CFG_END();
     cfg_opt_t *outer = mem_zalloc((node.count + 2) * sizeof *outer);
     size_t count = add_rows(outer, node);
     outer[count] =
@@ -196,6 +203,24 @@ static void fill_config(struct config *config, struct config_reading *reading)
     for (size_t i = 0; i < config->instance_count; i++) {
         config->instances[i].name = arena_text(reading->arena, reading->scan.sections[i].name);
         fill_scope(reading, (int)i, option_scope_instance(), &config->instances[i]);
+        fill_scope(reading, (int)i, option_scope_cache(), &config->instances[i]);
+    }
+}
+
+// Journal, buffers, window and the memory of accesses lie in the directory that max_bytes bounds,
+// and what they take the values cannot have. A segment goes whole; a compaction may write as much
+// as fifty memtables before what it replaces goes.
+static void fit_to_cache(struct instance_options *options)
+{
+    uint64_t max_bytes = options->cache.max_bytes;
+    if (max_bytes > 0) {
+        options->journal_bytes = u64_min(options->journal_bytes, max_bytes / 4);
+        options->segment_bytes = u64_min(options->segment_bytes, max_bytes / 32);
+        options->replay_bytes = u64_min(options->replay_bytes, max_bytes / 8);
+        options->apply_queue = u64_min(options->apply_queue, max_bytes / 16); // is journaled
+        options->memtable = u64_min(options->memtable, max_bytes / 1024);
+        options->window_bytes = u64_min(options->window_bytes, max_bytes / 4);
+        options->recency_bytes = u64_min(options->recency_bytes, max_bytes / 64);
     }
 }
 
@@ -234,6 +259,9 @@ static void read_config(struct config *config, const char *path, struct config_r
     }
     if (reading->fault.text == NULL) {
         config_check(config, reading);
+    }
+    for (size_t i = 0; i < config->instance_count; i++) {
+        fit_to_cache(&config->instances[i]);
     }
     buf_free(&text);
 }
@@ -278,7 +306,9 @@ static void option_value_text(struct buf *to, const struct option_row *row, cons
             buf_format(to, "%s%s", i == 0 ? "" : " ", list[i]);
         }
     } else if (option_is_number(row)) {
-        buf_format(to, "%" PRIu64, *(const uint64_t *)from);
+        uint64_t number = *(const uint64_t *)from;
+        bool percent = row->type == OPTION_SPACE && number >= SPACE_PERCENT;
+        buf_format(to, percent ? "%" PRIu64 "%%" : "%" PRIu64, number & ~SPACE_PERCENT);
     } else if (row->type == OPTION_TEXT || row->type == OPTION_ADDRESS) {
         const char *text = *(const char *const *)from;
         buf_append_text(to, text == NULL ? "" : text);
@@ -310,5 +340,8 @@ void config_each(const struct config *config,
     for (size_t i = 0; i < config->instance_count; i++) {
         const struct instance_options *options = &config->instances[i];
         each_of_scope(option_scope_instance(), options->name, options, each, argument);
+        char *section = mem_format("%s.cache", options->name);
+        each_of_scope(option_scope_cache(), section, options, each, argument);
+        mem_free(section);
     }
 }

@@ -114,6 +114,30 @@ static void check_role(struct checking *checking, int position)
     }
 }
 
+// Two parts of a disk can be compared when both are percentages, or both sizes.
+static bool exceeds(option_SPACE a, option_SPACE b)
+{
+    bool alike = (a >= SPACE_PERCENT) == (b >= SPACE_PERCENT) || (a & ~SPACE_PERCENT) == 0;
+    return alike && (a & ~SPACE_PERCENT) > (b & ~SPACE_PERCENT);
+}
+
+static void check_cache(struct checking *checking, int position)
+{
+    const struct instance_options *options = &checking->config->instances[position];
+    const struct config_section *section = &checking->reading->scan.sections[position];
+    if (options->role != ROLE_PROXY && section->cache_line != 0) {
+        FAIL(checking, section->cache_line, "cache { ... } is for a proxy, a %s holds every value",
+             role_text(options->role));
+    }
+    if (section->cache_line != 0 && exceeds(options->cache.hard_limit, options->cache.soft_limit)) {
+        const struct option_row *row = option_find(option_scope_cache(), bytes_text("hard_limit"));
+        unsigned line = config_scan_line(&checking->reading->scan, position, row);
+        FAIL(checking, line != 0 ? line : section->cache_line,
+             "hard_limit must not be above soft_limit: both are free disk, and the soft one is "
+             "reached first");
+    }
+}
+
 static void check_number(struct checking *checking, int position)
 {
     const struct instance_options *all = checking->config->instances;
@@ -168,6 +192,7 @@ void config_check(const struct config *config, struct config_reading *reading)
     for (size_t i = 0; i < config->instance_count; i++) {
         check_number(&checking, (int)i);
         check_role(&checking, (int)i);
+        check_cache(&checking, (int)i);
     }
     check_addresses(&checking);
 }

@@ -31,7 +31,7 @@ static void append_ms(struct buf *to, uint64_t ms)
 
 static void append_bound(struct buf *to, const struct option_row *row, uint64_t bound)
 {
-    if (row->type == OPTION_SIZE) {
+    if (row->type == OPTION_SIZE || row->type == OPTION_SPACE) {
         append_size(to, bound);
     } else if (row->type == OPTION_MS) {
         append_ms(to, bound);
@@ -82,6 +82,8 @@ void config_help(struct buf *to)
     help_scope(to, option_scope_node());
     buf_append_text(to, "\nOptions inside each instance NAME { ... }:\n");
     help_scope(to, option_scope_instance());
+    buf_append_text(to, "\nOptions inside the section cache { ... } of a proxy's instance:\n");
+    help_scope(to, option_scope_cache());
 }
 
 // In a table's cell the bar is special.
@@ -126,4 +128,8 @@ void config_reference(struct buf *to)
     buf_append_text(to, "\n## In each `instance NAME { ... }`\n\n"
                         "NAME is 1 to 40 of a-z, 0-9 and `-`.\n\n");
     reference_scope(to, option_scope_instance());
+    buf_append_text(to, "\n## In the section `cache { ... }` of a proxy's instance\n\n"
+                        "What its directory may take; where two limits are given the tighter one\n"
+                        "counts. `CONFIG GET` names these `NAME.cache.option`.\n\n");
+    reference_scope(to, option_scope_cache());
 }

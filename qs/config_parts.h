@@ -22,6 +22,7 @@ enum option_type {
     OPTION_INT,
     OPTION_SIZE,
     OPTION_MS,
+    OPTION_SPACE,
     OPTION_IO,
     OPTION_ROLE,
     OPTION_LEVEL,
@@ -44,14 +45,15 @@ struct option_scope {
 // The rows of common/tables/options.h.
 struct option_scope option_scope_node(void);
 struct option_scope option_scope_instance(void);
+struct option_scope option_scope_cache(void); // offsets are those in struct instance_options
 const struct option_row *option_find(struct option_scope scope, struct bytes name); // or NULL
 // The name of any row of `scope` that lies nearest to `name`, NULL when none is near.
 const char *option_nearest(struct option_scope scope, struct bytes name);
 bool option_is_list(const struct option_row *row);
-bool option_is_number(const struct option_row *row);  // INT, SIZE, MS
+bool option_is_number(const struct option_row *row);  // INT, SIZE, MS, SPACE
 bool option_is_required(const struct option_row *row);
 
-// Checks one value. NULL = fine, and *ret_number is its number (INT, SIZE, MS, enums; else 0);
+// Checks one value. NULL = fine, and *ret_number is its number (of numbers and enums; else 0);
 // otherwise what is wrong, from mem_alloc.
 char *option_parse(const struct option_row *row, const char *text, uint64_t *ret_number) MUST_CHECK;
 // The words of an enum type, "auto, uring or epoll"; "" for other types.
@@ -72,6 +74,7 @@ void config_fail(struct config_fault *fault, unsigned line, const char *format, 
 struct config_section {
     char name[INSTANCE_NAME_MAX + 1];
     unsigned line;
+    unsigned cache_line; // of its `cache {`, 0 = none
 };
 
 // Where an option is given.

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The grammar of the configuration file, before libconfuse sees it:
-//   file     = { option | "instance" NAME "{" { option } "}" }
+//   file     = { option | "instance" NAME "{" { option | "cache" "{" { option } "}" } "}" }
 //   option   = NAME ("=" | "+=") (value | "{" [ value { "," value } [","] ] "}")
 //   value    = word | "string" | 'string'       (begins on the line of its "=")
 // Comments run from # to the end of the line, anywhere outside strings. Here stand the messages
 // about names, braces, comments and things given twice, each with the line where a person must
-// look; libconfuse then decodes strings and variables. No recursion: sections do not nest.
+// look; libconfuse then decodes strings and variables. The words of a `cache { }` are blanked
+// for it: there its options stand among the instance's own.
 #include "qs/config_parts.h"
 
 #include <stdarg.h>
@@ -37,6 +38,7 @@ struct scanner {
     unsigned line;
     enum expecting expecting;
     int section; // position, or CONFIG_TOP
+    bool in_cache; // of that section
     struct token name;
     const struct option_row *row; // whose value comes
     unsigned list_line;
@@ -206,13 +208,31 @@ static bool is_instance(const struct token *name)
     return bytes_equal_text(name->text, "instance");
 }
 
+static bool is_cache(const struct token *name) { return bytes_equal_text(name->text, "cache"); }
+
+// Takes a token out of what libconfuse sees.
+static void hide(struct scanner *s, const struct token *token)
+{
+    memset(s->scan->clean + (token->text.data - s->text.data), ' ', token->text.size);
+}
+
+static void on_close(struct scanner *s, const struct token *token)
+{
+    if (s->in_cache) {
+        hide(s, token);
+        s->in_cache = false;
+        return;
+    }
+    if (s->section == CONFIG_TOP) {
+        FAIL(s, token->line, "this '}' closes nothing");
+    }
+    s->section = CONFIG_TOP;
+}
+
 static void on_name(struct scanner *s, const struct token *token)
 {
     if (is_sign(token, '}')) {
-        if (s->section == CONFIG_TOP) {
-            FAIL(s, token->line, "this '}' closes nothing");
-        }
-        s->section = CONFIG_TOP;
+        on_close(s, token);
         return;
     }
     if (token->kind != TOKEN_WORD) {
@@ -223,20 +243,29 @@ static void on_name(struct scanner *s, const struct token *token)
     s->expecting = EXPECT_EQUALS;
 }
 
+static struct option_scope scope_here(const struct scanner *s)
+{
+    return s->section == CONFIG_TOP ? option_scope_node()
+           : s->in_cache            ? option_scope_cache()
+                                    : option_scope_instance();
+}
+
 static void unknown_option(struct scanner *s)
 {
-    bool top = s->section == CONFIG_TOP;
-    struct option_scope here = top ? option_scope_node() : option_scope_instance();
-    struct option_scope there = top ? option_scope_instance() : option_scope_node();
     struct bytes name = s->name.text;
-    if (option_find(there, name) != NULL) {
-        FAIL(s, s->name.line,
-             top ? "option '%.*s' belongs inside an instance { ... }"
-                 : "option '%.*s' belongs outside of instance { ... }",
-             SHOW(name));
+    const char *elsewhere = NULL;
+    if (option_find(option_scope_node(), name) != NULL) {
+        elsewhere = "outside of instance { ... }";
+    } else if (option_find(option_scope_instance(), name) != NULL) {
+        elsewhere = s->in_cache ? "outside of cache { ... }" : "inside an instance { ... }";
+    } else if (option_find(option_scope_cache(), name) != NULL) {
+        elsewhere = "inside the cache { ... } of an instance { ... }";
+    }
+    if (elsewhere != NULL) {
+        FAIL(s, s->name.line, "option '%.*s' belongs %s", SHOW(name), elsewhere);
         return;
     }
-    const char *nearest = option_nearest(here, name);
+    const char *nearest = option_nearest(scope_here(s), name);
     if (nearest != NULL) {
         FAIL(s, s->name.line, "unknown option '%.*s', did you mean '%s'?", SHOW(name), nearest);
     } else {
@@ -246,8 +275,7 @@ static void unknown_option(struct scanner *s)
 
 static void on_option(struct scanner *s, bool append)
 {
-    bool top = s->section == CONFIG_TOP;
-    s->row = option_find(top ? option_scope_node() : option_scope_instance(), s->name.text);
+    s->row = option_find(scope_here(s), s->name.text);
     if (s->row == NULL) {
         unknown_option(s);
         return;
@@ -308,11 +336,39 @@ static void on_instance(struct scanner *s, const struct token *token)
     s->expecting = EXPECT_OPEN;
 }
 
+// A '{' after a name.
+static void on_section(struct scanner *s, const struct token *token)
+{
+    if (!is_cache(&s->name)) {
+        FAIL(s, s->name.line, "unknown section '%.*s', there are only instance NAME { ... } and, "
+                              "in it, cache { ... }",
+             SHOW(s->name.text));
+        return;
+    }
+    if (s->section == CONFIG_TOP || s->in_cache) {
+        FAIL(s, s->name.line, "section 'cache' belongs directly inside an instance { ... }");
+        return;
+    }
+    struct config_section *section = &s->scan->sections[s->section];
+    if (section->cache_line != 0) {
+        FAIL(s, s->name.line, "section 'cache' is there twice, first on line %u",
+             section->cache_line);
+        return;
+    }
+    section->cache_line = s->name.line;
+    hide(s, &s->name);
+    hide(s, token);
+    s->in_cache = true;
+    s->expecting = EXPECT_NAME;
+}
+
 static void on_equals(struct scanner *s, const struct token *token)
 {
     if (is_sign(token, '=') || is_sign(token, '+')) {
-        if (is_instance(&s->name)) {
-            FAIL(s, s->name.line, "instance is a section: instance NAME { ... }");
+        if (is_instance(&s->name) || is_cache(&s->name)) {
+            FAIL(s, s->name.line, is_cache(&s->name) ? "cache is a section: cache { ... }"
+                                                     : "instance is a section: instance NAME "
+                                                       "{ ... }");
             return;
         }
         on_option(s, token->sign == '+');
@@ -321,8 +377,7 @@ static void on_equals(struct scanner *s, const struct token *token)
     } else if (is_instance(&s->name)) {
         FAIL(s, s->name.line, "an instance needs a name: instance NAME { ... }");
     } else if (is_sign(token, '{')) {
-        FAIL(s, s->name.line, "unknown section '%.*s', there is only instance NAME { ... }",
-             SHOW(s->name.text));
+        on_section(s, token);
     } else if (is_value(token) && token->line == s->name.line && s->section == CONFIG_TOP &&
                option_find(option_scope_node(), s->name.text) == NULL) {
         FAIL(s, s->name.line, "'%.*s' is neither an option nor the word instance",
@@ -378,6 +433,9 @@ static void on_end(struct scanner *s)
         FAIL(s, s->list_line, "the list that opens here is not closed");
     } else if (s->expecting != EXPECT_NAME) {
         FAIL(s, s->name.line, "the file ends after '%.*s'", SHOW(s->name.text));
+    } else if (s->in_cache) {
+        FAIL(s, s->scan->sections[s->section].cache_line, "the section that opens here is not "
+                                                          "closed: its '}' is missing");
     } else if (s->section != CONFIG_TOP) {
         FAIL(s, s->scan->sections[s->section].line, "the instance that opens here is not closed: "
                                                     "its '}' is missing");

@@ -25,6 +25,12 @@ static const struct option_row instance_rows[] = {
 #include "common/tables/options.h"
 };
 
+static const struct option_row cache_rows[] = {
+#define CACHE_OPTION(type, name, initial, min, max, help)                                          \
+    {#name, OPTION_##type, initial, min, max, help, offsetof(struct instance_options, cache.name)},
+#include "common/tables/options.h"
+};
+
 static const struct {
     enum option_type type;
     const char *word;
@@ -55,6 +61,11 @@ struct option_scope option_scope_node(void)
 struct option_scope option_scope_instance(void)
 {
     return (struct option_scope){instance_rows, ARRAY_LEN(instance_rows)};
+}
+
+struct option_scope option_scope_cache(void)
+{
+    return (struct option_scope){cache_rows, ARRAY_LEN(cache_rows)};
 }
 
 const struct option_row *option_find(struct option_scope scope, struct bytes name)
@@ -110,7 +121,8 @@ bool option_is_list(const struct option_row *row)
 
 bool option_is_number(const struct option_row *row)
 {
-    return row->type == OPTION_INT || row->type == OPTION_SIZE || row->type == OPTION_MS;
+    return row->type == OPTION_INT || row->type == OPTION_SIZE || row->type == OPTION_MS ||
+           row->type == OPTION_SPACE;
 }
 
 bool option_is_required(const struct option_row *row)
@@ -125,8 +137,9 @@ const char *option_type_text(enum option_type type)
         [OPTION_ADDRESS] = "address",   [OPTION_ADDRESSES] = "list of addresses",
         [OPTION_CLIENTS] = "list of addresses or unix:/path",
         [OPTION_INT] = "number",        [OPTION_SIZE] = "size",
-        [OPTION_MS] = "duration",       [OPTION_IO] = "word",
-        [OPTION_ROLE] = "word",         [OPTION_LEVEL] = "word",
+        [OPTION_MS] = "duration",       [OPTION_SPACE] = "percentage or size",
+        [OPTION_IO] = "word",           [OPTION_ROLE] = "word",
+        [OPTION_LEVEL] = "word",
     };
     return texts[type];
 }
@@ -193,6 +206,9 @@ static char *wrong_number(const struct option_row *row, const char *text)
     case OPTION_SIZE:
         return mem_format("'%.40s' is not a size: say bytes, or a number with KB, MB, GB or TB",
                           text);
+    case OPTION_SPACE:
+        return mem_format("'%.40s' is neither a percentage (0%% to 99%%) nor a size (bytes, or a "
+                          "number with KB, MB, GB or TB)", text);
     case OPTION_MS:
         return mem_format("'%.40s' is not a duration: say milliseconds, or a number with ms, s, "
                           "m, h or d", text);
@@ -203,13 +219,18 @@ static char *wrong_number(const struct option_row *row, const char *text)
 
 static char *parse_number(const struct option_row *row, const char *text, uint64_t *ret_number)
 {
-    const struct unit *unit = row->type == OPTION_SIZE ? size_units
+    bool size = row->type == OPTION_SIZE || row->type == OPTION_SPACE;
+    const struct unit *unit = size                     ? size_units
                               : row->type == OPTION_MS ? ms_units
                                                        : int_units;
     uint64_t number;
     const char *rest;
     if (!parse_digits(text, &number, &rest)) {
         return wrong_number(row, text);
+    }
+    if (row->type == OPTION_SPACE && strcmp(rest, "%") == 0 && number < 100 && rest - text <= 2) {
+        *ret_number = SPACE_PERCENT + number;
+        return NULL;
     }
     while (unit->word != NULL && strcasecmp(unit->word, rest) != 0) {
         unit++;
@@ -219,9 +240,7 @@ static char *parse_number(const struct option_row *row, const char *text, uint64
     }
     bool overflow = __builtin_mul_overflow(number, unit->factor, &number);
     if (overflow || number < row->min || number > row->max) {
-        const char *what = row->type == OPTION_SIZE ? " bytes"
-                           : row->type == OPTION_MS ? " ms"
-                                                    : "";
+        const char *what = size ? " bytes" : row->type == OPTION_MS ? " ms" : "";
         return mem_format("'%.40s' is out of bounds, %" PRIu64 " to %" PRIu64 "%s are allowed",
                           text, row->min, row->max, what);
     }
@@ -281,6 +300,7 @@ char *option_parse(const struct option_row *row, const char *text, uint64_t *ret
     case OPTION_INT:
     case OPTION_SIZE:
     case OPTION_MS:
+    case OPTION_SPACE:
         return parse_number(row, text, ret_number);
     case OPTION_IO:
     case OPTION_ROLE:

@@ -231,6 +231,7 @@ static int open_peers(struct daemon *daemon)
         .metrics = &daemon->metrics,
         .loops = daemon->loops,
         .loop_count = daemon->loop_count,
+        .readers = daemon->readers,
         .owner = daemon,
         .find = find_fanout,
         .answer = answer_fetches,

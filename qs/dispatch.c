@@ -276,6 +276,23 @@ bool dispatch_alone(const struct session *session, const struct command *command
     return command != NULL && !session->multi.active && command->steps()->streams;
 }
 
+// What this client has seen was of a history that ended: nothing of it binds what comes now. It
+// shall know, and connect again.
+static bool has_forked(const struct session *session)
+{
+    const struct daemon_instance *at = session->selected;
+    return at != NULL && atomic_load(&at->instance->forks) != session->forks;
+}
+
+static void part(struct session *session, struct request *request)
+{
+    reply_error(request_out(request),
+                "HISTORY the data here became that of another history: connect again");
+    request->closes = true;
+    session->ended = true;
+    refuse(session, request);
+}
+
 void dispatch(struct session *session, const struct command *command, const struct bytes *words,
               unsigned word_count)
 {
@@ -287,6 +304,10 @@ void dispatch(struct session *session, const struct command *command, const stru
     }
     if (!arity_fits(command, word_count)) {
         refuse_arity(session, request, command);
+        return;
+    }
+    if (has_forked(session)) {
+        part(session, request);
         return;
     }
     const struct command_steps *steps = command->steps();

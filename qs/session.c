@@ -354,10 +354,10 @@ void session_open(struct client_loop *home, int fd, struct daemon_instance *firs
     session->home = home;
     session->clients = clients;
     session->daemon = clients->daemon;
-    session->first = session->selected = first;
-    session->protocol = 2;
+    session->first = first;
     session->fd = fd;
     session->active_ns = session->opened_ns = loop_now_ns(home->loop);
+    session_set(session, first, 2);
     session->address = address_of(fd, true);
     session->local_address = address_of(fd, false);
     list_init(&session->requests);
@@ -385,6 +385,7 @@ void session_set(struct session *session, struct daemon_instance *selected, int 
 {
     pthread_mutex_lock(&session->clients->lock);
     session->selected = selected;
+    session->forks = selected != NULL ? atomic_load(&selected->instance->forks) : 0;
     session->protocol = protocol;
     pthread_mutex_unlock(&session->clients->lock);
 }

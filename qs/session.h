@@ -71,6 +71,7 @@ struct session {
     uint64_t opened_ns;
     // Read by CLIENT LIST from other loops: changed under clients->lock.
     struct daemon_instance *selected; // NULL = none
+    unsigned forks; // of the selected instance, when it was
     int protocol;
     char name[CLIENT_NAME_MAX + 1];
     int fd;

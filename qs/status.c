@@ -45,6 +45,7 @@ void instance_status_take(struct instance_status *ret_status, const struct daemo
         .synced = atomic_load(&instance->synced),
         .age_ns = instance_age_ns(instance),
     };
+    space_read(instance, &ret_status->space);
     struct view *view = instance_pin(instance);
     if (view != NULL) {
         ret_status->has_view = true;
@@ -70,7 +71,9 @@ static void refresh_instance(struct daemon_instance *each)
     METRIC_SET(metrics, instance, age_ms, status_ms(instance_age_ns(instance)));
     METRIC_SET(metrics, instance, journal_bytes, journal_bytes(instance->journal));
     struct store_sizes sizes;
-    store_sizes(instance->store, &sizes);
+    struct volume *volume = instance_volume(instance);
+    store_sizes(volume->store, &sizes);
+    volume_release(volume);
     uint64_t sum = 0;
     for (unsigned i = 0; i < STORE_FAMILIES_MAX; i++) {
         sum += sizes.family_bytes[i];
@@ -253,6 +256,16 @@ static json_t *tree_json(struct daemon_instance *each)
     return tree;
 }
 
+static json_t *space_json(const struct space_state *space)
+{
+    json_t *object = json_object();
+    set_text(object, "level", space_level_text(space->level));
+    set_text(object, "reason", space->level == SPACE_OK ? NULL : space->reason);
+    set_number(object, "disk_bytes", space->sample.used_bytes);
+    set_number(object, "disk_free_bytes", space->sample.free_bytes);
+    return object;
+}
+
 static json_t *instance_json(struct daemon_instance *each)
 {
     struct instance *instance = each->instance;
@@ -266,6 +279,7 @@ static json_t *instance_json(struct daemon_instance *each)
     set_text(object, "history", status.has_history ? status.history : NULL);
     set_number(object, "epoch", status.epoch);
     set_number(object, "history_floor", status.history_floor);
+    json_object_set_new(object, "space", space_json(&status.space));
     json_object_set_new(object, "replicas", replicas_json(instance));
     json_t *metrics = json_object();
     for (unsigned id = 0; id < INSTANCE_METRIC_COUNT; id++) {

@@ -184,7 +184,11 @@ static void tell_qs(struct telling *telling)
         } else {
             buf_format(telling->to, "%" PRIu64, status_ms(status.age_ns));
         }
-        buf_format(telling->to, ",digest=%s,history=%s\r\n", status.digest_text, status.history);
+        buf_format(telling->to, ",digest=%s,history=%s,space=%s,space_reason=%s,disk_bytes=%" PRIu64
+                                ",disk_free_bytes=%" PRIu64 "\r\n",
+                   status.digest_text, status.history, space_level_text(status.space.level),
+                   status.space.reason, status.space.sample.used_bytes,
+                   status.space.sample.free_bytes);
     }
 }
 

@@ -4,6 +4,7 @@
 #ifndef QS_QS_STATUS_PARTS_H
 #define QS_QS_STATUS_PARTS_H
 
+#include "common/core/space.h"
 #include "qs/status.h"
 
 #define STATUS_CHILDREN_MAX 256
@@ -19,6 +20,7 @@ struct instance_status {
     char digest_text[HASH128_TEXT_BYTES];
     uint64_t synced;
     uint64_t age_ns; // UINT64_MAX = unknown
+    struct space_state space;
 };
 
 void instance_status_take(struct instance_status *ret_status, const struct daemon_instance *each);

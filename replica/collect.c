@@ -8,11 +8,14 @@
 #include "replica/mvcc.h"
 
 #define GARBAGE_SHARE 4        // a sweep begins when a row in so many is garbage
-#define SMALL_BYTES MIB        // less on disk than this is left to compactions of their own accord
+#ifndef HISTORY_SMALL_BYTES // simulations make it smaller
+#define HISTORY_SMALL_BYTES MIB // less on disk is left to compactions of their own accord
+#endif
 #define REST_FACTOR 3          // the rest after a step, in times its length
 #define SHOWN_NS (10 * NS_PER_MS)
 #define CHECK_NS (2 * NS_PER_S) // how often the size is looked at
 #define ERROR_NS (30 * NS_PER_S)
+#define NOT_SWEPT UINT64_MAX
 #define CUT_SLACK 64           // of 1024: how far below the limit a cut aims
 
 void collector_open(struct collector *collector, struct history *history)
@@ -83,7 +86,7 @@ static uint64_t sweep_step(struct collector *collector, const struct store_files
     int error = store_compact(instance->store, REPLICA_MVCC, buf_bytes(&collector->place), end);
     if (error != OK) {
         collector->sweeping = false;
-        collector->floor = UINT64_MAX; // to be swept again: what is left says nothing
+        collector->floor = NOT_SWEPT;
         if (error == ERR_STOPPED) {
             return WORKER_IDLE;
         }
@@ -149,7 +152,7 @@ uint64_t collector_step(struct collector *collector)
     store_sizes(instance->store, &sizes);
     uint64_t bytes = sizes.family_bytes[REPLICA_MVCC];
     uint64_t pause_ns = u64_min(history_pause_ns(history), CHECK_NS);
-    if (bytes < SMALL_BYTES && bytes <= instance->options->history_bytes) {
+    if (bytes < HISTORY_SMALL_BYTES && bytes <= instance->options->history_bytes) {
         collector->sweeping = false;
         return pause_ns;
     }

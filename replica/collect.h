@@ -15,7 +15,7 @@
 struct collector {
     struct history *history;
     bool sweeping;
-    uint64_t floor;    // of the sweep under way, or the last whole one
+    uint64_t floor;    // of the sweep under way, or of the last whole one
     uint64_t rows;     // above the floor when it began
     uint64_t added;    // history_size's, then
     uint64_t kept;     // rows in files that are not known of, and yet no garbage

@@ -61,7 +61,9 @@ static int find_floor(struct instance *instance, uint64_t *ret_floor)
     int error = floor_file_read(instance->directory, ret_floor);
     if (error == ERR_NOT_FOUND) {
         char *store = mem_format("%s/store", instance->directory);
-        bool is_new = access(store, F_OK) != 0;
+        char *stores = mem_format("%s/STORES", instance->directory);
+        bool is_new = access(store, F_OK) != 0 && access(stores, F_OK) != 0;
+        mem_free(stores);
         mem_free(store);
         if (is_new) {
             *ret_floor = 0;
@@ -130,6 +132,13 @@ void history_applied(struct history *history, uint64_t visible, uint64_t rows)
     pthread_mutex_unlock(&history->lock);
 }
 
+void history_restart(struct history *history)
+{
+    pthread_mutex_lock(&history->lock);
+    history->begun = false;
+    pthread_mutex_unlock(&history->lock);
+}
+
 void history_size(struct history *history, struct history_size *ret_size)
 {
     pthread_mutex_lock(&history->lock);
@@ -160,8 +169,11 @@ static bool raise_floor(struct history *history, uint64_t floor)
     if (floor_file_write(instance->directory, instance->name, floor) != OK) {
         return false;
     }
-    atomic_store(&instance->history_floor, floor);
-    METRIC_SET(instance->metrics, instance, history_floor, floor);
+    uint64_t known = atomic_load(&instance->history_floor);
+    while (known < floor && // a store taken into use meanwhile begins later
+           !atomic_compare_exchange_weak(&instance->history_floor, &known, floor)) {
+    }
+    METRIC_SET(instance->metrics, instance, history_floor, u64_max(known, floor));
     if (!history->shown_ready) {
         history->shown_ready = true;
         notice_init(&history->shown, instance_applier(instance), on_shown);

@@ -42,6 +42,9 @@ struct history_size {
 int history_open(struct history *history, struct instance *instance) MUST_CHECK;
 void history_close(struct history *history);
 
+// Applier: the store was replaced by one that has no history yet.
+void history_restart(struct history *history);
+
 // Applier: a view of `visible` was published, whose last block put `rows` history rows. Also at
 // idle intervals.
 void history_applied(struct history *history, uint64_t visible, uint64_t rows);

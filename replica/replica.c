@@ -179,6 +179,25 @@ static int replica_apply(struct instance *instance, const struct block *block,
     return OK;
 }
 
+static void replica_put(struct instance *instance, struct store *store, struct store_batch *batch,
+                        struct bytes key, const struct record *record)
+{
+    (void)instance;
+    CHECK(record->held);
+    uint8_t head[REPLICA_RECORD_HEAD_MAX];
+    size_t size = replica_record_head(head, record->version, record->value);
+    const struct bytes keys[2] = {key, bytes_of(NULL, 0)};
+    const struct bytes row[2] = {bytes_of(head, size), record->value};
+    store_batch_put_parts(batch, store, REPLICA_DEFAULT, keys, row);
+}
+
+static void replica_replaced(struct instance *instance, uint64_t index)
+{
+    struct replica *replica = instance->role_state;
+    (void)index; // it is the instance's floor already
+    history_restart(&replica->history);
+}
+
 static void replica_published(struct instance *instance)
 {
     struct replica *replica = instance->role_state;
@@ -210,6 +229,8 @@ const struct role *replica_role(void)
         .close = replica_close,
         .decode = replica_record_decode,
         .apply = replica_apply,
+        .put = replica_put,
+        .replaced = replica_replaced,
         .published = replica_published,
         .filter = replica_filter,
         .hand = replica_hand,

@@ -63,7 +63,7 @@ void sequencer_answer(struct instance *instance)
 int sequencer_submit(struct instance *instance, struct transaction *transaction)
 {
     struct sequencer *sequencer = instance->sequencer;
-    if (atomic_load(&instance->disk_full)) {
+    if (instance_disk_full(instance)) {
         return ERR_DISK_FULL;
     }
     switch (instance_state(instance)) {
@@ -226,7 +226,7 @@ bool sequencer_turn(struct instance *instance)
         answer_stopped(sequencer);
         return false;
     }
-    if (atomic_load(&instance->disk_full)) {
+    if (instance_disk_full(instance)) {
         refuse_waiting(sequencer, ERR_DISK_FULL);
         return false;
     }

@@ -117,7 +117,7 @@ static int read_before(struct txn *txn, struct bytes key, bool keep, struct txn_
         return ERR_NOT_FOUND;
     }
     struct store_value *pin = add_pin(txn);
-    int error = store_get(txn->instance->store, txn->view->snapshot, 0, key, STORE_ANY, pin);
+    int error = store_get(txn->view->store, txn->view->snapshot, 0, key, STORE_ANY, pin);
     if (error != OK) {
         return error;
     }

@@ -1,6 +1,7 @@
 # What proves and shows: included by the Makefile. Each target does its own set-up.
 #
-# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS, FLIPS and BIG_VALUES set the length of the campaigns.
+# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES and MIXED_READS set the length of
+# the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
 PYTEST_JOBS ?= 2
@@ -15,7 +16,7 @@ $(POWERCUT): tests/tools/preload/powercut.c
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -shared -fPIC $< -o $@ -ldl
 
 .PHONY: programs
-programs: all $(POWERCUT)
+programs: all $(POWERCUT) $(BUILD)/tests/fork_history
 
 .PHONY: e2e
 e2e: programs
@@ -44,7 +45,7 @@ tsan:
 	TSAN_OPTIONS=ignore_noninstrumented_modules=1 $(MAKE) FLAVOUR=tsan unit
 
 # Campaigns: the same tests with the numbers that the system is held to.
-.PHONY: kill fuzz pipelines wire delete campaigns
+.PHONY: kill fuzz pipelines wire delete mixed campaigns
 kill: programs
 	KILL_CYCLES=200 POWER_CYCLES=100 $(E2E) tests/e2e/test_kill.py
 fuzz:
@@ -56,7 +57,9 @@ wire: programs
 	FLIPS=2000 $(E2E) tests/e2e/test_wire.py
 delete: programs
 	BIG_VALUES=2000 $(E2E) -k big_delete tests/e2e/test_limits.py
-campaigns: kill pipelines wire delete fuzz
+mixed: programs
+	MIXED_READS=10000000 MIXED_READ_RATE=60000 $(E2E) tests/e2e/test_mixed.py
+campaigns: kill pipelines wire delete mixed fuzz
 
 .PHONY: tidy
 tidy: all
@@ -78,6 +81,14 @@ HISTORY_ARGS ?=
 history: tools
 	$(BUILD)/tests/history_cost $(HISTORY_DIR) $(HISTORY_ARGS)
 
+# Replica and proxy side by side; ROLES_ARGS="--pairs-of-runs 3 --seconds 1" for a short look.
+.PHONY: roles
+ROLES_ARGS ?=
+roles: all
+	@mkdir -p docs/bench
+	bash -o pipefail -c \
+	  "$(BUILD)/qs-bench roles --out docs/bench $(ROLES_ARGS) | tee docs/bench/roles.txt"
+
 # The reference pages are what the daemon says about its own tables.
 .PHONY: docs
 docs: all
@@ -87,15 +98,17 @@ docs: all
 
 .PHONY: help
 help:
-	@echo "make            builds build/qsd, build/qs"
+	@echo "make            builds build/qsd, build/qs, build/qs-bench"
 	@echo "make demo       a whole tree on this machine with real data, written, read back, shown"
 	@echo "make test       everything that must pass (tidy, unit, end to end, both back ends)"
 	@echo "make unit       unit tests            make e2e    end-to-end tests"
 	@echo "make asan       unit and end to end under AddressSanitizer and UBSan"
 	@echo "make tsan       unit tests under ThreadSanitizer"
-	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz"
+	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz,"
+	@echo "                mixed (10,000,000 reads)"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
+	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
 	@echo "make deps       installs the Debian packages that all this needs"

@@ -15,9 +15,12 @@ typedef const char *const *option_CLIENTS;
 typedef uint64_t option_INT;
 typedef uint64_t option_SIZE;
 typedef uint64_t option_MS;
+typedef uint64_t option_SPACE; // bytes, or SPACE_PERCENT + a percentage; 0 = none
 typedef int option_IO;    // enum io_kind
 typedef int option_ROLE;  // enum role_kind
 typedef int option_LEVEL; // enum log_level
+
+#define SPACE_PERCENT ((uint64_t)1 << 63)
 
 // Numbers are on the wire.
 enum role_kind { ROLE_ROOT = 1, ROLE_REPLICA = 2, ROLE_PROXY = 3 };
@@ -30,10 +33,16 @@ struct node_options {
 #include "common/tables/options.h"
 };
 
+struct cache_options {
+#define CACHE_OPTION(type, name, default, min, max, help) option_##type name;
+#include "common/tables/options.h"
+};
+
 struct instance_options {
     const char *name; // the section's title
 #define INSTANCE_OPTION(type, name, default, min, max, help) option_##type name;
 #include "common/tables/options.h"
+    struct cache_options cache;
 };
 
 #endif

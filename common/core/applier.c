@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "common/core/applier.h"
+#include "common/core/applier_private.h"
 
 #include <stdio.h>
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/core/build.h"
+#include "common/core/space.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
 
-#define RETRY_NS NS_PER_S
-#define REPLAY_SLICE_NS (20 * NS_PER_MS)
 #define CHECK_FLUSHED_BYTES (16 * MIB)
 #define CHECKS_PER_REPLAY 4
 #define IDLE_EVERY_NS (30 * NS_PER_S)
+#define SPACE_LOOK_NS (2 * NS_PER_S) // somebody else may fill the disk
 
 struct handed {
     struct list node;
@@ -22,38 +23,12 @@ struct handed {
     struct block *block;
 };
 
-struct mended {
-    struct task task;
-    struct instance *instance;
-    uint64_t until;
-};
-
-struct applier {
-    struct instance *instance;
-    struct state state;          // of the newest store write
-    struct list blocks;          // struct handed, in order
-    struct task again;           // the next of them
-    bool coming_back;            // `again` is posted
-    struct store_batch *batch;
-    struct front front;
-    bool front_loaded;
-    struct journal_cursor cursor; // replay
-    uint64_t replay_until;
-    bool replaying;
-    bool damaged;                // the journal goes on behind a damage: replay waits for the repair
-    bool republish;              // fills are to be shown
-    uint64_t unflushed_bytes;    // raw bytes applied since the persisted state was seen to move
-    uint64_t unchecked_bytes;    // ... since it was looked at
-    uint64_t flushed_block;
-    uint64_t idle_ns; // when the last idle work was done
-    struct log_gate full_gate;
-};
-
-static void publish(struct applier *applier)
+void applier_publish(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     struct view *view = mem_zalloc(sizeof *view);
     atomic_init(&view->references, 1);
+    view->volume = volume_hold(instance->volume);
     view->store = instance->store;
     view->snapshot = store_snapshot(instance->store);
     view->place = applier->state.place;
@@ -71,7 +46,7 @@ static void publish(struct applier *applier)
 }
 
 // Posts every waiter that the visible index has reached.
-static void wake_waiters(struct instance *instance, uint64_t visible)
+void applier_wake(struct instance *instance, uint64_t visible)
 {
     pthread_mutex_lock(&instance->lock);
     LIST_FOR_EACH(node, &instance->waiters) {
@@ -142,23 +117,6 @@ struct mailbox *instance_applier(struct instance *instance)
 
 // ---- applying a block --------------------------------------------------------------------------
 
-static struct state state_after(const struct state *before, const struct block *block)
-{
-    struct state after = *before;
-    struct block_walk walk;
-    struct entry entry;
-    block_walk_start(&walk, block);
-    while (block_walk_next(&walk, &entry)) {
-        digest_entry(&after.digest, &entry);
-    }
-    after.place = (struct journal_place){.number = block->header.number,
-                                         .index = block_end(&block->header),
-                                         .chain = block->header.chain};
-    after.epoch = block->header.epoch;
-    memcpy(after.history, block->header.history, HISTORY_ID_BYTES);
-    return after;
-}
-
 // The filter knows a key before the store does.
 static void learn(struct applier *applier, const struct block *block)
 {
@@ -191,9 +149,24 @@ static int apply_block(struct applier *applier, const struct block *block)
     walk_applied(instance->walk, block);
     applier->unflushed_bytes += block->raw.size;
     applier->unchecked_bytes += block->raw.size;
+    space_grow(instance, block->raw.size + block->stored.size);
     METRIC_ADD(instance->metrics, instance, entries_applied, block->header.entries);
     METRIC_ADD(instance->metrics, instance, apply_ns, clock_mono_ns() - start_ns);
     return OK;
+}
+
+// What is not on disk in the store in use, or will be needed by the one under construction, stays.
+static void trim(struct applier *applier)
+{
+    birth_find(applier->instance); // while the journal has it
+    uint64_t needed;
+    bool building = build_needs(applier->instance, &needed);
+    if (!applier->frozen) {
+        needed = building ? u64_min(needed, applier->flushed_block) : applier->flushed_block;
+    }
+    if (!applier->frozen || building) {
+        writer_trim(applier->instance, needed);
+    }
 }
 
 // Looks at what the store has persisted by itself, flushes when a restart would have to replay too
@@ -215,29 +188,62 @@ static void check_flushed(struct applier *applier)
         persisted.place.number > applier->flushed_block) {
         applier->flushed_block = persisted.place.number;
         applier->unflushed_bytes = 0;
-        writer_trim(instance, persisted.place.number);
+        trim(applier);
     }
     store_value_release(&row);
 }
 
+// May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
+bool applier_limited(struct applier *applier, const struct block_header *header)
+{
+    struct instance *instance = applier->instance;
+    uint64_t limit = atomic_load(&instance->apply_limit);
+    bool limited = block_end(header) > limit;
+    if (limited != applier->limited) {
+        applier->limited = limited;
+        METRIC_SET(instance->metrics, instance, apply_limited, limited);
+        log_line(LOG_WARN, instance->name, limited ? "applying waits at index %llu"
+                                                   : "applying goes on behind index %llu",
+                 (unsigned long long)applier->state.place.index);
+    }
+    return limited;
+}
+
+void instance_limit_apply(struct instance *instance, uint64_t index)
+{
+    atomic_store(&instance->apply_limit, index);
+    notice_raise(&instance->apply->wake);
+}
+
 // True when the block is applied; false when it must be tried again later. Anything else stops
 // the instance.
-static bool try_apply(struct applier *applier, const struct block *block)
+bool applier_try(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
     if (instance_state(instance) == INSTANCE_STOPPED) {
         return false;
     }
-    int error = apply_block(applier, block);
+    space_poll(instance, false);
+    // The replay is not held up: it is bounded, and without it nothing could be read.
+    bool paused = !applier->replaying && atomic_load(&instance->space_level) == SPACE_RESERVE;
+    int error = paused ? ERR_DISK_FULL : apply_block(applier, block);
     atomic_store(&instance->disk_full, error == ERR_DISK_FULL);
     if (error == ERR_DISK_FULL) {
         instance_wake_writer(instance); // a root answers who waits
         LOG_GATED(&applier->full_gate, LOG_ERROR, instance->name,
-                  "the disk is full: applying waits at index %llu",
+                  "%s: applying waits at index %llu",
+                  paused ? "less disk is free than the reserve" : "the disk is full",
                   (unsigned long long)applier->state.place.index);
         if (!atomic_load(&instance->closing)) {
             return false;
         }
+    }
+    if (error == ERR_CORRUPT && instance->options->role != ROLE_ROOT) {
+        // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
+        instance_store_failed(instance, "a record that is to be replaced failed its check");
+        applier->frozen = true;
+        applier->replaying = false;
+        return false;
     }
     if (error != OK) {
         char reason[128];
@@ -253,138 +259,14 @@ static bool try_apply(struct applier *applier, const struct block *block)
     return true;
 }
 
-// ---- replay at start ---------------------------------------------------------------------------
-
-static void serve(struct applier *applier)
-{
-    struct instance *instance = applier->instance;
-    applier->replaying = false;
-    journal_cursor_close(&applier->cursor);
-    applier->cursor = (struct journal_cursor){0};
-    publish(applier);
-    int loading = INSTANCE_LOADING;
-    atomic_compare_exchange_strong(&instance->state, &loading, INSTANCE_SERVING);
-    log_line(LOG_INFO, instance->name, "serving at index %llu, %llu keys",
-             (unsigned long long)applier->state.place.index,
-             (unsigned long long)applier->state.digest.keys);
-    wake_waiters(instance, applier->state.place.index);
-    instance_wake_walk(instance);
-    if (instance->role->published != NULL) {
-        instance->role->published(instance);
-    }
-}
-
-// A filter that was saved may be older than the store: it learns what the log holds between. After
-// that the cursor stands where the replay begins. False: it goes on at the next turn.
-static bool load_front(struct applier *applier, uint64_t until_ns)
-{
-    struct instance *instance = applier->instance;
-    struct front *front = &applier->front;
-    if (!applier->front_loaded) {
-        applier->front_loaded = true;
-        front_load(front, instance->directory, instance->journal, &applier->state.place);
-        instance->front_saved = front->covered; // nobody else looks before the first view
-    }
-    while (front->live != NULL && front->covered < applier->state.place.number) {
-        if (clock_mono_ns() >= until_ns) {
-            return false;
-        }
-        struct block *block;
-        int error = OK;
-        if (applier->cursor.journal == NULL) {
-            error = journal_cursor_open(instance->journal, &applier->cursor, front->covered + 1);
-        }
-        if (error == OK) {
-            error = journal_cursor_next(&applier->cursor, &block);
-        }
-        if (error != OK) {
-            journal_cursor_close(&applier->cursor);
-            front_reset(front);
-            return true;
-        }
-        front_add(front, block);
-        block_release(block);
-    }
-    return true;
-}
-
-// Reads the next block of the replay. OK, ERR_NOT_FOUND when it is complete, or what is wrong.
-static int replay_next(struct applier *applier, struct block **ret_block)
-{
-    struct instance *instance = applier->instance;
-    uint64_t next = applier->state.place.number + 1;
-    if (next > applier->replay_until) {
-        return ERR_NOT_FOUND;
-    }
-    int error = OK;
-    if (applier->cursor.journal == NULL) {
-        error = journal_cursor_open(instance->journal, &applier->cursor, next);
-    }
-    if (error == OK) {
-        error = journal_cursor_next(&applier->cursor, ret_block);
-    }
-    return error == ERR_NOT_FOUND ? ERR_DAMAGED : error;
-}
-
-static uint64_t replay_turn(struct applier *applier)
-{
-    struct instance *instance = applier->instance;
-    uint64_t until_ns = clock_mono_ns() + REPLAY_SLICE_NS;
-    if (!load_front(applier, until_ns)) {
-        return 0;
-    }
-    while (clock_mono_ns() < until_ns) {
-        if (instance_state(instance) == INSTANCE_STOPPED) {
-            return WORKER_IDLE;
-        }
-        struct block *block;
-        int error = replay_next(applier, &block);
-        if (error == ERR_NOT_FOUND) {
-            if (applier->damaged) {
-                return WORKER_IDLE;
-            }
-            serve(applier);
-            return 0;
-        }
-        if (error != OK) {
-            instance_stop_updates(instance, error, "the journal could not be replayed");
-            return WORKER_IDLE;
-        }
-        bool applied = try_apply(applier, block);
-        block_release(block);
-        if (!applied) {
-            journal_cursor_close(&applier->cursor);
-            applier->cursor = (struct journal_cursor){0};
-            return RETRY_NS;
-        }
-    }
-    return 0;
-}
-
-static void on_mended(struct task *task)
-{
-    struct mended *mended = CONTAINER_OF(task, struct mended, task);
-    struct applier *applier = mended->instance->apply;
-    if (applier->replaying) {
-        applier->damaged = false;
-        applier->replay_until = mended->until;
-    }
-    mem_free(mended);
-}
-
-void applier_mended(struct instance *instance, uint64_t until)
-{
-    struct mended *mended = mem_alloc(sizeof *mended);
-    *mended = (struct mended){.task.run = on_mended, .instance = instance, .until = until};
-    mailbox_post(worker_mailbox(instance->applier), &mended->task);
-}
-
 // ---- blocks from the writer --------------------------------------------------------------------
 
 static void on_handed(struct task *task)
 {
     struct handed *handed = CONTAINER_OF(task, struct handed, task);
-    list_append(&handed->instance->apply->blocks, &handed->node);
+    struct applier *applier = handed->instance->apply;
+    applier->synced_block = handed->block->header.number;
+    list_append(&applier->blocks, &handed->node);
 }
 
 void applier_hand(struct instance *instance, struct block *block)
@@ -423,8 +305,8 @@ static void finish(struct handed *handed)
 static void show(struct applier *applier)
 {
     struct instance *instance = applier->instance;
-    publish(applier);
-    wake_waiters(instance, applier->state.place.index);
+    applier_publish(applier);
+    applier_wake(instance, applier->state.place.index);
     if (instance->answer != NULL) {
         instance->answer(instance);
     }
@@ -443,7 +325,7 @@ static void idle(struct applier *applier)
     }
     applier->idle_ns = now_ns;
     check_flushed(applier);
-    writer_trim(instance, applier->flushed_block);
+    trim(applier);
     if (instance->role->published != NULL) {
         instance->role->published(instance);
     }
@@ -465,54 +347,80 @@ static void come_back(struct applier *applier)
     }
 }
 
-static uint64_t applier_turn(void *argument)
+// The next block as it comes from the writer.
+static uint64_t apply_turn(struct applier *applier)
 {
-    struct applier *applier = argument;
-    if (applier->replaying) {
-        return replay_turn(applier);
-    }
+    space_poll(applier->instance, false);
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // The replay may have read it from the journal already.
-        if (handed->block->header.number > applier->state.place.number) {
-            if (!try_apply(applier, handed->block)) {
+        // The replay may have read it from the journal already. A frozen store lets it pass: it is
+        // in the journal for the one under construction.
+        if (!applier->frozen &&
+            handed->block->header.number > applier->state.place.number) {
+            if (applier_limited(applier, &handed->block->header) ||
+                !applier_try(applier, handed->block)) {
                 return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
-                                                                             : RETRY_NS;
+                                                                             : APPLIER_RETRY_NS;
             }
             show(applier);
         }
         finish(handed);
     }
     if (applier->republish) {
-        publish(applier);
+        applier_publish(applier);
     }
     idle(applier);
     come_back(applier);
-    return IDLE_EVERY_NS;
+    return SPACE_LOOK_NS;
+}
+
+static uint64_t applier_turn(void *argument)
+{
+    struct applier *applier = argument;
+    if (applier->unserved) {
+        applier->unserved = false;
+        replay_serve(applier);
+    }
+    uint64_t pause_ns = volumes_sweep(&applier->instance->retired) ? WORKER_IDLE : APPLIER_RETRY_NS;
+    pause_ns = u64_min(pause_ns, applier->replaying ? replay_turn(applier) : apply_turn(applier));
+    return u64_min(pause_ns, build_turn(applier->instance));
 }
 
 // ---- open and close ----------------------------------------------------------------------------
 
-int applier_open(struct instance *instance, const struct state *state, uint64_t until)
+static void on_wake(struct notice *notice) { (void)notice; } // the turn after it looks
+
+int applier_open(struct instance *instance, const struct state *state, uint64_t until, bool fits)
 {
     struct applier *applier = mem_zalloc(sizeof *applier);
     applier->instance = instance;
     applier->state = *state;
     applier->flushed_block = state->place.number;
     applier->replay_until = until;
-    applier->replaying = true;
+    applier->synced_block = until;
+    applier->replaying = fits;
+    applier->frozen = !fits;
+    applier->unserved = !fits && state->place.number > 0; // an empty one would take back much
     // Cleared by on_mended alone: the instance's own mark goes before the new end is known here.
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->batch = store_batch_new();
+    applier->hold_block = UINT64_MAX;
+    if (fits && until > state->place.number) {
+        applier->hold_block = attempt_open(&applier->attempt, instance->directory, instance->name,
+                                           state->place.number);
+    }
     front_open(&applier->front, instance->options);
     list_init(&applier->blocks);
     instance->apply = applier;
     int error = worker_start(&instance->applier, "qs-applier", applier_turn, applier);
     if (error != OK) {
         instance->apply = NULL;
+        attempt_close(&applier->attempt);
         front_close(&applier->front);
         store_batch_free(applier->batch);
         mem_free(applier);
+    } else {
+        notice_init(&applier->wake, worker_mailbox(instance->applier), on_wake);
     }
     return error;
 }
@@ -527,6 +435,7 @@ void applier_close(struct instance *instance)
     while (!list_empty(&applier->blocks)) {
         finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
     }
+    attempt_close(&applier->attempt);
     journal_cursor_close(&applier->cursor);
     front_close(&applier->front);
     store_batch_free(applier->batch);

@@ -12,8 +12,10 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/applier.h"
+#include "common/core/build.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/space.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
 
@@ -30,6 +32,12 @@ bool instance_room(const struct instance *instance)
 {
     return atomic_load(&instance->receive_bytes) + atomic_load(&instance->apply_bytes) <
            instance->options->apply_queue;
+}
+
+bool instance_disk_full(const struct instance *instance)
+{
+    return atomic_load(&instance->disk_full) ||
+           atomic_load(&instance->space_level) == SPACE_RESERVE;
 }
 
 void instance_wait(struct instance *instance, struct index_waiter *waiter)
@@ -70,6 +78,32 @@ void instance_stop_updates(struct instance *instance, int error, const char *rea
     }
 }
 
+struct volume *instance_volume(struct instance *instance)
+{
+    pthread_mutex_lock(&instance->lock);
+    struct volume *volume = volume_hold(instance->volume);
+    pthread_mutex_unlock(&instance->lock);
+    return volume;
+}
+
+void instance_store_failed(struct instance *instance, const char *reason)
+{
+    if (atomic_exchange(&instance->suspect, true)) {
+        return;
+    }
+    bool root = instance->options->role == ROLE_ROOT;
+    log_line(LOG_ERROR, instance->name, "the store is not what the log says: %s%s", reason,
+             root ? "; a root has nobody to repair it from by itself" : "; it is built anew");
+    pthread_mutex_lock(&instance->lock);
+    if (!root) {
+        atomic_store(&instance->wants_build, true);
+    }
+    if (instance->repair != NULL) {
+        notice_raise(instance->repair);
+    }
+    pthread_mutex_unlock(&instance->lock);
+}
+
 void instance_damaged(struct instance *instance, const struct journal_report *report)
 {
     log_line(LOG_ERROR, instance->name, "the journal is damaged at %s: blocks %llu to %llu",
@@ -88,27 +122,29 @@ void instance_damaged(struct instance *instance, const struct journal_report *re
 
 // ---- opening -----------------------------------------------------------------------------------
 
-static int open_store(struct instance *instance, struct store_cache *cache, struct state *ret_state)
+int instance_open_volume(struct instance *instance, uint64_t number, struct volume **ret_volume)
 {
-    char *directory = mem_format("%s/store", instance->directory);
+    char *directory = shelf_path(&instance->shelf, number);
     struct store_options options = {
         .directory = directory,
         .scope = instance->name,
         .family_count = instance->role->family_count,
-        .cache = cache,
+        .cache = instance->cache,
         .memtable_bytes = instance->options->memtable,
     };
     memcpy(options.families, instance->role->families, sizeof options.families);
     for (unsigned i = 0; i < options.family_count && instance->role->filter != NULL; i++) {
         options.filters[i] = instance->role->filter(instance, i);
     }
-    int error = store_open(&instance->store, &options);
+    int error = volume_open(ret_volume, &options);
     mem_free(directory);
-    if (error != OK) {
-        return error;
-    }
+    return error;
+}
+
+static int read_state(const struct volume *volume, struct state *ret_state)
+{
     struct store_value row;
-    error = store_state(instance->store, STORE_ANY, &row);
+    int error = store_state(volume->store, STORE_ANY, &row);
     if (error == ERR_NOT_FOUND) {
         *ret_state = (struct state){0};
         return OK;
@@ -116,6 +152,36 @@ static int open_store(struct instance *instance, struct store_cache *cache, stru
     if (error == OK) {
         error = state_decode(ret_state, row.data);
         store_value_release(&row);
+    }
+    return error;
+}
+
+// A store that cannot be read is set aside for an empty one: what the journal still has comes from
+// there, else another node's snapshot. A root has no other node to believe.
+static int open_store(struct instance *instance, struct state *ret_state)
+{
+    struct shelf *shelf = &instance->shelf;
+    int error = instance_open_volume(instance, shelf->serving, &instance->volume);
+    if (error == OK) {
+        error = read_state(instance->volume, ret_state);
+    }
+    if (error == ERR_CORRUPT && instance->options->role != ROLE_ROOT) {
+        log_line(LOG_ERROR, instance->name, "the store in %s cannot be read: it is built anew",
+                 instance->directory);
+        if (instance->volume != NULL && !volume_close(instance->volume)) {
+            return ERR_IO;
+        }
+        instance->volume = NULL;
+        // A number that no store under construction has.
+        uint64_t number = u64_max(shelf->serving, shelf->building) + 1;
+        error = shelf_set(shelf, number, shelf->building);
+        if (error == OK) {
+            error = instance_open_volume(instance, number, &instance->volume);
+        }
+        *ret_state = (struct state){0};
+    }
+    if (error == OK) {
+        atomic_store(&instance->store, instance->volume->store);
     }
     return error;
 }
@@ -133,12 +199,10 @@ static int report_open_failure(struct instance *instance, int error,
                                const struct journal_report *report)
 {
     if (error == ERR_AHEAD) {
-        log_line(LOG_ERROR, instance->name, "the store in %s is ahead of its journal%s",
-                 instance->directory,
-                 instance->options->role == ROLE_ROOT
-                     ? ": a root does not guess; restore the journal, or the whole directory from "
-                       "another node"
-                     : ": the journal was lost; remove this directory to bootstrap from a parent");
+        log_line(LOG_ERROR, instance->name,
+                 "the store in %s is ahead of its journal: a root does not guess; restore the "
+                 "journal, or the whole directory from another node",
+                 instance->directory);
     } else if (error == ERR_DAMAGED) {
         struct buf children = {0};
         children_file_read(instance->directory, &children);
@@ -194,8 +258,19 @@ static int open_journal(struct instance *instance, const struct state *state)
     };
     struct journal_report report = {0};
     int error = journal_open(&instance->journal, &options, &state->place, &report);
+    if (error == ERR_AHEAD && !root) {
+        log_line(LOG_WARN, instance->name,
+                 "the journal does not lead to the store in %s: it serves on as it is until "
+                 "another one is built", instance->directory);
+        atomic_store(&instance->wants_build, true);
+        error = journal_open(&instance->journal, &options, &(struct journal_place){0}, &report);
+    }
     mem_free(directory);
     report_torn(instance, &report);
+    // Replay would have to begin before the journal does.
+    if (!root && state->place.number < journal_oldest(instance->journal).number) {
+        atomic_store(&instance->wants_build, true);
+    }
     if (error == ERR_DAMAGED && !root) {
         instance_damaged(instance, &report);
         return OK;
@@ -226,7 +301,7 @@ static int found_history(struct instance *instance)
     return error == OK ? journal_sync(instance->journal) : error;
 }
 
-static int open_data(struct instance *instance, struct store_cache *cache, struct state *ret_state)
+static int open_data(struct instance *instance, struct state *ret_state)
 {
     int error = identity_claim(instance->directory, instance->node, instance->options,
                                &instance->lock_fd);
@@ -235,7 +310,13 @@ static int open_data(struct instance *instance, struct store_cache *cache, struc
         instance->role_open = error == OK;
     }
     if (error == OK) {
-        error = open_store(instance, cache, ret_state);
+        error = shelf_open(&instance->shelf, instance->directory, instance->name);
+    }
+    if (error == OK) {
+        error = build_open(instance);
+    }
+    if (error == OK) {
+        error = open_store(instance, ret_state);
     }
     if (error == OK) {
         error = open_journal(instance, ret_state);
@@ -244,6 +325,7 @@ static int open_data(struct instance *instance, struct store_cache *cache, struc
         error = found_history(instance);
     }
     if (error == OK) {
+        birth_find(instance);
         journal_publish(instance->journal);
         atomic_store(&instance->synced, journal_end(instance->journal).index);
     }
@@ -258,9 +340,14 @@ static int start(struct instance *instance, const struct state *state)
         floor = state->place.index;
     }
     atomic_store(&instance->history_floor, u64_max(floor, state->history_floor));
+    space_poll(instance, true);
+    bool fits = !atomic_load(&instance->wants_build);
+    if (instance->shelf.building != 0) {
+        atomic_store(&instance->wants_build, true);
+    }
     int error = writer_open(instance);
     if (error == OK) {
-        error = applier_open(instance, state, journal_end(instance->journal).number);
+        error = applier_open(instance, state, journal_end(instance->journal).number, fits);
     }
     return error;
 }
@@ -278,15 +365,19 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     instance->answer = setup->answer;
     instance->sequencer = setup->sequencer;
     instance->beats = setup->beats;
+    instance->cache = setup->cache;
     instance->lock_fd = -1;
+    atomic_store(&instance->apply_limit, UINT64_MAX);
     instance->directory = mem_format("%s/%s", setup->node->data_dir, instance->name);
     pthread_mutex_init(&instance->lock, NULL);
     list_init(&instance->waiters);
+    list_init(&instance->retired);
     list_init(&instance->walk_waiters);
     instance->walk = walk_new(instance);
     views_open(&instance->views);
+    space_open(instance);
     struct state state = {0};
-    int error = open_data(instance, setup->cache, &state);
+    int error = open_data(instance, &state);
     if (error == OK) {
         error = start(instance, &state);
     }
@@ -301,10 +392,14 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
 void instance_save_front(struct instance *instance)
 {
     struct view *view = instance_pin(instance);
-    if (view != NULL && view->front != NULL && view->place.number != instance->front_saved) {
+    bool newer = view != NULL && view->front != NULL && view->place.number > 0 &&
+                 (view->place.number != instance->front_saved ||
+                  view->front != instance->front_saved_as);
+    if (newer) {
         front_save(instance->directory, instance->name, view->front, &view->place,
                    journal_history(instance->journal));
         instance->front_saved = view->place.number;
+        instance->front_saved_as = view->front;
     }
     view_release(view);
 }
@@ -323,8 +418,10 @@ bool instance_close(struct instance *instance)
     if (instance->journal != NULL) {
         journal_close(instance->journal);
     }
-    if (instance->store != NULL) {
-        clean = store_close(instance->store);
+    clean = volumes_sweep(&instance->retired);
+    build_close(instance);
+    if (instance->volume != NULL) {
+        clean = volume_close(instance->volume) && clean;
     }
     // The filters of a store that stays open still look at what the role keeps.
     if (instance->role_open && clean) {
@@ -333,6 +430,7 @@ bool instance_close(struct instance *instance)
     if (instance->lock_fd >= 0) {
         close(instance->lock_fd);
     }
+    space_close(instance);
     pthread_mutex_destroy(&instance->lock);
     mem_free(instance->directory);
     mem_free(instance);

@@ -14,7 +14,9 @@
 
 #include "common/base/metrics.h"
 #include "common/base/options.h"
+#include "common/core/birth.h"
 #include "common/core/role.h"
+#include "common/core/shelf.h"
 #include "common/core/view.h"
 #include "common/io/loop.h"
 
@@ -85,7 +87,12 @@ struct instance {
     void (*answer)(struct instance *instance);
     char *directory;
     int lock_fd;
-    struct store *store;
+    _Atomic(struct store *) store; // of `volume`; the applier may change to another one
+    struct volume *volume;         // `lock`; the applier's own to read without it
+    struct list retired;           // applier thread: volumes that views still hold
+    struct shelf shelf;            // applier thread
+    struct build *build;           // common/core/build.c's: the store under construction
+    struct store_cache *cache;
     struct journal *journal;
     struct instance_metrics *metrics;
     struct views views;
@@ -104,11 +111,14 @@ struct instance {
     struct list walk_waiters;       // under `lock`
     uint64_t front_saved;           // block up to which the filter's file reaches; from the first
                                     // view on the walker's
-    struct notice *unsound;         // raised when a walk found the store unsound; set under `lock`
+    const struct front_generation *front_saved_as; // ... and what is in it; only to compare
+    struct space *space;   // common/core/space.c
+    _Atomic int space_level; // enum space_level of common/core/space.h
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c
     pthread_mutex_t lock;         // guards `waiters` and `room`
     struct list waiters;
+    struct birth birth;           // `lock`: of the journal's history, or size 0
     struct notice *room;          // raised when receive_bytes falls; set by the follower
     struct notice *repair;        // raised when the journal is found damaged; set by the follower
     struct notice writer_wake;
@@ -117,6 +127,11 @@ struct instance {
     _Atomic bool disk_full;       // the applier waits for space; a root refuses writes meanwhile
     struct beats *beats;          // common/tree/beat.c
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
+    // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
+    _Atomic uint64_t apply_limit;
+    _Atomic unsigned forks;       // how often the data shown became that of another history
+    _Atomic bool suspect;         // the store is not what the log says: no source for others
+    _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
 };
 
 // Opens `data_dir/name`, recovers journal and store, starts the workers; replay goes on in the
@@ -146,6 +161,8 @@ void instance_adopt(struct instance *instance, const uint8_t history[HISTORY_ID_
 // block is gone (ERR_DISK_FULL: try later) or its outcome unknown (ERR_UNKNOWN_OUTCOME: the
 // instance has stopped).
 int instance_commit(struct instance *instance, struct block *block) MUST_CHECK;
+// No update can be applied for want of disk space, now: a root refuses writes. Any thread.
+bool instance_disk_full(const struct instance *instance);
 // Applier is too far behind: the sequencer shall wait (its turn is called again when not).
 bool instance_apply_full(const struct instance *instance);
 void instance_wake_writer(struct instance *instance); // any thread
@@ -188,6 +205,35 @@ void instance_stop_updates(struct instance *instance, int error, const char *rea
 
 // The journal is damaged at these blocks (from a recheck): remembered, repaired by the follower.
 void instance_damaged(struct instance *instance, const struct journal_report *report);
+
+// Moves apply_limit: what lies below is applied at once. Any thread.
+void instance_limit_apply(struct instance *instance, uint64_t index);
+
+// The store in use, held against being closed; for whoever works on it outside of a view. Any
+// thread.
+struct volume *instance_volume(struct instance *instance) MUST_CHECK;
+
+// The store in use is not what the log says it is, or cannot be read: it serves on as it is, gives
+// nothing to other nodes, and is replaced by one that is built from another node's. Any thread.
+void instance_store_failed(struct instance *instance, const char *reason);
+
+// Begins the journal anew behind a block (journal_restart), on the writer's thread. What was
+// received and is not synced is dropped. `answered` is posted to `loop` with `error` set; a failure
+// has stopped the instance. The order lives until then.
+struct restart_order {
+    struct task task; // writer.c's own
+    struct instance *instance;
+    struct block_header before;
+    struct birth birth; // of that history, where it is another one; else size 0
+    struct loop *loop;
+    struct task answered;
+    int error;
+};
+void instance_restart_journal(struct restart_order *order);
+
+// Opens a store of the shelf as this instance's role wants it. Opening, or the applier's thread.
+int instance_open_volume(struct instance *instance, uint64_t number,
+                         struct volume **ret_volume) MUST_CHECK;
 
 // Another node found block `number` of ours bad: the writer reads it again. Any thread.
 void instance_recheck(struct instance *instance, uint64_t number);

@@ -19,6 +19,7 @@ static void lookup_store(struct read *read, struct lookup *lookup, enum store_ti
         return;
     }
     int code = store_get(view->store, view->snapshot, 0, lookup->key, tier, &lookup->pin);
+    lookup->unfiltered = code == ERR_NOT_FOUND && view->front != NULL;
     if (code == OK) {
         code = instance->role->decode(lookup->pin.data, &lookup->record);
         if (code != OK) {
@@ -47,11 +48,13 @@ static uint64_t read_count(struct read *read)
 {
     uint64_t absent = 0;
     uint64_t filtered = 0;
+    uint64_t unfiltered = 0;
     uint64_t bytes = 0;
     for (unsigned i = 0; i < read->count; i++) {
         const struct lookup *lookup = &read->lookups[i];
         absent += lookup->status == ERR_NOT_FOUND ? 1 : 0;
         filtered += lookup->filtered ? 1 : 0;
+        unfiltered += lookup->unfiltered ? 1 : 0;
         bytes += lookup->status == OK ? lookup->record.length : 0;
         if (lookup->status == ERR_CORRUPT) {
             note_corrupt(read->instance);
@@ -59,11 +62,20 @@ static uint64_t read_count(struct read *read)
     }
     METRIC_ADD(read->instance->metrics, instance, reads, read->count);
     METRIC_ADD(read->instance->metrics, instance, reads_absent, absent);
-    if (read->view->front != NULL && absent > 0) {
-        METRIC_ADD(read->instance->metrics, instance, reads_filtered, filtered);
-        METRIC_ADD(read->instance->metrics, instance, reads_unfiltered, absent - filtered);
-    }
+    METRIC_ADD(read->instance->metrics, instance, reads_filtered, filtered);
+    METRIC_ADD(read->instance->metrics, instance, reads_unfiltered, unfiltered);
     return bytes;
+}
+
+static void read_touch(const struct read *read)
+{
+    struct instance *instance = read->instance;
+    for (unsigned i = 0; instance->role->touch != NULL && i < read->count; i++) {
+        const struct lookup *lookup = &read->lookups[i];
+        if (lookup->status == OK) {
+            instance->role->touch(instance, lookup->key, lookup->record.length);
+        }
+    }
 }
 
 void read_resolved(struct read *read)
@@ -80,6 +92,7 @@ void read_resolved(struct read *read)
         read->done(read);
         return;
     }
+    read_touch(read);
     bool missing = false;
     for (unsigned i = 0; i < read->count; i++) {
         struct lookup *lookup = &read->lookups[i];

@@ -22,6 +22,7 @@ struct lookup {
     bool pooled;
     bool past;           // for role->past: the view's row says nothing about read->at
     bool filtered;       // absent by the front filter
+    bool unfiltered;     // absent though the front filter took it for present
 };
 
 struct read {
@@ -73,8 +74,8 @@ static inline bool lookup_missing(const struct lookup *lookup)
     return lookup->status == OK && !lookup->record.held;
 }
 
-// Does what a view's row says hold as of index `at`, no later than it? A row that is no newer does:
-// had the key been replaced or deleted between, the row would be newer or gone.
+// Does what a view's row says hold as of index `at`, which is no later? A row that is no newer
+// does: had the key been replaced or deleted between, the row would be newer or gone.
 static inline bool lookup_says(const struct lookup *lookup, uint64_t at)
 {
     return lookup->status == OK && lookup->record.version <= at;

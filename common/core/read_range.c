@@ -4,7 +4,9 @@
 #include "common/core/read.h"
 #include "common/wire/resp.h"
 
-#define SLICE_KEYS 20000
+#ifndef RANGE_SLICE_KEYS // simulations make it smaller
+#define RANGE_SLICE_KEYS 20000
+#endif
 #define SLICE_BYTES (8 * MIB)
 // What a row costs in a reply beyond its bytes.
 #define ROW_BYTES 32
@@ -60,7 +62,7 @@ bool range_offer(struct range_read *range, struct bytes key, int status,
         range_stop(range, key);
         return false;
     }
-    if (range->visited - range->slice_visited >= SLICE_KEYS ||
+    if (range->visited - range->slice_visited >= RANGE_SLICE_KEYS ||
         range->bytes - range->slice_bytes >= SLICE_BYTES) {
         buf_clear(&range->place);
         buf_append_bytes(&range->place, key);

@@ -44,6 +44,15 @@ struct role {
     // ERR_DIVERGED: the store does not hold the version that an entry replaced.
     int (*apply)(struct instance *instance, const struct block *block, struct store_batch *batch);
 
+    // Applier: adds to `batch` for `store` the newest row of a key, as a snapshot or the log gives
+    // it, without history. A role that keeps every value gets only records that hold theirs.
+    void (*put)(struct instance *instance, struct store *store, struct store_batch *batch,
+                struct bytes key, const struct record *record);
+
+    // Applier: the instance changes to another store, which holds history and recent values from
+    // `index` on. instance->store is that one already, no view of it is published yet.
+    void (*replaced)(struct instance *instance, uint64_t index);
+
     // Applier, after a block's view was published, and at idle intervals.
     void (*published)(struct instance *instance);
 
@@ -51,6 +60,9 @@ struct role {
     // history, evicting values), at most one compaction. Returns after how many nanoseconds the
     // next is wanted; instance_wake_hand asks for one at once. NULL: nothing to do, ever.
     uint64_t (*hand)(struct instance *instance);
+
+    // A read asks for the value of `key`, of `bytes`. Any thread. May be NULL.
+    void (*touch)(struct instance *instance, struct bytes key, uint64_t bytes);
 
     // Loop `read->loop`: fetches the values that `read` found not held; ends in read_fetched, on
     // that loop. NULL: every value is held, a missing one is corruption.

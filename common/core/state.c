@@ -41,3 +41,20 @@ int state_decode(struct state *ret_state, struct bytes row)
     ret_state->history_floor = load_u64(row.data + 81);
     return OK;
 }
+
+struct state state_after(const struct state *before, const struct block *block)
+{
+    struct state after = *before;
+    struct block_walk walk;
+    struct entry entry;
+    block_walk_start(&walk, block);
+    while (block_walk_next(&walk, &entry)) {
+        digest_entry(&after.digest, &entry);
+    }
+    after.place = (struct journal_place){.number = block->header.number,
+                                         .index = block_end(&block->header),
+                                         .chain = block->header.chain};
+    after.epoch = block->header.epoch;
+    memcpy(after.history, block->header.history, HISTORY_ID_BYTES);
+    return after;
+}

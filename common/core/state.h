@@ -20,4 +20,7 @@ struct state {
 void state_encode(const struct state *state, uint8_t to[STATE_ROW_BYTES]);
 int state_decode(struct state *ret_state, struct bytes row) MUST_CHECK; // ERR_CORRUPT
 
+// What follows from the log: the state at the end of `block`, which comes next after `before`.
+struct state state_after(const struct state *before, const struct block *block) MUST_CHECK;
+
 #endif

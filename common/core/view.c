@@ -7,6 +7,7 @@ void views_open(struct views *views)
 {
     pthread_mutex_init(&views->lock, NULL);
     views->current = NULL;
+    views->forked = false;
 }
 
 void views_close(struct views *views)
@@ -16,11 +17,19 @@ void views_close(struct views *views)
     pthread_mutex_destroy(&views->lock);
 }
 
+void views_forked(struct views *views)
+{
+    pthread_mutex_lock(&views->lock);
+    views->forked = true;
+    pthread_mutex_unlock(&views->lock);
+}
+
 void views_publish(struct views *views, struct view *view)
 {
     pthread_mutex_lock(&views->lock);
     struct view *previous = views->current;
-    CHECK(previous == NULL || view->place.index >= previous->place.index);
+    CHECK(previous == NULL || views->forked || view->place.index >= previous->place.index);
+    views->forked = false;
     views->current = view;
     pthread_mutex_unlock(&views->lock);
     view_release(previous);
@@ -50,6 +59,7 @@ void view_release(struct view *view)
     CHECK(before > 0);
     if (before == 1) {
         store_snapshot_release(view->store, view->snapshot);
+        volume_release(view->volume);
         front_release(view->front);
         mem_free(view);
     }

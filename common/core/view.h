@@ -9,12 +9,14 @@
 #include <stdatomic.h>
 
 #include "common/core/front.h"
+#include "common/core/volume.h"
 #include "common/data/digest.h"
 #include "common/data/journal.h"
 #include "common/data/store.h"
 
 struct view {
     _Atomic unsigned references;
+    struct volume *volume; // held: keeps the store open; NULL where something else does
     struct store *store;
     struct store_snapshot *snapshot;
     struct journal_place place; // place.index is the visible index
@@ -29,12 +31,15 @@ struct view {
 struct views {
     pthread_mutex_t lock;
     struct view *current; // NULL until the first is published
+    bool forked;
 };
 
 void views_open(struct views *views);
 void views_close(struct views *views); // releases the current one
 
-// Publishes `view` (one reference is taken over). The visible index must not go back.
+// Publishes `view` (one reference is taken over). The visible index must not go back, except once
+// after views_forked: within one history it never does.
+void views_forked(struct views *views); // the next one is of another history
 void views_publish(struct views *views, struct view *view);
 
 // The current view, with a reference for the caller; NULL before the first.

@@ -28,10 +28,11 @@ struct walk {
     // Written by the applier alone.
     bool going;
     bool voided;                  // the store is another now: ends at the next step
-    struct digest sum;            // of the keys up to the cursor, at the applied index
+    struct digest sum;            // of the keys up to the cursor, after the block `applied`
+    uint64_t applied;             // its number
     size_t cursor_size;           // 0: before the first key
     uint8_t cursor[KEY_BYTES_MAX];
-    struct journal_cursor journal; // stands no further than behind the newest view
+    struct journal_cursor journal;
     unsigned retries;
     uint64_t begun_ns;
     struct front_generation *built; // may be NULL
@@ -90,7 +91,7 @@ static void log_bad_row(const struct walk *walk, int error)
     buf_free(&key);
 }
 
-// What the verdict means for the instance. The repair is whoever's `unsound` is raised.
+// What the verdict means for the instance.
 static void judge(struct walk *walk, const struct state *state)
 {
     struct instance *instance = walk->instance;
@@ -109,11 +110,9 @@ static void judge(struct walk *walk, const struct state *state)
     METRIC_SET(instance->metrics, instance, walk_ms, took_ns / NS_PER_MS);
     METRIC_SET(instance->metrics, instance, walked_index, state->place.index);
     atomic_store(&instance->soundness, error == OK ? STORE_PROVEN : STORE_UNSOUND);
-    pthread_mutex_lock(&instance->lock);
-    if (error != OK && instance->unsound != NULL) {
-        notice_raise(instance->unsound);
+    if (error != OK) {
+        instance_store_failed(instance, "a walk found it so");
     }
-    pthread_mutex_unlock(&instance->lock);
 }
 
 static void end(struct walk *walk, int error)
@@ -147,6 +146,7 @@ static void on_begin(struct task *task)
     walk->going = true;
     walk->voided = false;
     walk->sum = (struct digest){0};
+    walk->applied = applier_state(walk->instance)->place.number;
     walk->cursor_size = 0;
     walk->retries = 0;
     walk->begun_ns = clock_mono_ns();
@@ -182,11 +182,17 @@ static int catch_up(struct walk *walk)
     const struct journal_place *applied = &applier_state(walk->instance)->place;
     uint64_t from = walk->slice.view.number + 1;
     int error = OK;
+    if (applied->number < from) {
+        return OK; // nothing, and the journal may end before: another store is being built
+    }
+    // It was left where the slice before was taken. A view may be older than that: a replay applies
+    // blocks that it does not show one by one.
+    if (walk->journal.journal != NULL && walk->journal.number > from) {
+        journal_cursor_close(&walk->journal);
+    }
     if (walk->journal.journal == NULL) {
         error = journal_cursor_open(walk->instance->journal, &walk->journal, from);
     }
-    // It was left where the slice before was taken, and this one's view is not older.
-    CHECK(error != OK || walk->journal.number <= from);
     while (error == OK && walk->journal.number <= applied->number) {
         struct block *block;
         error = journal_cursor_next(&walk->journal, &block);
@@ -203,9 +209,16 @@ static int catch_up(struct walk *walk)
     return error;
 }
 
+// Whatever came into the store past the walk makes it void, as if it had been told.
+static void note_gap(struct walk *walk, uint64_t applied)
+{
+    walk->voided = walk->voided || walk->applied != applied;
+}
+
 static void take(struct walk *walk)
 {
     const struct slice *slice = &walk->slice;
+    note_gap(walk, applier_state(walk->instance)->place.number);
     if (walk->voided || slice->error != OK) {
         end(walk, walk->voided ? ERR_STOPPED : slice->error);
         return;
@@ -247,7 +260,12 @@ static void on_end(struct task *task)
 
 void walk_applied(struct walk *walk, const struct block *block)
 {
-    if (!walk->going || walk->voided || walk->cursor_size == 0) {
+    if (!walk->going) {
+        return;
+    }
+    note_gap(walk, block->header.number - 1);
+    walk->applied = block->header.number;
+    if (walk->voided || walk->cursor_size == 0) {
         return;
     }
     struct block_walk entries;

@@ -16,6 +16,8 @@
 #define RETRY_NS (600 * NS_PER_S)
 #define NO_VIEW_NS NS_PER_S
 #define SAVE_EVERY_NS (300 * NS_PER_S)
+// A new generation is saved by then: its first view is published just after the walk.
+#define SAVE_SOON_NS NS_PER_S
 
 struct walked {
     struct list node; // in the walker's, in the order of turns
@@ -62,7 +64,9 @@ static void walk_over(struct walked *walked)
     walked->walking = false;
     walked->walk_at_ns = after(now_ns, interval_ns(walked->instance));
     walked->retry_at_ns = error == OK || error == ERR_STOPPED ? 0 : now_ns + RETRY_NS;
-    walked->save_at_ns = error == OK ? 0 : walked->save_at_ns;
+    if (error == OK) {
+        walked->save_at_ns = u64_min(walked->save_at_ns, now_ns + SAVE_SOON_NS);
+    }
 }
 
 // Begins a walk when one is due. A view says that the instance serves; it may load for long.
@@ -95,7 +99,10 @@ static void step_walk(struct walked *walked, uint64_t now_ns)
 
 static void step_hand(struct walked *walked)
 {
+    // A compaction may last: the store must not close under it when it is replaced.
+    struct volume *volume = instance_volume(walked->instance);
     uint64_t wanted_ns = walked->instance->role->hand(walked->instance);
+    volume_release(volume);
     walked->hand_at_ns =
         wanted_ns == WORKER_IDLE ? UINT64_MAX : after(clock_mono_ns(), wanted_ns);
 }
@@ -258,7 +265,9 @@ void walker_remove(struct walker *walker, struct instance *instance, struct noti
     pthread_mutex_unlock(&instance->lock);
     CHECK(walked != NULL);
     walked->removed = removed;
-    store_compact_cancel(instance->store);
+    struct volume *volume = instance_volume(instance);
+    store_compact_cancel(volume->store);
+    volume_release(volume);
     mailbox_post(worker_mailbox(walker->worker), &walked->remove_task);
 }
 

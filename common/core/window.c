@@ -55,6 +55,11 @@ void window_add(struct window *window, uint64_t index, uint64_t bytes, uint64_t 
         .end = index, .bytes = bytes, .begun_ns = now_ns, .ended_ns = now_ns};
 }
 
+void window_limit(struct window *window, uint64_t limit_bytes)
+{
+    window->limit_bytes = limit_bytes;
+}
+
 uint64_t window_advance(struct window *window, uint64_t now_ns)
 {
     while (window->count > 0 && (window->bytes > window->limit_bytes ||

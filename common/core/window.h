@@ -42,6 +42,9 @@ void window_open(struct window *window, uint64_t age_ns, uint64_t limit_bytes, u
 // A block ending at `index` (not below the newest) with `bytes` of values was applied at `now_ns`.
 void window_add(struct window *window, uint64_t index, uint64_t bytes, uint64_t now_ns);
 
+// From now on at most this many bytes are promised.
+void window_limit(struct window *window, uint64_t limit_bytes);
+
 // Raises W as far as age and bytes allow at `now_ns`, and returns it.
 uint64_t window_advance(struct window *window, uint64_t now_ns);
 

@@ -338,6 +338,44 @@ void instance_adopt(struct instance *instance, const uint8_t history[HISTORY_ID_
     mailbox_post(worker_mailbox(instance->writer), &adoption->task);
 }
 
+static void drop_all(struct list *received)
+{
+    struct list *node;
+    while ((node = list_take(received)) != NULL) {
+        drop(CONTAINER_OF(node, struct received, node));
+    }
+}
+
+static void on_restart(struct task *task)
+{
+    struct restart_order *order = CONTAINER_OF(task, struct restart_order, task);
+    struct instance *instance = order->instance;
+    const struct block_header *before = &order->before;
+    drop_all(&instance->write->unsynced);
+    drop_all(&instance->write->incoming);
+    order->error = journal_restart(instance->journal, before);
+    if (order->error != OK) {
+        instance_stop_updates(instance, order->error, "the journal could not be begun anew");
+    } else {
+        log_line(LOG_WARN, instance->name,
+                 "the journal is begun anew behind block %llu, index %llu",
+                 (unsigned long long)before->number, (unsigned long long)block_end(before));
+        if (order->birth.size > 0) {
+            birth_set(instance, &order->birth);
+        }
+        atomic_store(&instance->synced, block_end(before));
+        clear_damage(instance);
+        applier_restarted(instance, before->number);
+    }
+    loop_post(order->loop, &order->answered);
+}
+
+void instance_restart_journal(struct restart_order *order)
+{
+    order->task.run = on_restart;
+    mailbox_post(worker_mailbox(order->instance->writer), &order->task);
+}
+
 // ---- open and close ----------------------------------------------------------------------------
 
 int writer_open(struct instance *instance)

@@ -116,11 +116,29 @@ void journal_close(struct journal *journal)
         segment_release(journal->segments[i]);
     }
     mem_free(journal->segments);
+    while (journal->histories != NULL) {
+        struct history_id *older = journal->histories->older;
+        mem_free(journal->histories);
+        journal->histories = older;
+    }
     close(journal->home.fd);
     pthread_mutex_destroy(&journal->lock);
     mem_free(journal->directory);
     mem_free(journal->scope);
     mem_free(journal);
+}
+
+void journal_set_history(struct journal *journal, const uint8_t history[HISTORY_ID_BYTES])
+{
+    const uint8_t *known = journal->history;
+    if (known != NULL && memcmp(known, history, HISTORY_ID_BYTES) == 0) {
+        return;
+    }
+    struct history_id *id = mem_alloc(sizeof *id);
+    id->older = journal->histories;
+    memcpy(id->bytes, history, HISTORY_ID_BYTES);
+    journal->histories = id;
+    journal->history = id->bytes;
 }
 
 int journal_begin(struct journal *journal, const uint8_t history[HISTORY_ID_BYTES])
@@ -133,9 +151,7 @@ int journal_begin(struct journal *journal, const uint8_t history[HISTORY_ID_BYTE
     if (error != OK) {
         return error;
     }
-    pthread_mutex_lock(&journal->lock);
-    memcpy(journal->history, history, HISTORY_ID_BYTES);
-    pthread_mutex_unlock(&journal->lock);
+    journal_set_history(journal, history);
     journal_add_segment(journal, segment);
     journal_settle(journal, 0, BLOCK_HEADER_BYTES, &genesis);
     journal->has_history = true; // last: who sees it may ask for the end

@@ -65,7 +65,8 @@ void journal_close(struct journal *journal);
 // Gives an empty journal its history.
 int journal_begin(struct journal *journal, const uint8_t history[HISTORY_ID_BYTES]) MUST_CHECK;
 bool journal_has_history(const struct journal *journal);
-// 16 bytes; only once there is a history. Immutable afterwards. Any thread.
+// 16 bytes; only once there is a history. They stay as long as the journal, but after a restart
+// into another history this returns others. Any thread.
 const uint8_t *journal_history(const struct journal *journal);
 
 // Header of the last appended block (writer thread); genesis before the first.
@@ -114,6 +115,12 @@ int journal_recheck(struct journal *journal, uint64_t number,
 // newest segment always stays. Open cursors keep their file until they leave it.
 void journal_trim(struct journal *journal, uint64_t flushed_block);
 uint64_t journal_bytes(struct journal *journal); // on disk; any thread
+
+// Begins the journal anew behind the block that `before` is the header of, perhaps of another
+// history: all that it holds goes, cursors find ERR_TOO_OLD where they stand, damage is forgotten.
+// Once it is decided on disk, the next open finishes what a crash left. A failure after that is
+// final, as journal_sync's. ERR_IO, ERR_DISK_FULL.
+int journal_restart(struct journal *journal, const struct block_header *before) MUST_CHECK;
 
 // A cursor stands before a block. It holds its segment open.
 struct journal_cursor {

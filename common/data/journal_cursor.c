@@ -4,9 +4,15 @@
 #include "common/data/journal.h"
 #include "common/data/journal_private.h"
 
-// Where block `number` is to be looked for: its segment, held, and how far readers see it.
-static int find_segment(struct journal *journal, uint64_t number, struct segment **ret_segment,
-                        uint64_t *ret_limit)
+// Where block `number` is to be looked for: its segment, held, how far readers see it, and the
+// history of its blocks, which a restart changes together with the segments.
+struct finding {
+    struct segment *segment;
+    uint64_t limit;
+    const uint8_t *history;
+};
+
+static int find_segment(struct journal *journal, uint64_t number, struct finding *ret_found)
 {
     struct segment *segment = NULL;
     int error = OK;
@@ -16,8 +22,9 @@ static int find_segment(struct journal *journal, uint64_t number, struct segment
     } else if ((segment = journal_segment_of(journal, number)) == NULL) {
         error = ERR_TOO_OLD;
     } else {
-        *ret_segment = segment_hold(segment);
-        *ret_limit = segment->limit;
+        *ret_found = (struct finding){.segment = segment_hold(segment),
+                                      .limit = segment->limit,
+                                      .history = journal->history};
     }
     pthread_mutex_unlock(&journal->lock);
     return error;
@@ -45,9 +52,8 @@ int journal_header(struct journal *journal, uint64_t number, struct block_header
     if (error != ERR_NOT_FOUND) {
         return error;
     }
-    struct segment *segment;
-    uint64_t limit;
-    error = find_segment(journal, number, &segment, &limit);
+    struct finding found;
+    error = find_segment(journal, number, &found);
     if (error == ERR_TOO_OLD && number == 0) {
         block_genesis(ret_header, journal->history);
         return OK;
@@ -56,8 +62,8 @@ int journal_header(struct journal *journal, uint64_t number, struct block_header
         return error;
     }
     struct segment_spot spot;
-    error = segment_locate(segment, number, limit, journal->history, &spot);
-    segment_release(segment);
+    error = segment_locate(found.segment, number, found.limit, found.history, &spot);
+    segment_release(found.segment);
     if (error == OK) {
         *ret_header = spot.header;
     }
@@ -89,23 +95,22 @@ int journal_cursor_open(struct journal *journal, struct journal_cursor *ret_curs
     if (error != ERR_NOT_FOUND) {
         return error;
     }
-    struct segment *segment;
-    uint64_t limit;
-    error = find_segment(journal, number, &segment, &limit);
+    struct finding found;
+    error = find_segment(journal, number, &found);
     if (error != OK) {
         return error;
     }
     struct segment_spot spot;
-    error = segment_locate(segment, number, limit, journal->history, &spot);
+    error = segment_locate(found.segment, number, found.limit, found.history, &spot);
     // A block with a bad header still has a place when the one before it is sound: whoever reads
     // it there finds it bad.
     bool placed = error == OK || (error == ERR_DAMAGED && spot.number == number);
     if (!placed) {
-        segment_release(segment);
+        segment_release(found.segment);
         return error == ERR_IO ? ERR_IO : ERR_DAMAGED;
     }
     *ret_cursor = (struct journal_cursor){
-        .journal = journal, .segment = segment, .offset = spot.offset, .number = number};
+        .journal = journal, .segment = found.segment, .offset = spot.offset, .number = number};
     return OK;
 }
 
@@ -141,6 +146,9 @@ static int settle(struct journal_cursor *cursor, uint64_t *ret_limit)
     int error = OK;
     pthread_mutex_lock(&journal->lock);
     uint64_t limit = cursor->segment->limit;
+    if (cursor->segment->gone) {
+        error = ERR_TOO_OLD;
+    }
     while (error == OK && cursor->offset == limit) {
         struct segment *next;
         error = next_segment(cursor, &next);
@@ -153,7 +161,7 @@ static int settle(struct journal_cursor *cursor, uint64_t *ret_limit)
         limit = next->limit;
     }
     pthread_mutex_unlock(&journal->lock);
-    CHECK(cursor->offset <= limit);
+    CHECK(error != OK || cursor->offset <= limit);
     *ret_limit = limit;
     return error;
 }
@@ -161,6 +169,7 @@ static int settle(struct journal_cursor *cursor, uint64_t *ret_limit)
 int journal_cursor_next(struct journal_cursor *cursor, struct block **ret_block)
 {
     CHECK(cursor->number > 0);
+    const uint8_t *history = cursor->journal->history; // settle refuses if it has changed since
     uint64_t limit;
     int error = settle(cursor, &limit);
     if (error == OK && cursor->offset == limit) {
@@ -169,7 +178,7 @@ int journal_cursor_next(struct journal_cursor *cursor, struct block **ret_block)
     struct block *block;
     if (error == OK) {
         error = segment_block(cursor->segment, cursor->offset, limit, cursor->number,
-                              cursor->journal->history, &block);
+                              history, &block);
     }
     if (error != OK) {
         return error;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the journal's files share: journal.c (life, writing, trimming), journal_recover.c (opening),
-// journal_scan.c (telling torn from damaged), journal_patch.c (mending), journal_cursor.c
-// (reading).
+// journal_scan.c (telling torn from damaged), journal_patch.c (mending), journal_restart.c
+// (beginning anew), journal_cursor.c (reading).
 //
 // The segments and all fields marked "lock" are changed by the writer under the lock, so the
 // writer itself may read them without it. Everything else belongs to the writer alone.
@@ -24,6 +24,11 @@ struct damage {
     bool previous_known;
 };
 
+struct history_id {
+    struct history_id *older;
+    uint8_t bytes[HISTORY_ID_BYTES];
+};
+
 struct journal {
     struct segment_home home;
     char *directory;
@@ -41,7 +46,8 @@ struct journal {
     struct journal_place end;  // lock: published
     struct list subscribers;   // lock
     _Atomic bool has_history;  // set last, once: then `history` is there for any thread
-    uint8_t history[HISTORY_ID_BYTES]; // never changes once there is one
+    _Atomic(const uint8_t *) history; // its bytes never change; a restart may point elsewhere
+    struct history_id *histories;     // all that it ever pointed to, since readers may still look
 
     struct block_header last; // appended
     uint64_t unsynced;
@@ -61,6 +67,14 @@ static inline struct journal_place place_of(const struct block_header *header)
     return (struct journal_place){
         .number = header->number, .index = block_end(header), .chain = header->chain};
 }
+
+void journal_set_history(struct journal *journal, const uint8_t history[HISTORY_ID_BYTES]);
+
+// Finishes a restart that a crash interrupted. OK also when there was none. ERR_CORRUPT, ERR_IO.
+int journal_restart_finish(struct journal *journal) MUST_CHECK;
+
+// Appends the numbers of the segments in the directory to `numbers` (u64 each), in no order.
+int journal_list_segments(const struct journal *journal, struct buf *numbers) MUST_CHECK;
 
 // Puts a segment behind the newest one. Takes the reference.
 void journal_add_segment(struct journal *journal, struct segment *segment);

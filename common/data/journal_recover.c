@@ -26,8 +26,7 @@ static int compare_numbers(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-// Appends the numbers of the segments in the directory to `numbers`, in no order.
-static int list_segments(const struct journal *journal, struct buf *numbers)
+int journal_list_segments(const struct journal *journal, struct buf *numbers)
 {
     int fd = openat(journal->home.fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *directory = fd < 0 ? NULL : fdopendir(fd);
@@ -54,7 +53,7 @@ static int list_segments(const struct journal *journal, struct buf *numbers)
 static int load_segments(struct journal *journal)
 {
     struct buf numbers = {0};
-    int error = list_segments(journal, &numbers);
+    int error = journal_list_segments(journal, &numbers);
     size_t count = numbers.size / sizeof(uint64_t);
     if (count > 0) {
         qsort(numbers.data, count, sizeof(uint64_t), compare_numbers);
@@ -95,7 +94,7 @@ static int find_history(struct journal *journal)
                  journal->directory);
         return ERR_IO;
     }
-    memcpy(journal->history, found->history, HISTORY_ID_BYTES);
+    journal_set_history(journal, found->history);
     journal->has_history = true;
     return OK;
 }
@@ -258,7 +257,10 @@ static int sync_found(const struct journal *journal)
 
 int journal_recover(struct journal *journal, struct journal_report *report)
 {
-    int error = load_segments(journal);
+    int error = journal_restart_finish(journal);
+    if (error == OK) {
+        error = load_segments(journal);
+    }
     if (error != OK) {
         return error;
     }

@@ -26,6 +26,11 @@ uint64_t segment_number(const char *name)
     return strtoull(name, NULL, 16);
 }
 
+void segment_name(uint64_t first, char to[SEGMENT_NAME_BYTES])
+{
+    snprintf(to, SEGMENT_NAME_BYTES, "%016llx" SUFFIX, (unsigned long long)first);
+}
+
 static int file_failed(const struct segment *segment, const char *what)
 {
     int error = error_from_errno(errno);

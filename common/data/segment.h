@@ -25,6 +25,7 @@ struct segment {
     int fd;
     uint64_t first;             // number of the first block, from the name
     uint64_t next_first;        // lock: first block of the segment after this one, 0 = none
+    bool gone;                  // lock: the journal was restarted without it
     uint64_t limit;             // lock: readers see the bytes below; 0 = nothing, not even the copy
     uint64_t sealed_ns;         // lock: monotonic, when the next one was begun or found
     struct block_header before; // lock: of the block before the first
@@ -49,6 +50,7 @@ struct segment_home {
 
 // The number in a segment's name; 0 when `name` is none.
 uint64_t segment_number(const char *name);
+void segment_name(uint64_t first, char to[SEGMENT_NAME_BYTES]);
 
 // Makes a new file beginning with `before`, on disk for certain with its name. On failure nothing
 // is left behind. ERR_IO, ERR_DISK_FULL.

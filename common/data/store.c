@@ -8,7 +8,7 @@
 #include "common/data/store_private.h"
 #include "common/data/store_settings.h"
 
-#define FILE_BYTES_MIN (4 * MIB)
+#define FILE_BYTES_MIN (128 * KIB)
 #define FILE_BYTES_MAX (64 * MIB)
 #define COMPACT_FILES 25 // the most that one step of a compaction takes, about; RocksDB's default
 

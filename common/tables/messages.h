@@ -46,7 +46,7 @@ FIELD(welcome, 8, U64, block)
 FIELD(welcome, 9, BYTES, chain)
 FIELD(welcome, 10, U64, diverged_at) // index, for diverged
 FIELD(welcome, 11, U64, oldest)      // first index still in its journal
-FIELD(welcome, 12, BYTES, birth)     // header of the history's birth block where known
+FIELD(welcome, 12, BYTES, birth)     // the history's birth block, where known: header and payload
 
 // Parent to child: `bytes` raw journal bytes follow this frame directly.
 MESSAGE(blocks, 3)
@@ -138,6 +138,25 @@ FIELD(pasted, 3, U64, visible)
 FIELD(pasted, 4, U64, floor)
 FIELD(pasted, 5, BYTES, items)
 FIELD(pasted, 6, BYTES, next)
+// A snapshot: a stream of records in key order, in slices, each asked for by the key to go on from
+// and read at the newest view of the node that is asked. So a request fits any node that has come
+// far enough, and holds nothing open between two of them.
+MESSAGE(slice, 30)
+FIELD(slice, 1, U64, id)
+FIELD(slice, 2, BYTES, from)        // keys after this one; empty: from the first
+FIELD(slice, 3, U64, bytes)         // about so much, at least one record
+FIELD(slice, 4, U64, values_above)  // values of newer versions are wanted, of others not
+FIELD(slice, 5, U64, least)         // number of the block that the view must hold
+// `items`: records one after another, each a msgpack array [key, version, length, check, value or
+// nil]; a value that is held there and wanted comes along.
+MESSAGE(slice_items, 31)
+FIELD(slice_items, 1, U64, id)
+FIELD(slice_items, 2, BYTES, header) // of the view's block
+FIELD(slice_items, 3, BYTES, digest) // of the view
+FIELD(slice_items, 4, U64, keys)     // likewise
+FIELD(slice_items, 5, U64, last)     // 1: there is nothing behind these
+FIELD(slice_items, 6, BYTES, check)  // XXH3-128 of the items
+FIELD(slice_items, 7, BYTES, items)
 
 #undef MESSAGE
 #undef FIELD

@@ -4,16 +4,21 @@
 //
 // NODE_OPTION(type, name, default, min, max, help)      once a daemon
 // INSTANCE_OPTION(type, name, default, min, max, help)  once in each `instance NAME { }`
+// CACHE_OPTION(type, name, default, min, max, help)     once in the `cache { }` of a proxy
 //   type     TEXT, TEXTS (a list), ADDRESS (host:port), ADDRESSES, CLIENTS (addresses or
 //            unix:/path), INT, SIZE (bytes; KB MB GB = 1024 steps), MS (a duration in
-//            milliseconds; ms s m h d), or an ENUM declared below
+//            milliseconds; ms s m h d), SPACE (part of a disk: a percentage or a size), or an ENUM
+//            declared below
 //   default  text as it would stand in the file; "" for TEXT means unset; REQUIRED must be given
-//   min, max for INT, SIZE and MS; 0, 0 otherwise
+//   min, max for INT, SIZE, MS and the sizes of SPACE; 0, 0 otherwise
 #ifndef NODE_OPTION
 #define NODE_OPTION(type, name, default, min, max, help)
 #endif
 #ifndef INSTANCE_OPTION
 #define INSTANCE_OPTION(type, name, default, min, max, help)
+#endif
+#ifndef CACHE_OPTION
+#define CACHE_OPTION(type, name, default, min, max, help)
 #endif
 #ifndef OPTION_ENUM
 #define OPTION_ENUM(type, word, value)
@@ -49,6 +54,7 @@ NODE_OPTION(INT, keys_max, "100000", 1, 100000000, "keys that one KEYS answer ma
 NODE_OPTION(INT, cursors_max, "1024", 1, 1000000, "open SCAN cursors; the oldest is forgotten first")
 NODE_OPTION(MS, idle, "0", 0, 86400000, "client connections silent for longer are closed; 0 = never")
 NODE_OPTION(INT, peers_max, "1024", 1, 100000, "connections from other nodes")
+NODE_OPTION(INT, repair_max, "4", 0, 1000, "nodes that may build their store from this one at once, all instances together")
 NODE_OPTION(MS, heartbeat, "500ms", 10, 60000, "interval of heartbeats on peer links")
 NODE_OPTION(MS, silence, "5s", 50, 600000, "a peer silent for longer is left")
 NODE_OPTION(MS, reconnect, "1s", 10, 600000, "longest pause before a lost peer is tried again")
@@ -74,12 +80,16 @@ INSTANCE_OPTION(SIZE, memtable, "32MB", 1048576, 4294967296, "RocksDB write buff
 INSTANCE_OPTION(SIZE, apply_queue, "32MB", 1048576, 4294967296, "blocks in memory between journal and store; then the source is paused")
 INSTANCE_OPTION(SIZE, apply_chunk, "8MB", 65536, 1073741824, "history rows written ahead in one store write")
 INSTANCE_OPTION(SIZE, submit_queue, "64MB", 1048576, 4294967296, "writes waiting at a root; more are answered with an error")
+INSTANCE_OPTION(INT, snapshots_max, "2", 0, 1000, "nodes that may build their store from this one at once; more are refused for the time being")
+INSTANCE_OPTION(SIZE, snapshot_rate, "64MB", 65536, 1125899906842624, "bytes a second that all of them get together")
 INSTANCE_OPTION(MS, history, "2h", 0, 31536000000, "a replica answers as of any index that was its newest less than this ago")
 INSTANCE_OPTION(SIZE, history_bytes, "4GB", 65536, 1125899906842624, "... as long as what was replaced takes no more than this on disk; then less")
 INSTANCE_OPTION(MS, window, "2m", 0, 86400000, "a proxy keeps every value younger than this")
 INSTANCE_OPTION(SIZE, window_bytes, "256MB", 0, 1099511627776, "... as long as they sum to no more than this")
 INSTANCE_OPTION(SIZE, keep_bytes, "16MB", 0, 16777216, "a proxy keeps arriving values up to this size; larger ones are fetched when first asked for")
 INSTANCE_OPTION(MS, fetch, "2s", 1, 60000, "time in which a missing value must have come")
+INSTANCE_OPTION(SPACE, reserve, "1%", 0, 1125899906842624, "free disk below which replication pauses: nothing is applied, reads go on")
+INSTANCE_OPTION(SIZE, recency_bytes, "16MB", 65536, 68719476736, "memory in which a proxy remembers which keys were read lately")
 INSTANCE_OPTION(INT, fetch_max, "4096", 1, 1000000, "values being fetched at once; more are answered with an error")
 INSTANCE_OPTION(SIZE, fetch_rate, "256MB", 0, 1099511627776, "bytes of values that may be asked of replicas in a second, so that a cold proxy does not crush them; 0 = no limit")
 INSTANCE_OPTION(SIZE, fetch_burst, "64MB", 1024, 1099511627776, "... and this much at once after a rest")
@@ -94,6 +104,11 @@ INSTANCE_OPTION(SIZE, filter_bytes, "1GB", 65536, 68719476736, "memory for the f
 INSTANCE_OPTION(MS, walk_every, "24h", 0, 31536000000, "interval of walks that check the whole store; 0 = only on demand and for the filter")
 INSTANCE_OPTION(SIZE, walk_rate, "64MB", 0, 1099511627776, "bytes a second that a walk reads; 0 = as fast as it can")
 
+CACHE_OPTION(SPACE, soft_limit, "10%", 0, 1125899906842624, "free disk below which values that were not read lately are dropped")
+CACHE_OPTION(SPACE, hard_limit, "5%", 0, 1125899906842624, "free disk below which no fetched value is kept and the window shrinks, too")
+CACHE_OPTION(SIZE, max_bytes, "", 67108864, 1125899906842624, "everything in the instance's directory; the soft limit is nine tenths, and journal, buffers, window are sized by it")
+
 #undef NODE_OPTION
 #undef INSTANCE_OPTION
+#undef CACHE_OPTION
 #undef OPTION_ENUM

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What fanout.c (the registry of children), child.c (one child and its feed) and greeting.c (the
-// answer to a child's hello) share. The rest of qs sees common/tree/tree.h.
+// What fanout.c (the registry of children), child.c (one child and its feed), greeting.c (the
+// answer to a child's hello) and donor.c (giving a snapshot) share. The rest of qs sees
+// common/tree/tree.h.
 #ifndef QS_COMMON_TREE_FANOUT_H
 #define QS_COMMON_TREE_FANOUT_H
 
@@ -15,6 +16,8 @@ struct fanout {
     struct list children;     // struct fanout_child
     struct list subscribers;
     unsigned count;
+    unsigned snapshots;       // links that are given one (donor.c)
+    uint64_t snapshot_at_ns;  // when their next slice may be read
     struct notice remember;   // runs on the applier: writes the children down
     _Atomic uint64_t remembered_ns;
 };
@@ -35,9 +38,11 @@ void fanout_sent(struct fanout *fanout, struct fanout_child *child, uint64_t byt
 struct greeting {
     struct message_welcome welcome;
     uint8_t chain[HASH128_BYTES];
-    uint8_t birth[BLOCK_HEADER_BYTES];
+    struct birth birth;
     struct journal_cursor cursor; // for ANSWER_RESUME: before the child's next block
 };
+// What this node says of itself, whatever the answer will be.
+void greeting_about(struct greeting *ret_greeting, struct instance *instance);
 void greeting_make(struct greeting *ret_greeting, struct instance *instance,
                    const struct message_hello *hello);
 

@@ -121,6 +121,23 @@ static void wait_for_retry(struct follow *follow)
         follow->slow = false;
     }
     loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
+    if (round_over && follow->too_old) {
+        follow->too_old = false;
+        bootstrap_journal_lost(follow);
+    }
+}
+
+void follow_journal_restarted(struct follow *follow)
+{
+    memcpy(follow->history, journal_history(follow->instance->journal), HISTORY_ID_BYTES);
+    follow->has_history = true;
+    follow->last_known = false;
+    follow->judged = (struct beat){0};
+    follow->failures = 0;
+    follow->slow = false;
+    if (!follow->closing) {
+        loop_timer_set(follow->loop, &follow->retry, 0);
+    }
 }
 
 void follow_leave(struct follow *follow, int error, bool same, const char *reason)
@@ -173,6 +190,7 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
         follow->last_known = true;
         instance_adopt(follow->instance, follow->history);
     }
+    follow->too_old = follow->bootstrap.journal_lost = false;
     follow->stage = FOLLOW_STREAM;
     char node[NODE_NAME_MAX + 1];
     link_words(node, sizeof node, welcome->node);
@@ -220,7 +238,8 @@ static void on_answer(struct follow *follow, const struct message_welcome *welco
         return;
     case ANSWER_TOO_OLD:
         follow->slow = true;
-        follow_alarm(follow, LOG_ERROR, "too old: the journal of %s begins at index %llu",
+        follow->too_old = true;
+        follow_alarm(follow, LOG_WARN, "too old: the journal of %s begins at index %llu",
                      follow->link.address, (unsigned long long)welcome->oldest);
         follow_leave(follow, ERR_TOO_OLD, false, "too old");
         return;
@@ -233,12 +252,32 @@ static void on_answer(struct follow *follow, const struct message_welcome *welco
     }
 }
 
+// Does the parent's history name ours as the one that it forked from? Then ours has ended.
+static bool is_fork(const struct follow *follow, const struct message_welcome *welcome,
+                    struct birth *ret_birth)
+{
+    return follow->has_history && welcome->protocol == PEER_PROTOCOL &&
+           welcome->history.size == HISTORY_ID_BYTES &&
+           birth_decode(ret_birth, welcome->birth) == OK && ret_birth->forked &&
+           memcmp(ret_birth->history, welcome->history.data, HISTORY_ID_BYTES) == 0 &&
+           memcmp(ret_birth->ancestor, follow->history, HISTORY_ID_BYTES) == 0;
+}
+
 static int on_welcome(struct follow *follow, struct bytes payload)
 {
     struct message_welcome welcome;
     int error = message_welcome_decode(payload, &welcome);
     if (error != OK) {
         return error;
+    }
+    struct birth birth;
+    if (is_fork(follow, &welcome, &birth)) {
+        follow_alarm(follow, LOG_WARN,
+                     "the history of %s forked from the one here: its data takes this one's place",
+                     follow->link.address);
+        follow_leave(follow, ERR_HISTORY, true, "your history forked from mine");
+        bootstrap_fork(follow, &birth);
+        return OK;
     }
     char words[128];
     link_words(words, sizeof words, welcome.reason);
@@ -288,8 +327,6 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     }
 }
 
-static void end_if_over(struct follow *follow);
-
 static void on_close(struct link *link, int error)
 {
     struct follow *follow = link->owner;
@@ -311,7 +348,7 @@ static void on_close(struct link *link, int error)
     if (!follow->closing) {
         wait_for_retry(follow);
     }
-    end_if_over(follow);
+    follow_end_if_over(follow);
 }
 
 static void connect_parent(struct follow *follow)
@@ -357,14 +394,15 @@ static void on_room(struct notice *notice)
 {
     struct follow *follow = CONTAINER_OF(notice, struct follow, room);
     intake_check_room(follow);
-    end_if_over(follow);
+    follow_end_if_over(follow);
 }
 
 static void on_repair(struct notice *notice)
 {
     struct follow *follow = CONTAINER_OF(notice, struct follow, repair);
     intake_repair(follow, false);
-    end_if_over(follow);
+    bootstrap_look(follow);
+    follow_end_if_over(follow);
 }
 
 // ---- open and close ----------------------------------------------------------------------------
@@ -379,15 +417,15 @@ static void hook(struct follow *follow, bool on)
     pthread_mutex_unlock(&instance->lock);
 }
 
-// Frees everything once it is closing, no link is left and no notice is on its way.
-static void end_if_over(struct follow *follow)
+void follow_end_if_over(struct follow *follow)
 {
     if (!follow->closing || follow->stage != FOLLOW_IDLE || atomic_load(&follow->room.pending) ||
-        atomic_load(&follow->repair.pending)) {
+        atomic_load(&follow->repair.pending) || !bootstrap_over(follow)) {
         return;
     }
     struct notice *closed = follow->closed;
     intake_reset(follow);
+    buf_free(&follow->bootstrap.payload);
     mem_free(follow->parents);
     mem_free(follow);
     notice_raise(closed);
@@ -399,10 +437,11 @@ static void close_run(struct task *task)
     follow->closing = true;
     hook(follow, false); // no notice is raised after this
     loop_timer_clear(&follow->retry);
+    bootstrap_close(follow);
     if (follow->stage != FOLLOW_IDLE) {
         link_close(&follow->link, OK);
     }
-    end_if_over(follow);
+    follow_end_if_over(follow);
 }
 
 static void start_run(struct task *task)
@@ -410,6 +449,7 @@ static void start_run(struct task *task)
     struct follow *follow = CONTAINER_OF(task, struct follow, start_task);
     if (follow->parent_count > 0) {
         connect_parent(follow);
+        bootstrap_look(follow);
     }
 }
 
@@ -444,6 +484,7 @@ int follow_open(struct instance *instance)
     }
     timer_init(&follow->retry, on_retry);
     list_init(&follow->tick.node);
+    bootstrap_open(follow);
     notice_init(&follow->room, loop_mailbox(follow->loop), on_room);
     notice_init(&follow->repair, loop_mailbox(follow->loop), on_repair);
     follow->start_task.run = start_run;

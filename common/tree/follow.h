@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the files of the child side share: follow.c (life: which parent, when, the handshake),
-// intake.c (bytes to blocks to the writer, repairs), report.c (progress, heartbeats, judging). The
+// intake.c (bytes to blocks to the writer, repairs), report.c (progress, heartbeats, judging),
+// bootstrap.c (a snapshot where the log does not lead on). The
 // rest of qs sees common/tree/tree.h. All on the instance's home loop, but for what `status` says.
 #ifndef QS_COMMON_TREE_FOLLOW_H
 #define QS_COMMON_TREE_FOLLOW_H
 
 #include "common/base/log.h"
 #include "common/io/address.h"
+#include "common/tree/bootstrap.h"
 #include "common/tree/link.h"
 #include "common/tree/tree.h"
 
@@ -40,6 +42,7 @@ struct follow {
     unsigned parent_count;
     unsigned at;       // the parent in use or to be tried next
     unsigned failures; // attempts since follow_flows
+    bool too_old;      // a parent has said so since blocks last flowed
     bool slow;         // a parent's answer will hardly change soon
     enum follow_stage stage;
     struct link link;
@@ -56,6 +59,7 @@ struct follow {
     bool has_history;
     struct block_header last;
     bool last_known;
+    struct bootstrap bootstrap;
     struct intake stream, patch;
     uint64_t repair_ns; // when damaged blocks were asked for, or one of them came
 
@@ -82,6 +86,11 @@ void follow_alarm(struct follow *follow, enum log_level level, const char *forma
 void follow_leave(struct follow *follow, int error, bool same, const char *reason);
 // Blocks came over this link, or it has lasted: a failure is the first one again.
 void follow_flows(struct follow *follow);
+
+// The journal begins anew at another place: the log is followed from there.
+void follow_journal_restarted(struct follow *follow);
+// Frees everything once it is closing, no link is left and nothing is on its way.
+void follow_end_if_over(struct follow *follow);
 
 // intake.c
 int intake_raw(struct link *link, struct bytes data);

@@ -105,8 +105,7 @@ static void decide(struct greeting *greeting, struct instance *instance,
     }
 }
 
-void greeting_make(struct greeting *ret_greeting, struct instance *instance,
-                   const struct message_hello *hello)
+void greeting_about(struct greeting *ret_greeting, struct instance *instance)
 {
     struct journal *journal = instance->journal;
     struct journal_place end = journal_end(journal);
@@ -121,11 +120,19 @@ void greeting_make(struct greeting *ret_greeting, struct instance *instance,
         welcome->history = bytes_of(journal_history(journal), HISTORY_ID_BYTES);
         hash128_store(ret_greeting->chain, end.chain);
         welcome->chain = bytes_of(ret_greeting->chain, HASH128_BYTES);
-        struct block_header birth;
-        if (journal_header(journal, 1, &birth) == OK) {
-            block_header_encode(&birth, ret_greeting->birth);
-            welcome->birth = bytes_of(ret_greeting->birth, BLOCK_HEADER_BYTES);
-        }
+        birth_get(instance, &ret_greeting->birth);
+        welcome->birth = bytes_of(ret_greeting->birth.bytes, ret_greeting->birth.size);
+    }
+}
+
+void greeting_make(struct greeting *ret_greeting, struct instance *instance,
+                   const struct message_hello *hello)
+{
+    greeting_about(ret_greeting, instance);
+    struct journal_place end = {.number = ret_greeting->welcome.block,
+                                .index = ret_greeting->welcome.index};
+    if (end.number > 0) {
+        end.chain = hash128_load(ret_greeting->chain);
     }
     decide(ret_greeting, instance, hello, &end);
 }

@@ -32,6 +32,7 @@ struct peers {
     char text[ADDRESS_TEXT_BYTES];
     struct door *doors; // one a loop
     unsigned next_door; // loop 0
+    struct donor_site site;
     _Atomic uint64_t count; // connections
     _Atomic uint64_t alive; // what must end before `closed`: connections, doors, the listener
     struct notice *closed;
@@ -108,6 +109,11 @@ static void on_hello(struct peers *peers, struct link *link, const struct messag
     } else if (hello->purpose == PURPOSE_FOLLOW) {
         if (!fanout_accept(fanout, link, hello)) {
             METRIC_ADD(peers->setup.metrics, node, peers_refused, 1);
+        }
+    } else if (hello->purpose == PURPOSE_SNAPSHOT && peers->setup.readers != NULL) {
+        reason = donor_accept(fanout, &peers->site, link, hello);
+        if (reason != NULL) {
+            refuse(peers, link, hello, reason);
         }
     } else if (hello->purpose != PURPOSE_FETCH || peers->setup.answer == NULL ||
                !peers->setup.answer(peers->setup.owner, link, hello)) {
@@ -245,6 +251,7 @@ int peers_open(struct peers **ret_peers, const struct peers_setup *setup, const 
     }
     struct peers *peers = mem_zalloc(sizeof *peers);
     peers->setup = *setup;
+    peers->site = (struct donor_site){.readers = setup->readers, .limit = setup->node->repair_max};
     peers->fd = fd;
     peers->alive = 1 + setup->loop_count;
     peers->doors = mem_zalloc(setup->loop_count * sizeof *peers->doors);

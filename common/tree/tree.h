@@ -5,6 +5,7 @@
 //   link.c    one peer connection: frames in and out, raw blocks, ping, silence
 //   follow.c  child side: finds a parent among the configured ones, takes its blocks
 //   fanout.c  parent side: feeds children from the journal by cursor
+//   donor.c   gives snapshots to nodes that build their store
 //   peers.c   listens, reads the hello, hands the connection to fanout or to the answerer
 #ifndef QS_COMMON_TREE_TREE_H
 #define QS_COMMON_TREE_TREE_H
@@ -106,6 +107,20 @@ void fanout_unsubscribe(struct fanout *fanout, struct fanout_subscriber *subscri
 // On the link's loop.
 bool fanout_accept(struct fanout *fanout, struct link *link, const struct message_hello *hello);
 
+struct readers;
+
+// The permits of this node, whatever the instance; lives as long as the loops.
+struct donor_site {
+    struct readers *readers;
+    uint64_t limit;         // repair_max
+    _Atomic uint64_t given;
+};
+
+// Answers a hello that asked for a snapshot: takes the link over and gives slices (donor.c). NULL;
+// or why it cannot be, and the link is left to the caller. On the link's loop.
+const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct link *link,
+                         const struct message_hello *hello);
+
 // ---- peers -------------------------------------------------------------------------------------
 
 struct peers;
@@ -115,6 +130,7 @@ struct peers_setup {
     struct node_metrics *metrics;
     struct loop *const *loops; // accepted connections are spread over these
     unsigned loop_count;
+    struct readers *readers; // for snapshots; NULL: none are given
     void *owner;
     // The fanout of the instance with this name, NULL when unknown or not serving peers.
     struct fanout *(*find)(void *owner, struct bytes name);

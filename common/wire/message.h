@@ -8,7 +8,7 @@
 
 #define PEER_PROTOCOL 1
 
-enum hello_purpose { PURPOSE_FOLLOW = 1, PURPOSE_FETCH = 2 };
+enum hello_purpose { PURPOSE_FOLLOW = 1, PURPOSE_FETCH = 2, PURPOSE_SNAPSHOT = 3 };
 
 enum hello_answer {
     ANSWER_RESUME = 1,   // blocks from the child's end on will come

@@ -130,3 +130,21 @@ struct message_pasted {
     message_BYTES items;
     message_BYTES next;
 };
+
+struct message_slice {
+    message_U64 id;
+    message_BYTES from;
+    message_U64 bytes;
+    message_U64 values_above;
+    message_U64 least;
+};
+
+struct message_slice_items {
+    message_U64 id;
+    message_BYTES header;
+    message_BYTES digest;
+    message_U64 keys;
+    message_U64 last;
+    message_BYTES check;
+    message_BYTES items;
+};

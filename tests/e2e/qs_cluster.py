@@ -80,7 +80,9 @@ def die_with_parent():
 
 
 def option_text(name, value):
-    """One option as it stands in a file."""
+    """One option as it stands in a file, or a section of them, from a dict."""
+    if isinstance(value, dict):
+        return f"{name} {{ " + " ".join(option_text(k, v) for k, v in value.items()) + " }"
     if isinstance(value, (list, tuple)):
         return f"{name} = {{" + ", ".join(f'"{item}"' for item in value) + "}"
     if isinstance(value, bool):

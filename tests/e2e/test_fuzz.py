@@ -13,7 +13,8 @@ import threading
 
 import pytest
 
-from peer import FETCH, FOLLOW, MESSAGES, PeerConn, frame, hello, message, pack, unpack
+from peer import FETCH, FOLLOW, MESSAGES, SNAPSHOT, PeerConn
+from peer import frame, hello, message, pack, unpack
 from qs_cluster import ROOT, SLOW, wait_for
 from reading import Database
 from resp import RawConn, encode
@@ -196,7 +197,7 @@ def test_frames_from_children(cluster):
     for number in range(MUTATIONS // 2):
         data = b"".join(mutated_frame(rng, names) for _ in range(rng.choice([1, 2, 4])))
         if rng.random() < 0.8:
-            purpose = rng.choice([FOLLOW, FETCH])
+            purpose = rng.choice([FOLLOW, FETCH, SNAPSHOT])
             data = hello(purpose, history=history if purpose == FETCH else b"") + data
         with PeerConn(root.peer, timeout=30 * SLOW) as conn:
             try:

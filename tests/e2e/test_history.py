@@ -282,6 +282,7 @@ def test_floor_rises_with_age_and_survives(cluster):
     # One replica is enough that still has it.
     both = cluster.proxy("both", root, [root, replica]).start()
     cluster.settle()
+    wait_for(lambda: both.metrics("main")["replicas_connected"] == 2, 30, "both replicas")
     for t in range(1, 31):
         assert both.call("QS.GETAT", "k", t) == [b"%d" % t, t, t]
     root.kill()
@@ -338,6 +339,36 @@ def test_collection_frees_the_disk(cluster):
     assert metrics["history_compactions"] > 0
     last = root.index()
     assert root.call("QS.GETAT", "key00007", last)[0] == root.call("GET", "key00007")
+
+
+def test_the_disk_is_bounded_while_writes_run(cluster):
+    """What is written in all grows without end; what the history takes does not."""
+    root = cluster.root(history="1s", memtable="1MB").start()
+    done, written, faults = threading.Event(), [0], []
+
+    def write():
+        dice = random.Random(6)
+        try:
+            with root.raw() as conn:
+                while not done.wait(0.02):  # so that a second's worth is a small part of all
+                    keys = dice.sample(range(2000), 40)
+                    conn.pipeline([("SET", f"key{i}", dice.randbytes(2000)) for i in keys])
+                    written[0] += len(keys) * 2000
+        except BaseException as fault:
+            faults.append(fault)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        wait_for(
+            lambda: faults or (written[0] > 3e7 and history_bytes(root) < written[0] / 4),
+            120, "the history to be a small part of what was written",
+        )
+    finally:
+        done.set()
+        writer.join()
+    assert not faults
+    assert root.metrics("main")["history_cut"] == 0
 
 
 def test_history_bytes_bounds_the_disk(cluster):

@@ -10,6 +10,8 @@ import signal
 import threading
 import time
 
+import pytest
+
 from model import ABSENT, Model, Reader
 from qs_cluster import KEEPS_NOTHING, qs, triples, wait_for
 from resp import RespError
@@ -138,8 +140,9 @@ class Reading(threading.Thread):
             self.fault = fault
 
 
-def test_one_of_three_is_killed_again_and_again(cluster, say):
-    """kill -9 of one of three replicas every second, under reads that miss: no client sees it."""
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_replicas_are_killed_again_and_again(cluster, say, at_once):
+    """kill -9 of one or two of three every second, under reads that miss: no client sees it."""
     root = cluster.root().start()
     replicas = [cluster.replica(f"replica{i}", root).start() for i in range(3)]
     proxy = cluster.proxy("proxy", root, replicas, **KEEPS_NOTHING).start()
@@ -152,11 +155,13 @@ def test_one_of_three_is_killed_again_and_again(cluster, say):
     kills = 10
     try:
         for i in range(kills):
-            victim = replicas[i % 3]
+            victims = [replicas[(i + j) % 3] for j in range(at_once)]
             began = time.monotonic()
-            victim.kill()
+            for victim in victims:
+                victim.kill()
             feed.write(400)
-            victim.start()
+            for victim in victims:
+                victim.start()
             while time.monotonic() - began < 1:
                 feed.write(50)
     finally:
@@ -173,8 +178,8 @@ def test_one_of_three_is_killed_again_and_again(cluster, say):
     counted = proxy.metrics("main")
     assert counted["fetch_failed"] == 0
     assert counted["fetch_misses"] > 1000, "the reads must have missed"
-    say(f"{kills} kills, {answers} answers of 20 keys, {counted['fetch_misses']:.0f} misses, "
-        f"{counted['fetch_retried']:.0f} asked again, "
+    say(f"{kills} times {at_once} killed, {answers} answers of 20 keys, "
+        f"{counted['fetch_misses']:.0f} misses, {counted['fetch_retried']:.0f} asked again, "
         f"{counted['fetch_hedged']:.0f} hedged, 0 errors")
     cluster.check_equal()
 

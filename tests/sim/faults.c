@@ -19,8 +19,9 @@ static struct {
     unsigned count;
     uint64_t every_ns;
     uint64_t struck;
-    struct actor striker, operator, weather, filler;
-    unsigned full; // number of the node whose disk is full
+    struct actor striker, operator, weather, filler, presser;
+    unsigned full;    // number of the node whose disk is full
+    unsigned pressed; // ... whose disk others fill
 } faults;
 
 static uint64_t away_ns(void) { return chance_skewed(5, 6000) * NS_PER_MS; }
@@ -75,9 +76,21 @@ static bool strike_start(struct node *node)
     return true;
 }
 
+// Comes back with an empty disk. A root would found another history.
+static bool strike_wipe(struct node *node)
+{
+    if (node->phase == NODE_DOWN || node_is_root(node)) {
+        return false;
+    }
+    node_kill(node, true);
+    node_wipe(node);
+    node_start_after(node, away_ns());
+    return true;
+}
+
 static bool strike_stop(struct node *node)
 {
-    if (node->phase != NODE_UP || node->given_up) {
+    if (node->phase != NODE_UP) {
         return false;
     }
     node_stop(node, away_ns());
@@ -159,18 +172,10 @@ static bool strike_weather(struct node *node)
 
 // ---- disks -------------------------------------------------------------------------------------
 
-static void set_full(unsigned number, bool full)
-{
-    char path[NODE_STORE_BYTES];
-    node_store(&faults.nodes[number], path);
-    disk_set_full(number, full);
-    store_model_full(path, full);
-}
-
 static void empty(struct actor *actor)
 {
     (void)actor;
-    set_full(faults.full, false);
+    disk_set_full(faults.full, false);
 }
 
 static bool strike_full(struct node *node)
@@ -179,9 +184,29 @@ static bool strike_full(struct node *node)
         return false;
     }
     faults.full = node->number;
-    set_full(node->number, true);
+    disk_set_full(node->number, true);
     actor_by(&faults.filler, until_ns(4000));
     count_add(COUNT_disk_full, 1);
+    return true;
+}
+
+static void relieve(struct actor *actor)
+{
+    (void)actor;
+    disk_set_free(faults.pressed, 500);
+}
+
+// Others take most of a disk: down to the soft limit, the hard one, or the reserve.
+static bool strike_pressure(struct node *node)
+{
+    static const unsigned permille[] = {80, 80, 30, 30, 5};
+    if (faults.presser.place != 0) {
+        return false;
+    }
+    faults.pressed = node->number;
+    disk_set_free(node->number, permille[chance_below(ARRAY_LEN(permille))]);
+    actor_by(&faults.presser, until_ns(8000));
+    count_add(COUNT_pressure, 1);
     return true;
 }
 
@@ -222,6 +247,7 @@ static const struct fault table[] = {
     {"power cut", 10, strike_power},
     {"kill in step", 12, strike_step},
     {"kill in start", 6, strike_start},
+    {"wipe", 3, strike_wipe},
     {"stop", 6, strike_stop},
     {"pause", 6, strike_pause},
     {"wall clock", 2, strike_wall},
@@ -231,7 +257,8 @@ static const struct fault table[] = {
     {"reset", 8, strike_reset},
     {"weather", 6, strike_weather},
     {"disk full", 5, strike_full},
-    {"sync error", 2, strike_sync},
+    {"pressure", 6, strike_pressure},
+    {"sync error", 4, strike_sync},
     {"I/O error", 2, strike_io},
     {"flip", 3, strike_flip},
     {"store error", 3, strike_store},
@@ -249,7 +276,7 @@ static void strike(struct actor *actor)
         chosen -= fault++->weight;
     }
     struct node *node = &faults.nodes[chance_below(faults.count)];
-    if (!node->given_up && fault->strike(node)) {
+    if (fault->strike(node)) {
         world_log("fault", "%s on n%u", fault->name, node->number);
         faults.struck++;
     }
@@ -291,6 +318,7 @@ void faults_open(struct node *nodes, unsigned count, uint64_t every_ns)
     actor_init(&faults.operator, NULL, operate);
     actor_init(&faults.weather, NULL, calm);
     actor_init(&faults.filler, NULL, empty);
+    actor_init(&faults.presser, NULL, relieve);
     actor_after(&faults.operator, OPERATOR_NS);
     if (every_ns > 0) {
         actor_after(&faults.striker, chance_below(2 * every_ns));
@@ -302,18 +330,20 @@ void faults_heal(void)
     actor_cancel(&faults.striker);
     actor_cancel(&faults.weather);
     actor_cancel(&faults.filler);
+    actor_cancel(&faults.presser);
     calm(NULL);
     net_heal();
     for (unsigned i = 0; i < faults.count; i++) {
         struct node *node = &faults.nodes[i];
         node->host.asleep_until_ns = 0;
         node->host.deadly_steps = 0;
-        set_full(i, false);
+        disk_set_full(i, false);
+        disk_set_free(i, 500);
         char path[NODE_STORE_BYTES];
         node_store(node, path);
         store_model_calm(path);
         disk_set_fault(i, DISK_FAULT_NONE);
-        if (node->phase == NODE_DOWN && !node->given_up) {
+        if (node->phase == NODE_DOWN) {
             node_start_after(node, 10 * NS_PER_MS);
         }
     }

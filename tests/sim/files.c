@@ -13,6 +13,7 @@
 #include "common/base/mem.h"
 #include "common/data/disk.h"
 #include "tests/sim/seams.h"
+#include "tests/sim/store_model.h"
 
 #define PATH_BYTES 96
 #define PAGE_BYTES 4096
@@ -55,6 +56,7 @@ struct disk {
     struct list names;
     struct list undos;
     bool full;
+    unsigned free_permille;
     enum disk_fault fault;
 };
 
@@ -62,6 +64,11 @@ static struct disk disks[HOSTS_MAX];
 
 static struct disk *disk_now(void) { return &disks[world_host()->number]; }
 
+void disk_set_free(unsigned host, unsigned permille) { disks[host].free_permille = permille; }
+unsigned disk_free_permille(unsigned host)
+{
+    return disks[host].full ? 0 : disks[host].free_permille;
+}
 void disk_set_full(unsigned host, bool full) { disks[host].full = full; }
 bool disk_is_full(unsigned host) { return disks[host].full; }
 void disk_set_fault(unsigned host, enum disk_fault fault) { disks[host].fault = fault; }
@@ -195,7 +202,7 @@ void disks_open(unsigned hosts)
 {
     CHECK(hosts <= HOSTS_MAX);
     for (unsigned i = 0; i < hosts; i++) {
-        disks[i] = (struct disk){0};
+        disks[i] = (struct disk){.free_permille = 500};
         list_init(&disks[i].names);
         list_init(&disks[i].undos);
         char path[PATH_BYTES];
@@ -489,17 +496,22 @@ int file_mkdir(const char *path)
     return 0;
 }
 
-int disk_free(const char *path, uint64_t *ret_bytes)
+void file_have_folder(const char *path)
 {
-    (void)path;
-    *ret_bytes = disk_now()->full ? 0 : 100 * GIB;
-    return OK;
+    struct disk *disk = disk_now();
+    if (name_find(disk, path) == NULL) {
+        name_set(disk, path, file_new(true));
+    }
 }
+
+bool file_exists(const char *path) { return name_find(disk_now(), path) != NULL; }
 
 int disk_remove(const char *path)
 {
     struct disk *disk = disk_now();
     size_t length = strlen(path);
+    world_touch_disk();
+    store_model_wipe(path, false);
     LIST_FOR_EACH(node, &disk->names) {
         struct name *name = CONTAINER_OF(node, struct name, node);
         if (strncmp(name->path, path, length) == 0 &&

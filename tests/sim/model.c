@@ -13,7 +13,8 @@
 struct state_at {
     unsigned __int128 digest;
     uint64_t keys;
-    uint32_t entries; // of the batch that made it
+    uint64_t journal_bytes; // of all blocks up to the one that holds it
+    uint32_t entries;       // of the batch that made it
 };
 
 static struct {
@@ -23,6 +24,7 @@ static struct {
     struct state_at *states; // by index
     size_t capacity;
     uint64_t index;
+    uint64_t journal_bytes, block_max; // stored
 } model;
 
 unsigned model_key_count(void) { return model.key_count; }
@@ -167,6 +169,8 @@ void model_add(const struct block *block)
     WORLD_CHECK(block_follows(&model.last, block) == OK,
                 "block %llu of the root does not follow block %llu",
                 (unsigned long long)header->number, (unsigned long long)model.last.number);
+    model.journal_bytes += block->stored.size;
+    model.block_max = u64_max(model.block_max, block->stored.size);
     struct block_walk walk;
     struct entry entry;
     block_walk_start(&walk, block);
@@ -182,6 +186,7 @@ void model_add(const struct block *block)
             }
             model.states[model.index] = model.states[model.index - 1];
             model.states[model.index].entries = 0;
+            model.states[model.index].journal_bytes = model.journal_bytes;
         }
         add_entry(&entry, &model.states[model.index]);
     }
@@ -275,7 +280,9 @@ void model_check_view(struct node *node, const struct view *view)
                 (unsigned long long)index, (unsigned long long)model.index);
     // A bad block among the last that it may have had unsynced counts as torn, whatever made it
     // bad: then the node is back at an older state, and its sessions must wait.
-    if (index < node->visible && node->rotten) {
+    uint64_t lost = model.states[node->visible].journal_bytes - model.states[index].journal_bytes;
+    if (index < node->visible && node->rotten &&
+        lost <= 2 * (JOURNAL_GROUP_BYTES + model.block_max)) {
         node->visible = index;
         node->rotten = false;
         count_add(COUNT_rot_cut, 1);

@@ -334,6 +334,24 @@ void store_model_wipe(const char *directory, bool ghost)
     }
 }
 
+static void each_disk(const char *prefix, void (*call)(const char *directory, bool ghost))
+{
+    // A crash puts a new disk in front, so those that follow are still to come.
+    struct model_disk *next;
+    for (struct model_disk *disk = disks; disk != NULL; disk = next) {
+        next = disk->next;
+        if (disk->directory != NULL && strncmp(disk->directory, prefix, strlen(prefix)) == 0) {
+            char *directory = mem_text(disk->directory);
+            call(directory, false);
+            mem_free(directory);
+        }
+    }
+}
+
+void store_model_crash_all(const char *prefix) { each_disk(prefix, store_model_crash); }
+
+void store_model_wipe_all(const char *prefix) { each_disk(prefix, store_model_wipe); }
+
 void store_model_copy(const char *from, const char *to)
 {
     struct model_disk *old = find(to);

@@ -37,6 +37,7 @@ void node_init(struct node *node, unsigned number, int role)
                                           .data_dir = node->data_dir,
                                           .peer = node->address,
                                           .peers_max = 64,
+        .repair_max = 2,
                                           .heartbeat = 200,
                                           .silence = 3000,
                                           .reconnect = 500};
@@ -61,7 +62,22 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .window_bytes = MIB,
                                                        .keep_bytes = 1000,
                                                        .fetch = 2000,
-                                                       .fetch_max = 4096};
+                                                       .fetch_max = 4096,
+                                                       .history = 7200000,
+                                                       .history_bytes = GIB,
+                                                       .fetch_burst = MIB,
+                                                       .fetch_requests = 64,
+                                                       .fetch_bytes = 128 * MIB,
+                                                       .replica_requests = 8,
+                                                       .replica_bytes = 32 * MIB,
+                                                       .reserve = SPACE_PERCENT | 1,
+                                                       .recency_bytes = 64 * KIB,
+                                                       .cache = {.soft_limit = SPACE_PERCENT | 10,
+                                                                 .hard_limit = SPACE_PERCENT | 5},
+                                                       .snapshots_max = 2,
+                                                       .snapshot_rate = GIB,
+                                                       .hedge = 5,
+                                                       .quarantine = 10000};
 }
 
 static void add_upstream(struct node *node, const char **list, unsigned row, unsigned number)
@@ -159,6 +175,7 @@ static int open_process(struct node *node)
         .metrics = &node->node_metrics,
         .loops = &process->loop,
         .loop_count = 1,
+        .readers = process->readers,
         .owner = node,
         .find = find_fanout,
         .answer = answer_fetches,
@@ -182,7 +199,7 @@ static void start(struct node *node)
     struct start start = {.node = node, .error = ERR_STOPPED};
     node->process = (struct process){0};
     node->incarnation++;
-    node->host.too_old = node->stop_counted = node->shown = false;
+    node->stop_counted = node->shown = false;
     count_add(COUNT_starts, 1);
     node->phase = NODE_UP; // it may die while it opens
     bool alive = world_enter(&node->host, start_run, &start);
@@ -215,22 +232,36 @@ static void harvest(struct node *node)
     TAKE(joined, fetch_joined);
     TAKE(answers_behind, fetch_behind);
     TAKE(answers_gone, fetch_gone);
+    TAKE(hedged, fetch_hedged);
+    TAKE(quarantines, fetch_quarantines);
+    TAKE(waited, fetch_waited);
+    TAKE(history_collected, history_collected);
+    TAKE(history_cut, history_cut);
+    TAKE(evicted, values_evicted);
+    TAKE(kept_out, fills_refused_space);
+    TAKE(kept_out, values_refused);
+    TAKE(walks, walks);
+    TAKE(builds, builds);
+    TAKE(builds_dropped, builds_dropped);
+    TAKE(slices, build_slices);
+    TAKE(reads_filtered, reads_filtered);
+    TAKE(writes_filtered, writes_filtered);
     TAKE(fills, fills);
     TAKE(fills_stale, fills_stale);
     TAKE(bad_frames, parent_bad_blocks);
     TAKE(bad_frames, parent_bad_frames);
     TAKE(bad_frames, fetch_bad_frames);
     TAKE(parents_lost, parent_lost);
-    uint64_t never = METRIC_GET(&node->metrics, instance, fetch_never);
-    uint64_t mismatches = METRIC_GET(&node->metrics, instance, digest_mismatches);
-    uint64_t bad = METRIC_GET(&node->metrics, instance, fetch_bad);
-    uint64_t corrupt = METRIC_GET(&node->metrics, instance, reads_corrupt);
+#define NEVER(metric)                                                                              \
+    WORLD_CHECK(METRIC_GET(&node->metrics, instance, metric) == 0, "n%u counts %llu " #metric,     \
+                node->number,                                                                      \
+                (unsigned long long)METRIC_GET(&node->metrics, instance, metric))
+    NEVER(fetch_never);
+    NEVER(fetch_bad);
+    NEVER(digest_mismatches);
+    NEVER(reads_corrupt);
+    NEVER(walk_mismatches);
     memset(&node->metrics, 0, sizeof node->metrics);
-    WORLD_CHECK(never == 0 && mismatches == 0 && bad == 0 && corrupt == 0,
-                "n%u: %llu values never held, %llu digests differ, %llu bad values, %llu corrupt "
-                "rows",
-                node->number, (unsigned long long)never, (unsigned long long)mismatches,
-                (unsigned long long)bad, (unsigned long long)corrupt);
 }
 
 static void close_descriptor(struct fd *fd)
@@ -258,19 +289,24 @@ void node_store(const struct node *node, char to[NODE_STORE_BYTES])
     snprintf(to, NODE_STORE_BYTES, "%s/%s/store", node->data_dir, node->instance_options.name);
 }
 
+static void crash_stores(const struct node *node)
+{
+    char prefix[NODE_STORE_BYTES];
+    snprintf(prefix, sizeof prefix, "%s/", node->data_dir);
+    store_model_crash_all(prefix);
+}
+
 void node_kill(struct node *node, bool power)
 {
     if (node->phase == NODE_DOWN) {
         return;
     }
-    char path[NODE_STORE_BYTES];
-    node_store(node, path);
     world_log(node->name, power ? "loses power" : "is killed");
     sessions_lost(node);
     harvest(node);
     net_drop(&node->host, power);
     bury(node);
-    store_model_crash(path, false);
+    crash_stores(node);
     if (power) {
         disk_power_cut(node->number);
         node->host.born_ns = world_now_ns();
@@ -288,13 +324,13 @@ static void on_death(struct host *host)
 
 void node_wipe(struct node *node)
 {
+    char prefix[NODE_STORE_BYTES];
     CHECK(node->phase == NODE_DOWN);
-    char path[NODE_STORE_BYTES];
-    node_store(node, path);
+    snprintf(prefix, sizeof prefix, "%s/", node->data_dir);
+    store_model_wipe_all(prefix);
     disk_wipe(node->number);
-    store_model_wipe(path, false);
     node->visible = 0;
-    node->given_up = false;
+    count_add(COUNT_wipes, 1);
 }
 
 // ---- graceful stop -----------------------------------------------------------------------------
@@ -390,9 +426,7 @@ static void stopped(struct node *node)
 {
     size_t left = memory_count(&node->host.memory);
     if (node->left_open) {
-        char path[NODE_STORE_BYTES];
-        node_store(node, path);
-        store_model_crash(path, false);
+        crash_stores(node);
         count_add(COUNT_left_open, 1);
         left = 0;
     }
@@ -441,9 +475,7 @@ static void keep(struct actor *actor)
 {
     struct node *node = CONTAINER_OF(actor, struct node, keeper);
     if (node->phase == NODE_DOWN) {
-        if (!node->given_up) {
-            start(node);
-        }
+        start(node);
         return;
     }
     if (node->busy > 0 || node->host.asleep_until_ns > world_now_ns()) {

@@ -39,7 +39,6 @@ struct node {
     unsigned number;
     enum node_phase phase;
     bool power_kept;  // the next death is the process's alone
-    bool given_up;    // cannot come back by itself
     bool left_open;   // its store could not be flushed when it stopped
     bool shown;       // this process has published a view
     bool rotten;      // a bit of its synced journal was flipped since it last started
@@ -72,12 +71,12 @@ void node_start_after(struct node *node, uint64_t delay_ns);
 void node_kill(struct node *node, bool power);
 // Ends it as SIGTERM does; it starts again `down_ns` after its end (UINT64_MAX: never).
 void node_stop(struct node *node, uint64_t down_ns);
-// Everything on its disk is gone (it is down).
-void node_wipe(struct node *node);
 
 // The directory of its store.
 #define NODE_STORE_BYTES 64
 void node_store(const struct node *node, char to[NODE_STORE_BYTES]);
+
+void node_wipe(struct node *node); // it is down, and gets an empty disk
 
 static inline bool node_is_root(const struct node *node)
 {

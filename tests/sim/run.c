@@ -46,8 +46,26 @@ static void choose_options(struct node *node, bool small_journal)
     options->keep_bytes = chance_permille(400) ? 0 : chance_skewed(10, 100000);
     options->fetch = chance_skewed(300, 3000);
     options->fetch_max = chance_permille(300) ? 4 : 1000;
+    options->history = chance_permille(200) ? 0 : chance_skewed(50, 60000);
+    options->history_bytes = chance_permille(300) ? chance_skewed(64, 64 * KIB) : GIB;
+    options->fetch_rate = chance_permille(500) ? 0 : chance_skewed(100 * KIB, GIB);
+    options->fetch_burst = chance_skewed(2 * KIB, MIB);
+    options->fetch_requests = chance_skewed(1, 64);
+    options->fetch_bytes = chance_skewed(64 * KIB, 128 * MIB);
+    options->replica_requests = chance_skewed(1, 8);
+    options->replica_bytes = chance_skewed(64 * KIB, 32 * MIB);
+    options->hedge = chance_permille(300) ? 0 : chance_skewed(1, 200);
+    options->quarantine = chance_skewed(10, 3000);
+    options->snapshots_max = chance_between(1, 3);
+    options->snapshot_rate = chance_permille(300) ? chance_skewed(4 * KIB, MIB) : GIB;
+    options->filter_bits = chance_permille(200) ? 0 : chance_skewed(1, 24);
+    options->filter_bytes = chance_skewed(64, 64 * KIB);
+    options->walk_every = chance_permille(200) ? 0 : chance_skewed(300, 20000);
+    options->walk_rate = chance_permille(300) ? 0 : chance_skewed(2 * KIB, MIB);
     if (small_journal) {
-        options->journal_bytes = chance_skewed(16 * KIB, MIB);
+        options->segment_bytes = chance_skewed(2 * KIB, 16 * KIB);
+        options->journal_bytes = chance_skewed(4 * KIB, 128 * KIB);
+        options->replay_bytes = chance_skewed(4 * KIB, 64 * KIB);
     }
     node->host.skew_ppm = (int64_t)chance_below(40001) - 20000;
     node->host.wall_ms = chance_below(1u << 31);
@@ -92,7 +110,7 @@ static bool converged(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         const struct node *node = &nodes[i];
-        if (!node->given_up && (!node_serves(node) || node->visible != model_index())) {
+        if (!node_serves(node) || node->visible != model_index()) {
             return false;
         }
     }
@@ -112,21 +130,6 @@ static void describe(unsigned count)
                   node->phase == NODE_UP ? (int)instance_state(node->process.instance) : -1,
                   (unsigned long long)node->visible, (unsigned long long)model_index(),
                   status.state);
-    }
-}
-
-// Nodes whose log begins too late for them wait for a snapshot.
-static void give_up_old(unsigned count)
-{
-    for (unsigned i = 1; i < count; i++) {
-        struct node *node = &nodes[i];
-        if (node->phase == NODE_UP && node->host.too_old && node->visible != model_index()) {
-            count_add(COUNT_too_old, 1);
-            world_log(node->name, "is given up: its parents' logs begin too late");
-            node->given_up = true;
-            count_add(COUNT_given_up, 1);
-            node_kill(node, false);
-        }
     }
 }
 
@@ -159,7 +162,6 @@ static bool idle(unsigned count)
 
 static bool whole(unsigned count)
 {
-    give_up_old(count);
     return sessions_idle() && converged(count);
 }
 
@@ -218,7 +220,7 @@ static struct shape choose_shape(void)
     struct shape shape = {
         .nodes = (unsigned)chance_between(5, 7),
         .sessions = (unsigned)chance_between(3, 10),
-        .keys = (unsigned)chance_skewed(6, 120),
+        .keys = (unsigned)(chance_permille(500) ? chance_skewed(6, 60) : chance_between(60, 250)),
         .safety_ns = chance_between(5000, chance_permille(100) ? 60000 : 15000) * NS_PER_MS,
         .value_max = (size_t)chance_skewed(300, 30000),
     };

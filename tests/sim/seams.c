@@ -71,9 +71,7 @@ void log_line(enum log_level level, const char *scope, const char *format, ...)
     const struct host *host = world_host();
     snprintf(who, sizeof who, "n%u", host != NULL ? host->number : 99);
     (void)scope;
-    if (host != NULL && strncmp(text, "too old", 7) == 0) {
-        world_host()->too_old = true;
-    }
+    count_add(COUNT_too_old, strncmp(text, "too old", 7) == 0);
     world_log(who, "%s%s", level >= LOG_ERROR ? "! " : level == LOG_WARN ? "? " : "", text);
 }
 

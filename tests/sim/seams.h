@@ -81,6 +81,9 @@ void disk_power_cut(unsigned host);
 void disk_wipe(unsigned host);
 void disk_set_full(unsigned host, bool full);
 bool disk_is_full(unsigned host);
+// What others leave free of it.
+void disk_set_free(unsigned host, unsigned permille);
+unsigned disk_free_permille(unsigned host);
 // The next sync (or read, or write) of a host fails once.
 enum disk_fault { DISK_FAULT_NONE, DISK_FAULT_SYNC, DISK_FAULT_READ, DISK_FAULT_WRITE };
 void disk_set_fault(unsigned host, enum disk_fault fault);
@@ -98,6 +101,8 @@ void file_reread(struct fd *fd); // what a failed sync left in memory is gone
 int file_rename(const char *from, const char *to);
 int file_unlink(const char *path);
 int file_mkdir(const char *path);
+void file_have_folder(const char *path); // a store's: made and synced by itself
+bool file_exists(const char *path);
 void file_close(struct fd *fd);
 int file_lock(struct fd *fd);
 // The path of a name in a folder; in static memory.

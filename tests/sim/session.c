@@ -21,7 +21,6 @@ struct session {
     struct node *at;    // where its operation is under way
     uint64_t seen;      // no answer may be older
     bool busy;
-    bool given_up_wait;
     uint64_t begun_ns;
     uint64_t writes;
     enum kind kind;
@@ -75,7 +74,7 @@ static void over(struct session *session)
 static void refused(struct session *session, int error)
 {
     world_note((uint64_t)-error);
-    if (sessions.strict) {
+    if (sessions.strict && error != ERR_BUSY) { // a full queue says no in peace too
         session_fail(session, "refused", error);
     }
     over(session);
@@ -83,14 +82,45 @@ static void refused(struct session *session, int error)
 
 // ---- reads -------------------------------------------------------------------------------------
 
-static void compare(struct session *session, const struct lookup *lookup,
-                    const struct model_key *key, uint64_t index, bool values)
+// The index as of which a read is answered.
+static uint64_t read_index(const struct read *read)
 {
+    return read->at != 0 ? read->at : read->view->place.index;
+}
+
+// Errors that a read as of an earlier index may meet at any time.
+static bool past_refused(const struct session *session, const struct read *read, int status)
+{
+    bool gone =
+        read->at != 0 && (status == ERR_GONE || status == ERR_BEHIND || status == ERR_BUSY);
+    count_add(COUNT_past_gone, gone);
+    if (read->at != 0 && status == ERR_UNAVAILABLE) {
+        count_add(COUNT_unavailable, 1);
+        WORLD_CHECK(session->at->instance_options.role == ROLE_PROXY && !sessions.strict,
+                    "n%u: the past is unavailable", session->at->number);
+        gone = true;
+    }
+    return gone;
+}
+
+static void compare(struct session *session, const struct read *read, const struct lookup *lookup,
+                    const struct model_key *key)
+{
+    bool values = read->values;
+    uint64_t index = read_index(read);
+    if (past_refused(session, read, lookup->status)) {
+        return;
+    }
+    count_add(COUNT_past_read, read->at != 0);
     const struct model_version *version = model_at(key, index);
     unsigned long long at = (unsigned long long)index;
     count_add(COUNT_keys_read, 1);
-    if (lookup->status == ERR_UNAVAILABLE || lookup->status == ERR_BUSY) {
-        count_add(lookup->status == ERR_BUSY ? COUNT_fetch_limits : COUNT_unavailable, 1);
+    if (lookup->status == ERR_UNAVAILABLE || lookup->status == ERR_BUSY ||
+        lookup->status == ERR_GONE) {
+        count_add(lookup->status == ERR_BUSY   ? COUNT_fetch_limits
+                  : lookup->status == ERR_GONE ? COUNT_value_gone
+                                               : COUNT_unavailable,
+                  1);
         WORLD_CHECK(session->at->instance_options.role == ROLE_PROXY && version != NULL,
                     "n%u at %llu: a fetch for what is absent, or no proxy's", session->at->number,
                     at);
@@ -133,7 +163,7 @@ static void read_done(struct read *read)
     uint64_t index = read->view->place.index;
     seen(session, index);
     for (unsigned i = 0; i < read->count; i++) {
-        compare(session, &read->lookups[i], model_key(session->keys[i]), index, read->values);
+        compare(session, read, &read->lookups[i], model_key(session->keys[i]));
     }
     read_release(read);
     over(session);
@@ -142,10 +172,15 @@ static void read_done(struct read *read)
 static void range_done(struct range_read *range)
 {
     struct session *session = CONTAINER_OF(range, struct session, range);
-    uint64_t index = range->read.view->place.index;
+    seen(session, range->read.view->place.index);
+    if (past_refused(session, &range->read, range->status)) {
+        range_release(range);
+        over(session);
+        return;
+    }
     WORLD_CHECK(range->status == OK, "n%u: a range ended with: %s", session->at->number,
                 error_text(range->status));
-    seen(session, index);
+    uint64_t index = read_index(&range->read);
     unsigned at = 0;
     bool more = false;
     for (unsigned i = session->range_first; i < session->range_last; i++) {
@@ -161,7 +196,7 @@ static void range_done(struct range_read *range)
                         bytes_equal(range->read.lookups[at].key, model_name(key)),
                     "n%u at %llu: a key is missing in a range", session->at->number,
                     (unsigned long long)index);
-        compare(session, &range->read.lookups[at++], key, index, range->read.values);
+        compare(session, &range->read, &range->read.lookups[at++], key);
     }
     WORLD_CHECK(at == range->read.count && more == range->more,
                 "n%u at %llu: a range of %u keys has %u, more: %d, wanted %d", session->at->number,
@@ -169,6 +204,13 @@ static void range_done(struct range_read *range)
     count_add(COUNT_ranges, 1);
     range_release(range);
     over(session);
+}
+
+// Mostly the view's own, else an earlier index, mostly a near one.
+static uint64_t choose_past(const struct view *view)
+{
+    uint64_t index = view->place.index;
+    return chance_permille(250) && index > 0 ? index - chance_skewed(0, index - 1) : 0;
 }
 
 static void begin_range(struct session *session, struct view *view)
@@ -185,6 +227,7 @@ static void begin_range(struct session *session, struct view *view)
                  .readers = process->readers,
                  .loop = process->loop,
                  .view = view,
+                 .at = choose_past(view),
                  .values = chance_permille(700)},
         .start = model_name(model_key(session->range_first)),
         .end = bounded ? model_name(model_key(session->range_last)) : bytes_of(NULL, 0),
@@ -207,6 +250,7 @@ static void begin_keys(struct session *session, struct view *view)
                                   .readers = process->readers,
                                   .loop = process->loop,
                                   .view = view,
+                                  .at = choose_past(view),
                                   .lookups = session->lookups,
                                   .count = count,
                                   .values = chance_permille(850),
@@ -298,6 +342,9 @@ static void on_written(struct task *task)
     world_note(session->transaction.index);
     if (status == OK) {
         uint64_t index = session->transaction.index;
+        WORLD_CHECK(index <= session->at->visible,
+                    "a write was answered at index %llu, the root shows %llu",
+                    (unsigned long long)index, (unsigned long long)session->at->visible);
         if (session->conflict) {
             count_add(COUNT_conflicts, 1);
         } else {
@@ -360,7 +407,7 @@ static void on_begin(struct task *task)
 
 static void choose(struct session *session)
 {
-    if (chance_permille(150) || session->home->given_up) {
+    if (chance_permille(150)) {
         session->home = &sessions.nodes[chance_below(sessions.node_count)];
         count_add(COUNT_moves, 1);
     }
@@ -382,7 +429,7 @@ static void next(struct actor *actor)
     }
     choose(session);
     if (session->at->phase != NODE_UP) {
-        WORLD_CHECK(!sessions.strict || session->at->given_up, "n%u is not up",
+        WORLD_CHECK(!sessions.strict, "n%u is not up",
                     session->at->number);
         actor_after(actor, chance_between(1, 50) * NS_PER_MS);
         return;

@@ -6,13 +6,15 @@ SIM_OUT  := common/base/clock.c common/base/log.c common/base/mem.c common/base/
             common/core/readers.c common/io/loop_epoll.c common/io/loop_uring.c \
             common/data/disk.c common/wire/import_text.c $(wildcard common/data/store*.c)
 SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync fstat rename renameat \
-            unlink unlinkat mkdir flock fdopendir readdir closedir eventfd socket setsockopt bind listen \
-            connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise \
-            check_failed applier_hand views_publish store_write store_flush store_compact
+            unlink unlinkat mkdir flock opendir access fdopendir readdir closedir eventfd socket setsockopt bind listen \
+            connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise lseek \
+            check_failed applier_hand views_publish store_open store_write store_flush \
+            store_compact
 SEEDS    ?= 1..3000
 
 # Sizes that only a long run would reach are smaller here.
-SIM_SIZES := -DJOURNAL_GROUP_BYTES=16384
+SIM_SIZES := -DJOURNAL_GROUP_BYTES=16384 -DSNAPSHOT_SLICE_BYTES=700 -DSLICE_BYTES_MIN=256 \
+             -DHISTORY_SMALL_BYTES=512 -DRANGE_SLICE_KEYS=7
 $(BUILD)/sim-obj/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $< (sim)"

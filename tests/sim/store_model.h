@@ -53,6 +53,10 @@ struct store_model_counts store_model_counts(void);
 // ghost: it can be read and must be closed, which gives nothing to the disk; all else fails. Or,
 // without a ghost, it is gone with all that was ever had from it.
 void store_model_crash(const char *directory, bool ghost);
+// As store_model_crash and store_model_wipe without a ghost, for every disk whose directory begins
+// so.
+void store_model_crash_all(const char *prefix);
+void store_model_wipe_all(const char *prefix);
 // Nothing is left. The open store goes as in a crash.
 void store_model_wipe(const char *directory, bool ghost);
 // `to`, which must not be open, becomes what is flushed in `from`.

@@ -74,6 +74,13 @@ ssize_t __wrap_write(int number, const void *from, size_t size)
     return result(written);
 }
 
+off_t __wrap_lseek(int number, off_t offset, int whence)
+{
+    CHECK(whence == SEEK_SET);
+    fd_of(number)->offset = (uint64_t)offset;
+    return offset;
+}
+
 ssize_t __wrap_pread(int number, void *to, size_t size, off_t offset)
 {
     return result(file_read(fd_of(number), to, size, (uint64_t)offset));
@@ -134,12 +141,26 @@ int __wrap_flock(int number, int operation)
     return (int)result(file_lock(fd_of(number)));
 }
 
+DIR *__wrap_fdopendir(int number);
+
 // A listing: the descriptor and the place in it.
 struct listing {
     int number;
     size_t at;
     struct dirent entry;
 };
+
+DIR *__wrap_opendir(const char *path)
+{
+    int number = file_open(path, O_RDONLY);
+    return number < 0 ? (result(number), NULL) : __wrap_fdopendir(number);
+}
+
+int __wrap_access(const char *path, int mode)
+{
+    (void)mode;
+    return (int)result(file_exists(path) ? 0 : -ENOENT);
+}
 
 DIR *__wrap_fdopendir(int number)
 {
@@ -169,11 +190,20 @@ int __wrap_closedir(DIR *directory)
 
 // ---- the store: it may die before and after each step -------------------------------------------
 
+int __real_store_open(struct store **ret_store, const struct store_options *options);
+int __wrap_store_open(struct store **ret_store, const struct store_options *options)
+{
+    world_touch_disk();
+    file_have_folder(options->directory);
+    return __real_store_open(ret_store, options);
+}
+
 int __real_store_write(struct store *store, struct store_batch *batch, struct bytes state);
 int __wrap_store_write(struct store *store, struct store_batch *batch, struct bytes state)
 {
     world_touch_disk();
-    int error = __real_store_write(store, batch, state);
+    int error = disk_is_full(world_host()->number) ? ERR_DISK_FULL
+                                                   : __real_store_write(store, batch, state);
     world_touch_disk();
     return error;
 }
@@ -182,7 +212,8 @@ int __real_store_flush(struct store *store);
 int __wrap_store_flush(struct store *store)
 {
     world_touch_disk();
-    int error = __real_store_flush(store);
+    int error = disk_is_full(world_host()->number) ? ERR_DISK_FULL
+                                                   : __real_store_flush(store);
     world_touch_disk();
     return error;
 }
@@ -193,7 +224,8 @@ int __wrap_store_compact(struct store *store, unsigned family, struct bytes lowe
                          struct bytes upper)
 {
     world_touch_disk();
-    int error = __real_store_compact(store, family, lower, upper);
+    bool full = disk_is_full(world_host()->number);
+    int error = full ? ERR_DISK_FULL : __real_store_compact(store, family, lower, upper);
     world_touch_disk();
     return error;
 }

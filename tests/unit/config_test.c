@@ -37,6 +37,9 @@ static const char sample[] =
     "                \"10.0.0.3:7400\",}             # and the second\n"
     "    replicas = {\"10.0.0.2:7400\"}\n"
     "    window   = 90s   window_bytes = 1GB\n"
+    "    cache { soft_limit = \"20%\"  hard_limit = 10%  # free disk, and a size\n"
+    "            max_bytes = \"40GB\" }\n"
+    "    reserve  = 300MB\n"
     "}\n"
     "instance 'keys' { number = 7 role = root parents = {} }\n";
 
@@ -100,6 +103,10 @@ static void sample_is_read(void **state)
     assert_string_equal(zones->replicas[0], "10.0.0.2:7400");
     assert_int_equal(zones->window, 90000);
     assert_int_equal(zones->window_bytes, GIB);
+    assert_int_equal(zones->cache.soft_limit, SPACE_PERCENT + 20);
+    assert_int_equal(zones->cache.hard_limit, SPACE_PERCENT + 10);
+    assert_int_equal(zones->cache.max_bytes, 40 * GIB);
+    assert_int_equal(zones->reserve, 300 * MIB);
     assert_string_equal(keys->name, "keys");
     assert_int_equal(keys->number, 7);
     assert_int_equal(keys->role, ROLE_ROOT);
@@ -109,6 +116,8 @@ static void sample_is_read(void **state)
 
 #define GOOD "node=n1 data_dir=\"DIR\"\n"
 #define ROOT "instance a { number=0 role=root }\n"
+// One line, and open.
+#define PROXY "instance a { number=0 role=proxy parents=10.0.0.1:1 replicas=10.0.0.1:1\n"
 
 static void defaults_come_from_the_rows(void **state)
 {
@@ -156,6 +165,29 @@ static void forms_of_values(void **state)
     assert_int_equal(config->node.log_level, LOG_WARN);
     assert_int_equal(config->node.io, IO_EPOLL);
     assert_int_equal(config->node.reply_bytes, 65536);
+    config_free(config);
+}
+
+static void a_bounded_cache_sizes_what_lies_beside_it(void **state)
+{
+    (void)state;
+    struct config *config =
+        read_good(GOOD PROXY "memtable = 2MB cache{max_bytes = 64MB soft_limit=0 hard_limit=0}}\n"
+                  "instance b { number=1 role=proxy parents=10.0.0.1:1 replicas=10.0.0.1:1 }\n");
+    const struct instance_options *small = &config->instances[0], *plain = &config->instances[1];
+    assert_int_equal(small->cache.max_bytes, 64 * MIB);
+    assert_int_equal(small->cache.soft_limit, 0);
+    assert_int_equal(small->journal_bytes, 16 * MIB);
+    assert_int_equal(small->segment_bytes, 2 * MIB);
+    assert_int_equal(small->replay_bytes, 8 * MIB);
+    assert_int_equal(small->apply_queue, 4 * MIB);
+    assert_int_equal(small->memtable, 64 * KIB);
+    assert_int_equal(small->window_bytes, 16 * MIB);
+    assert_int_equal(small->recency_bytes, MIB);
+    assert_int_equal(plain->cache.max_bytes, 0);
+    assert_int_equal(plain->cache.soft_limit, SPACE_PERCENT + 10);
+    assert_int_equal(plain->reserve, SPACE_PERCENT + 1);
+    assert_int_equal(plain->journal_bytes, 4 * GIB);
     config_free(config);
 }
 
@@ -211,7 +243,28 @@ static const struct wrong wrong_files[] = {
     {GOOD "instance aaaaaaaaaabbbbbbbbbbccccccccccddddddddddx { number=0 role=root }\n", 2,
      "1 to 40"},
     {GOOD ROOT "\ninstance a { number=1 role=root }\n", 4, "there twice, first on line 2"},
-    {GOOD "cache { }\n" ROOT, 2, "unknown section 'cache'"},
+    {GOOD "cash { }\n" ROOT, 2, "unknown section 'cash'"},
+    {GOOD "cache { }\n" ROOT, 2, "directly inside an instance"},
+    {GOOD PROXY " cache {\n cache { }\n}\n}\n", 4, "directly inside an instance"},
+    {GOOD PROXY " cache = 5\n}\n", 3, "cache is a section"},
+    {GOOD PROXY " cache {\n}\n cache { }\n}\n", 5, "there twice, first on line 3"},
+    {GOOD PROXY " cache {\n soft_limit = 5%\n", 3, "not closed"},
+    {GOOD PROXY " cache {\n\n window = 5m }\n}\n", 5, "outside of cache"},
+    {GOOD PROXY "\n max_bytes = 1GB\n}\n", 4, "inside the cache"},
+    {GOOD "soft_limit = 5%\n" ROOT, 2, "inside the cache"},
+    {GOOD PROXY " cache {\n soft_limt = 5%\n}\n}\n", 4, "did you mean 'soft_limit'"},
+    {GOOD PROXY " cache {\n peer = 1.1.1.1:1\n}\n}\n", 4, "outside of instance"},
+    {GOOD PROXY " cache { max_bytes = 1GB\n max_bytes = 1GB }\n}\n", 4,
+     "given twice, first on line 3"},
+    {GOOD PROXY " cache {\n\n max_bytes = 1KB }\n}\n", 5, "67108864 to"},
+    {GOOD PROXY " cache {\n soft_limit = 100%\n}\n}\n", 4, "neither a percentage"},
+    {GOOD PROXY " cache {\n soft_limit = 007%\n}\n}\n", 4, "neither a percentage"},
+    {GOOD PROXY " cache {\n soft_limit = %\n}\n}\n", 4, "neither a percentage"},
+    {GOOD PROXY " cache {\n max_bytes = 10%\n}\n}\n", 4, "is not a size"},
+    {GOOD PROXY " cache {\n soft_limit = 5%\n hard_limit = 6%\n}\n}\n", 5, "not be above"},
+    {GOOD PROXY " cache {\n soft_limit = 1%\n}\n}\n", 3, "not be above"},
+    {GOOD PROXY " cache { hard_limit=2GB soft_limit=1GB }\n}\n", 3, "not be above"},
+    {GOOD "instance a { number=0 role=root\n cache { } }\n", 3, "is for a proxy"},
     {GOOD "include(\"x\")\n" ROOT, 2, "'(' means nothing"},
     {GOOD ROOT "node", 3, "the file ends after 'node'"},
     // Values.
@@ -454,6 +507,7 @@ int main(void)
         cmocka_unit_test(sample_is_read),
         cmocka_unit_test(defaults_come_from_the_rows),
         cmocka_unit_test(forms_of_values),
+        cmocka_unit_test(a_bounded_cache_sizes_what_lies_beside_it),
         cmocka_unit_test(wrong_files_are_refused_with_their_line),
         cmocka_unit_test(zero_bytes_and_huge_files_are_refused),
         cmocka_unit_test(mutated_files_never_crash),

@@ -314,6 +314,27 @@ static void test_restart(void **state)
     scene_close(&scene);
 }
 
+// A generation that a walk built where nothing was written since is saved all the same.
+static void test_saved_idle(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 12);
+    feed_random(&scene.at, &scene.model, 5);
+    instance_save_front(scene.at.instance);
+    struct bytes first = test_read_file(scene.directory, "front");
+    assert_int_equal(driver_walk(&scene.driver, &scene.at, 5), OK);
+    scene_stop(&scene);
+    struct bytes second = test_read_file(scene.directory, "front");
+    assert_int_equal(load_u64(first.data + 32), 0); // `since`
+    assert_int_equal(load_u64(second.data + 32), scene.model.index);
+    mem_free((void *)first.data);
+    mem_free((void *)second.data);
+    scene_start(&scene);
+    expect_filter(&scene);
+    scene_close(&scene);
+}
+
 static uint64_t file_number(const struct scene *scene)
 {
     char *path = mem_format("%s/front", scene->directory);
@@ -511,6 +532,7 @@ int main(void)
         cmocka_unit_test(test_damaged), cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_trimmed), cmocka_unit_test(test_gap),
         cmocka_unit_test(test_reads),   cmocka_unit_test(test_since),
+        cmocka_unit_test(test_saved_idle),
         cmocka_unit_test(test_saved_once),
     };
     return cmocka_run_group_tests_name("front", tests, NULL, NULL);

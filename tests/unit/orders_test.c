@@ -160,7 +160,7 @@ static void on_fill(struct play *play)
     }
     uint8_t bytes[8];
     const struct record record = record_of(play->came.version, true, bytes);
-    int error = fill_row(&play->instance, play->batch, play->key, &record);
+    int error = fill_row(&play->instance, play->batch, play->key, &record, 0);
     assert_true(error == OK || error == ERR_NOT_FOUND);
     if (error == OK) {
         play->fills++;

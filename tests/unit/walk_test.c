@@ -196,28 +196,22 @@ static struct bytes victim(struct scene *scene)
     }
 }
 
-static void unsound_seen(struct notice *notice) { (void)notice; }
-
 static void find_fault(const struct kind *kind, const struct fault *fault, uint64_t seed)
 {
     struct scene scene;
     scene_open(&scene, kind, seed);
-    struct mailbox *mailbox = &scene.driver.mailbox;
-    struct notice unsound;
-    notice_init(&unsound, mailbox, unsound_seen);
-    scene.at.instance->unsound = &unsound;
     feed_random(&scene.at, &scene.model, 20);
     uint64_t keys = 1 + seed % 7;
     assert_int_equal(driver_walk(&scene.driver, &scene.at, keys), OK);
     fault->make(&scene, victim(&scene));
-    assert_false(atomic_load(&unsound.pending));
+    assert_false(atomic_load(&scene.at.instance->suspect));
     assert_int_equal(driver_walk(&scene.driver, &scene.at, keys), fault->expected);
     assert_int_equal(atomic_load(&scene.at.instance->soundness), STORE_UNSOUND);
+    assert_true(atomic_load(&scene.at.instance->suspect));
     uint64_t mismatches = METRIC_GET(scene.at.metrics, instance, walk_mismatches);
     uint64_t failures = METRIC_GET(scene.at.metrics, instance, walk_failures);
     assert_int_equal(mismatches, fault->expected == ERR_DIVERGED ? 1 : 0);
     assert_int_equal(failures, fault->expected == ERR_CORRUPT ? 1 : 0);
-    scene.at.instance->unsound = NULL;
     scene_close(&scene);
 }
 

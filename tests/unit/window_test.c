@@ -148,12 +148,35 @@ static void test_raised(void **state)
     mem_free(window);
 }
 
+static void test_gives_way(void **state)
+{
+    (void)state;
+    struct window *window = open_window(AGE_NS, 10000, 0);
+    for (uint64_t index = 10; index <= 100; index += 10) {
+        window_add(window, index, 100, index);
+    }
+    assert_int_equal(window_advance(window, 100), 0);
+    window_raise(window, 35);
+    assert_int_equal(window_advance(window, 100), 35);
+    window_raise(window, 20);
+    assert_int_equal(window_advance(window, 100), 35); // never lower
+    window_limit(window, 200);
+    assert_int_equal(window_advance(window, 100), 80);
+    window_limit(window, 10000);
+    assert_int_equal(window_advance(window, 100), 80);
+    window_raise(window, 100);
+    assert_int_equal(window_advance(window, 100), 100);
+    assert_int_equal(window->bytes, 0);
+    mem_free(window);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_age),          cmocka_unit_test(test_bytes),
         cmocka_unit_test(test_nothing_is_kept), cmocka_unit_test(test_random_loads),
         cmocka_unit_test(test_never_advanced), cmocka_unit_test(test_raised),
+        cmocka_unit_test(test_gives_way),
     };
     return cmocka_run_group_tests_name("window", tests, NULL, NULL);
 }

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// `qs-bench mixed`: one writer at a root and many sessions that read at other nodes and move
+// between them, every answer checked against the writer's log. Whoever runs it may kill and start
+// the nodes that are read; sessions then go on elsewhere with their tokens.
+#ifndef QS_BENCH_MIXED_H
+#define QS_BENCH_MIXED_H
+
+#include "common/base/base.h"
+
+#define MIXED_NODES_MAX 16
+#define MIXED_SESSIONS_MAX 1024
+
+struct mixed_options {
+    const char *root; // unix socket
+    const char *nodes[MIXED_NODES_MAX];
+    size_t node_count;
+    uint64_t reads;     // keys looked up in all, before it ends
+    uint64_t read_rate; // keys a second, at most
+    uint64_t writes;    // batches a second
+    uint64_t sessions;
+    uint64_t keys;        // that are ever written
+    uint64_t value_bytes; // longest value
+    uint64_t seed;
+    uint64_t limit_seconds;
+};
+
+// Prints lines of JSON: {"reads": n} ten times a second, everything in the last one. The exit
+// code: 0 when all reads were made in time and none was wrong.
+int mixed_run(const struct mixed_options *options);
+
+#endif

@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one writer: pipelined batches of all kinds on one connection. The root answers in order, so
+// each answer names the index of the next batch; it must be the next one, or the same as before
+// for a batch that changes nothing.
+#include <inttypes.h>
+#include <poll.h>
+#include <string.h>
+
+#include "bench/conn.h"
+#include "bench/mixed_private.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+
+#define WAITING_MAX 4096 // batches without an answer
+#define CHANGES_MAX 50
+#define ANSWER_LIMIT_NS (60 * NS_PER_S)
+
+struct change {
+    uint64_t key, serial; // 0: deleted
+};
+
+struct batch {
+    unsigned count;
+    unsigned skip;    // replies before the one that counts: MULTI and what it queues
+    bool names_index; // its answer says it
+    struct change changes[CHANGES_MAX];
+};
+
+struct mixed_writer {
+    struct mixed *mixed;
+    struct conn conn;
+    struct draw draw;
+    uint64_t serial, index;
+    struct batch *batches; // a ring, in the order of sending
+    unsigned first, count;
+    uint8_t *value;
+};
+
+// ---- sending ------------------------------------------------------------------------------------
+
+static void send_put(struct mixed_writer *writer, const struct change *change)
+{
+    char key[MIXED_KEY_BYTES];
+    struct bytes words[] = {
+        bytes_text("QS.PUT"),
+        mixed_key(change->key, key),
+        bytes_of(writer->value,
+                 mixed_value(writer->mixed, change->key, change->serial, writer->value)),
+    };
+    conn_send(&writer->conn, ARRAY_LEN(words), words);
+}
+
+static void send_delete(struct mixed_writer *writer, const struct change *changes, unsigned count)
+{
+    char keys[CHANGES_MAX][MIXED_KEY_BYTES];
+    struct bytes words[1 + CHANGES_MAX] = {bytes_text("QS.DELETE")};
+    for (unsigned i = 0; i < count; i++) {
+        words[1 + i] = mixed_key(changes[i].key, keys[i]);
+    }
+    conn_send(&writer->conn, 1 + count, words);
+}
+
+static void send_mset(struct mixed_writer *writer, const struct batch *batch)
+{
+    char keys[CHANGES_MAX][MIXED_KEY_BYTES];
+    struct bytes words[1 + 2 * CHANGES_MAX] = {bytes_text("MSET")};
+    uint64_t value_bytes = writer->mixed->options->value_bytes;
+    for (unsigned i = 0; i < batch->count; i++) {
+        const struct change *change = &batch->changes[i];
+        uint8_t *value = writer->value + i * value_bytes;
+        words[1 + 2 * i] = mixed_key(change->key, keys[i]);
+        words[2 + 2 * i] =
+            bytes_of(value, mixed_value(writer->mixed, change->key, change->serial, value));
+    }
+    conn_send(&writer->conn, 1 + 2 * batch->count, words);
+}
+
+static void send_exec(struct mixed_writer *writer, struct batch *batch)
+{
+    struct bytes multi = bytes_text("MULTI"), exec = bytes_text("EXEC");
+    conn_send(&writer->conn, 1, &multi);
+    for (unsigned i = 0; i < batch->count; i++) {
+        if (batch->changes[i].serial != 0) {
+            send_put(writer, &batch->changes[i]);
+        } else {
+            send_delete(writer, &batch->changes[i], 1);
+        }
+    }
+    conn_send(&writer->conn, 1, &exec);
+    batch->skip = 1 + batch->count;
+}
+
+static struct batch *next_batch(struct mixed_writer *writer)
+{
+    CHECK(writer->count < WAITING_MAX);
+    struct batch *batch = &writer->batches[(writer->first + writer->count++) % WAITING_MAX];
+    batch->count = 0;
+    batch->skip = 0;
+    batch->names_index = true;
+    return batch;
+}
+
+static void add_change(struct mixed_writer *writer, struct batch *batch, uint64_t key, bool put)
+{
+    CHECK(batch->count < CHANGES_MAX);
+    batch->changes[batch->count++] =
+        (struct change){.key = key, .serial = put ? ++writer->serial : 0};
+}
+
+// Some keys, the same one twice at times: the last change of a key counts.
+static void add_some(struct mixed_writer *writer, struct batch *batch, unsigned puts_in_ten)
+{
+    unsigned count = 1 + (unsigned)draw_below(&writer->draw, 5);
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t key = draw_below(&writer->draw, writer->mixed->options->keys);
+        add_change(writer, batch, key, draw_below(&writer->draw, 10) < puts_in_ten);
+    }
+}
+
+static void send_batch(struct mixed_writer *writer)
+{
+    struct batch *batch = next_batch(writer);
+    uint64_t kind = draw_below(&writer->draw, 20);
+    uint64_t key = draw_below(&writer->draw, writer->mixed->options->keys);
+    if (kind < 12) {
+        add_change(writer, batch, key, true);
+        send_put(writer, &batch->changes[0]);
+    } else if (kind < 15) {
+        add_some(writer, batch, 0);
+        send_delete(writer, batch->changes, batch->count);
+    } else if (kind < 18) {
+        add_some(writer, batch, 10);
+        send_mset(writer, batch);
+        batch->names_index = false;
+    } else {
+        add_some(writer, batch, 6);
+        send_exec(writer, batch);
+    }
+}
+
+// ---- answers ------------------------------------------------------------------------------------
+
+// Whether the batch leaves every key as the model has it now: absent.
+static bool changes_nothing(struct mixed_writer *writer, const struct batch *batch)
+{
+    for (unsigned i = 0; i < batch->count; i++) {
+        uint64_t key = batch->changes[i].key;
+        unsigned last = i;
+        for (unsigned j = i + 1; j < batch->count; j++) {
+            last = batch->changes[j].key == key ? j : last;
+        }
+        if (batch->changes[last].serial != 0 ||
+            model_at(writer->mixed->model, key, model_known(writer->mixed->model)).serial != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// The index that a reply names, 0 when it does not; MSET names none, and always takes the next.
+// In EXEC's answer, what changes nothing so far names the index before: the highest counts.
+static uint64_t index_of(const struct mixed_writer *writer, const struct batch *batch,
+                         const redisReply *reply)
+{
+    if (!batch->names_index) {
+        return reply->type == REDIS_REPLY_STATUS ? writer->index + 1 : 0;
+    }
+    uint64_t index = reply->type == REDIS_REPLY_INTEGER ? (uint64_t)reply->integer : 0;
+    for (size_t i = 0; i < reply->elements; i++) {
+        index = u64_max(index, (uint64_t)reply->element[i]->integer);
+    }
+    return index;
+}
+
+static bool acknowledged(struct mixed_writer *writer, const struct batch *batch,
+                         const redisReply *reply)
+{
+    struct mixed *mixed = writer->mixed;
+    uint64_t index = index_of(writer, batch, reply);
+    bool nothing = changes_nothing(writer, batch);
+    if (index != writer->index + (nothing ? 0 : 1)) {
+        mixed_fault(mixed, "the root answered %s%" PRIu64 " to a batch after index %" PRIu64,
+                    reply->type == REDIS_REPLY_ERROR ? reply->str : "", index, writer->index);
+        return false;
+    }
+    for (unsigned i = 0; !nothing && i < batch->count; i++) {
+        model_add(mixed->model, batch->changes[i].key, index, batch->changes[i].serial);
+    }
+    writer->index = index;
+    model_publish(mixed->model, index);
+    mixed->batches++;
+    mixed->entries += batch->count;
+    return true;
+}
+
+static bool take_all(struct mixed_writer *writer)
+{
+    redisReply *reply = NULL;
+    bool fine = true;
+    while (fine && (fine = conn_take(&writer->conn, &reply)) && reply != NULL) {
+        CHECK(writer->count > 0);
+        struct batch *batch = &writer->batches[writer->first];
+        if (batch->skip > 0 && reply->type != REDIS_REPLY_ERROR) {
+            batch->skip--;
+        } else {
+            fine = acknowledged(writer, batch, reply);
+            writer->first = (writer->first + 1) % WAITING_MAX;
+            writer->count--;
+        }
+        freeReplyObject(reply);
+    }
+    return fine;
+}
+
+// Sends what is queued, waits for at most a millisecond, and takes what has come.
+static bool turn(struct mixed_writer *writer)
+{
+    struct conn *conn = &writer->conn;
+    bool fine = conn_flush(conn);
+    struct pollfd polled = {.fd = conn->fd, .events = POLLIN};
+    polled.events |= (short)(conn_unsent(conn) ? POLLOUT : 0);
+    poll(&polled, 1, 1);
+    if (fine && (polled.revents & ~POLLOUT) != 0) {
+        fine = conn_fill(conn) && take_all(writer);
+    }
+    if (!fine) {
+        mixed_fault(writer->mixed, "the writer's connection to the root is lost");
+    }
+    return fine;
+}
+
+static bool finish(struct mixed_writer *writer, unsigned most)
+{
+    uint64_t end = clock_mono_ns() + ANSWER_LIMIT_NS;
+    while (writer->count > most) {
+        if (clock_mono_ns() > end) {
+            mixed_fault(writer->mixed, "the root does not answer the writer");
+            return false;
+        }
+        if (!turn(writer)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// ---- the writer ---------------------------------------------------------------------------------
+
+struct mixed_writer *mixed_writer_open(struct mixed *mixed)
+{
+    struct mixed_writer *writer = mem_zalloc(sizeof *writer);
+    writer->mixed = mixed;
+    writer->draw = (struct draw){.state = draw_mix(mixed->options->seed)};
+    writer->index = model_known(mixed->model);
+    writer->batches = mem_alloc(WAITING_MAX * sizeof *writer->batches);
+    writer->value = mem_alloc(CHANGES_MAX * mixed->options->value_bytes);
+    if (!conn_open(&writer->conn, mixed->options->root)) {
+        mixed_fault(mixed, "%s: no connection", mixed->options->root);
+    }
+    return writer;
+}
+
+void mixed_writer_close(struct mixed_writer *writer)
+{
+    conn_close(&writer->conn);
+    mem_free(writer->batches);
+    mem_free(writer->value);
+    mem_free(writer);
+}
+
+bool mixed_writer_fill(struct mixed_writer *writer)
+{
+    uint64_t keys = writer->mixed->options->keys;
+    bool fine = writer->conn.open;
+    for (uint64_t next = 0; fine && next < keys;) {
+        struct batch *batch = next_batch(writer);
+        for (; next < keys && batch->count < CHANGES_MAX; next++) {
+            add_change(writer, batch, next, true);
+        }
+        send_mset(writer, batch);
+        batch->names_index = false;
+        fine = finish(writer, CHANGES_MAX);
+    }
+    return fine && finish(writer, 0);
+}
+
+void mixed_writer_run(struct mixed_writer *writer)
+{
+    struct mixed *mixed = writer->mixed;
+    uint64_t began = clock_mono_ns();
+    uint64_t sent = 0;
+    mixed->batches = mixed->entries = 0;
+    bool fine = true;
+    while (fine && !atomic_load(&mixed->stop_writing)) {
+        double due = (double)(clock_mono_ns() - began) / 1e9 * (double)mixed->options->writes;
+        for (; (double)sent < due && writer->count < WAITING_MAX; sent++) {
+            send_batch(writer);
+        }
+        fine = turn(writer);
+        if (writer->count == 0) {
+            clock_sleep_ns(NS_PER_MS);
+        }
+    }
+    if (fine && finish(writer, 0)) {
+        mixed->write_ns = clock_mono_ns() - began;
+    }
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _XOPEN_SOURCE 700
+#include "bench/nodes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "bench/conn.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+
+#define START_LIMIT_NS (60 * NS_PER_S)
+#define STOP_LIMIT_NS (120 * NS_PER_S)
+#define SETTLE_LIMIT_MS "120000"
+#define POLL_NS (10 * NS_PER_MS)
+// Below the range from which the kernel takes ports for outgoing links.
+#define PORT_FIRST 10000
+#define PORT_COUNT 20000
+#define OPEN_FILES 16
+
+static const char *const names[NODE_COUNT] = {"root", "replica", "proxy"};
+
+// ---- configuration ------------------------------------------------------------------------------
+
+static void append_role(struct buf *to, const struct nodes *nodes, int which, bool keys_only)
+{
+    unsigned root = nodes->node[NODE_ROOT].peer_port;
+    buf_format(to, "    role = %s\n", names[which]);
+    if (which != NODE_ROOT) {
+        buf_format(to, "    parents = {\"127.0.0.1:%u\"}\n", root);
+    }
+    if (which == NODE_PROXY) {
+        buf_format(to, "    replicas = {\"127.0.0.1:%u\"}\n", nodes->node[NODE_REPLICA].peer_port);
+        if (keys_only) {
+            buf_append_text(to, "    keep_bytes = 0\n    window = 0\n    window_bytes = 0\n");
+        }
+        if (nodes->cache != NULL) {
+            buf_format(to, "    cache {\n        max_bytes = %s\n    }\n", nodes->cache);
+        }
+    }
+}
+
+static bool node_config(const struct nodes *nodes, int which, bool keys_only, const char *path)
+{
+    const struct node *node = &nodes->node[which];
+    struct buf text = {0};
+    buf_format(&text,
+               "node = \"%s\"\ndata_dir = \"%s/data\"\nclient = {\"unix:%s\"}\n"
+               "peer = \"127.0.0.1:%u\"\nadmin = \"127.0.0.1:%u\"\nio = %s\nlog_level = warn\n"
+               "instance main {\n    number = 0\n",
+               node->name, node->directory, node->socket, node->peer_port, node->admin_port,
+               nodes->io);
+    append_role(&text, nodes, which, keys_only);
+    buf_append_text(&text, "}\n");
+    FILE *file = fopen(path, "we");
+    bool written = file != NULL && fwrite(text.data, 1, text.size, file) == text.size;
+    written = file != NULL && fclose(file) == 0 && written;
+    buf_free(&text);
+    return written;
+}
+
+// ---- processes ----------------------------------------------------------------------------------
+
+static unsigned free_port(void)
+{
+    unsigned first = (unsigned)(random_u64() % PORT_COUNT);
+    for (unsigned i = 0; i < PORT_COUNT; i++) {
+        unsigned port = PORT_FIRST + (first + i) % PORT_COUNT;
+        struct sockaddr_in address = {
+            .sin_family = AF_INET,
+            .sin_port = htons((uint16_t)port),
+            .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+        };
+        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool taken = bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
+        close(fd);
+        if (taken) {
+            return port;
+        }
+    }
+    return 0;
+}
+
+bool nodes_open(struct nodes *nodes, const char *io, const char *cache)
+{
+    *nodes = (struct nodes){.io = io, .cache = cache};
+    const char *base = getenv("TMPDIR");
+    nodes->directory = mem_format("%s/qs-bench-XXXXXX", base != NULL ? base : "/tmp");
+    if (mkdtemp(nodes->directory) == NULL) {
+        fprintf(stderr, "qs-bench: %s: %s\n", nodes->directory, strerror(errno));
+        return false;
+    }
+    for (int i = 0; i < NODE_COUNT; i++) {
+        struct node *node = &nodes->node[i];
+        node->name = names[i];
+        node->directory = mem_format("%s/%s", nodes->directory, names[i]);
+        node->socket = mem_format("%s/%s.sock", nodes->directory, names[i]);
+        node->peer_port = free_port();
+        node->admin_port = free_port();
+        char *data = mem_format("%s/data", node->directory);
+        bool made = mkdir(node->directory, 0700) == 0 && mkdir(data, 0700) == 0;
+        mem_free(data);
+        if (!made) {
+            fprintf(stderr, "qs-bench: %s: %s\n", node->directory, strerror(errno));
+            return false;
+        }
+    }
+    return true;
+}
+
+// In the child; never returns. A process group of its own: Ctrl-C ends the experiment first.
+static void become_daemon(const char *config, const char *log, pid_t parent)
+{
+    char self[4096];
+    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 8);
+    int fd = open(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    char *slash = size > 0 ? memrchr(self, '/', (size_t)size) : NULL;
+    if (slash == NULL || fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0 ||
+        prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != parent || setpgid(0, 0) != 0) {
+        _exit(1);
+    }
+    memcpy(slash + 1, "qsd", 4); // it stands beside this program
+    execl(self, self, "--config", config, (char *)NULL);
+    perror(self);
+    _exit(1);
+}
+
+static void show_log(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    char line[512];
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        fprintf(stderr, "  %s", line);
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+}
+
+// Whether it has ended; then *ret_fine says whether it did so in order, exit code 0.
+static bool ended(struct node *node, bool *ret_fine)
+{
+    int status = 0;
+    if (waitpid(node->process, &status, WNOHANG) == 0) {
+        return false;
+    }
+    *ret_fine = WIFEXITED(status) && WEXITSTATUS(status) == 0;
+    node->process = 0;
+    return true;
+}
+
+static bool wait_serving(struct node *node, const char *log)
+{
+    uint64_t end = clock_mono_ns() + START_LIMIT_NS;
+    bool fine;
+    while (!ended(node, &fine) && clock_mono_ns() < end) {
+        redisReply *reply = conn_ask(node->socket, NS_PER_S, "QS.INDEX");
+        bool serves = reply != NULL && reply->type == REDIS_REPLY_INTEGER;
+        freeReplyObject(reply);
+        if (serves) {
+            return true;
+        }
+        clock_sleep_ns(POLL_NS);
+    }
+    fprintf(stderr, "qs-bench: node %s does not serve:\n", node->name);
+    show_log(log);
+    return false;
+}
+
+bool node_start(struct nodes *nodes, int which, bool keys_only)
+{
+    struct node *node = &nodes->node[which];
+    CHECK(node->process == 0);
+    char *config = mem_format("%s/qs.conf", node->directory);
+    char *log = mem_format("%s/log", node->directory);
+    bool started = node_config(nodes, which, keys_only, config);
+    if (started) {
+        pid_t self = getpid();
+        pid_t process = fork();
+        if (process == 0) {
+            become_daemon(config, log, self);
+        }
+        node->process = process > 0 ? process : 0;
+        started = process > 0 && wait_serving(node, log);
+    } else {
+        fprintf(stderr, "qs-bench: %s: %s\n", config, strerror(errno));
+    }
+    mem_free(config);
+    mem_free(log);
+    return started;
+}
+
+bool node_stop(struct nodes *nodes, int which)
+{
+    struct node *node = &nodes->node[which];
+    CHECK(node->process != 0);
+    kill(node->process, SIGTERM);
+    uint64_t end = clock_mono_ns() + STOP_LIMIT_NS;
+    bool fine = false;
+    while (!ended(node, &fine) && clock_mono_ns() < end) {
+        clock_sleep_ns(POLL_NS);
+    }
+    if (!fine) {
+        fprintf(stderr, "qs-bench: node %s does not end in order:\n", node->name);
+        char *log = mem_format("%s/log", node->directory);
+        show_log(log);
+        mem_free(log);
+    }
+    return fine;
+}
+
+static int remove_entry(const char *path, const struct stat *about, int kind, struct FTW *place)
+{
+    (void)about, (void)kind, (void)place;
+    return remove(path);
+}
+
+bool nodes_close(struct nodes *nodes, bool keep)
+{
+    bool fine = true;
+    for (int i = NODE_COUNT - 1; i >= 0; i--) {
+        struct node *node = &nodes->node[i];
+        fine = (node->process == 0 || node_stop(nodes, i)) && fine;
+        if (node->process != 0) {
+            kill(node->process, SIGKILL);
+            waitpid(node->process, NULL, 0);
+            node->process = 0;
+        }
+        mem_free(node->directory);
+        mem_free(node->socket);
+    }
+    if (keep) {
+        fprintf(stderr, "qs-bench: kept %s\n", nodes->directory);
+    } else {
+        nftw(nodes->directory, remove_entry, OPEN_FILES, FTW_DEPTH | FTW_PHYS);
+    }
+    mem_free(nodes->directory);
+    return fine;
+}
+
+bool nodes_settle(struct nodes *nodes)
+{
+    redisReply *index = conn_ask(nodes->node[NODE_ROOT].socket, START_LIMIT_NS, "QS.INDEX TOKEN");
+    bool settled = index != NULL && index->type == REDIS_REPLY_STRING;
+    for (int i = NODE_REPLICA; settled && i < NODE_COUNT; i++) {
+        if (nodes->node[i].process != 0) {
+            char *words = mem_format("QS.WAITINDEX %s " SETTLE_LIMIT_MS, index->str);
+            redisReply *reply = conn_ask(nodes->node[i].socket, STOP_LIMIT_NS, words);
+            settled = reply != NULL && reply->type == REDIS_REPLY_INTEGER;
+            freeReplyObject(reply);
+            mem_free(words);
+        }
+    }
+    freeReplyObject(index);
+    if (!settled) {
+        fprintf(stderr, "qs-bench: the nodes do not reach the root's index\n");
+    }
+    return settled;
+}
+
+// ---- what they say ------------------------------------------------------------------------------
+
+char *node_metrics(const struct node *node)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET,
+        .sin_port = htons((uint16_t)node->admin_port),
+        .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+    };
+    static const char request[] = "GET /metrics HTTP/1.0\r\nHost: localhost\r\n\r\n";
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct buf text = {0};
+    if (connect(fd, (const struct sockaddr *)&address, sizeof address) == 0 &&
+        send(fd, request, sizeof request - 1, MSG_NOSIGNAL) == (ssize_t)sizeof request - 1) {
+        ssize_t size;
+        while ((size = recv(fd, buf_reserve(&text, KIB), KIB, 0)) > 0) {
+            buf_commit(&text, (size_t)size);
+        }
+    }
+    close(fd);
+    char *samples = text.size > 0 ? mem_format("%.*s", (int)text.size, (char *)text.data) : NULL;
+    buf_free(&text);
+    return samples;
+}
+
+double metrics_value(const char *metrics, const char *name)
+{
+    char *start = mem_format("\nqs_%s", name);
+    size_t size = strlen(start);
+    double value = 0;
+    for (const char *at = strstr(metrics, start); at != NULL; at = strstr(at + 1, start)) {
+        if (at[size] == '{' || at[size] == ' ') {
+            const char *blank = strchr(at + size, ' ');
+            value = blank != NULL ? strtod(blank, NULL) : 0;
+            break;
+        }
+    }
+    mem_free(start);
+    return value;
+}
+
+double node_metric(const struct node *node, const char *name)
+{
+    char *metrics = node_metrics(node);
+    double value = metrics != NULL ? metrics_value(metrics, name) : 0;
+    mem_free(metrics);
+    return value;
+}
+
+uint64_t node_resident_bytes(const struct node *node)
+{
+    char *path = mem_format("/proc/%d/statm", (int)node->process);
+    FILE *file = fopen(path, "re");
+    unsigned long long pages = 0;
+    if (file != NULL) {
+        if (fscanf(file, "%*u %llu", &pages) != 1) {
+            pages = 0;
+        }
+        fclose(file);
+    }
+    mem_free(path);
+    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+// nftw hands no argument through; one thread asks for one directory at a time.
+static uint64_t disk_sum;
+
+static int add_entry(const char *path, const struct stat *about, int kind, struct FTW *place)
+{
+    (void)path, (void)place;
+    disk_sum += kind == FTW_F ? (uint64_t)about->st_blocks * 512 : 0;
+    return 0;
+}
+
+uint64_t node_disk_bytes(const struct node *node, const char *part)
+{
+    char *path = mem_format("%s/data/main/%s", node->directory, part);
+    disk_sum = 0;
+    nftw(path, add_entry, OPEN_FILES, FTW_PHYS);
+    mem_free(path);
+    return disk_sum;
+}

@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/results.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench/nodes.h"
+#include "common/base/mem.h"
+
+#define PERCENTILES 3
+static const double percentiles[PERCENTILES] = {0.5, 0.99, 0.999};
+static const char *const percentile_names[PERCENTILES] = {"p50_us", "p99_us", "p999_us"};
+static const char *const side_names[SIDE_COUNT] = {"replica", "proxy"};
+
+static double us(const struct histogram *histogram, double share)
+{
+    return (double)histogram_ns(histogram, share) / 1e3;
+}
+
+static double share(uint64_t part, uint64_t whole)
+{
+    return whole > 0 ? (double)part / (double)whole : 0;
+}
+
+// The value below which that share of sorted ratios lies.
+static double quantile(const double *sorted, uint64_t count, double at)
+{
+    return count > 0 ? sorted[(size_t)(at * (double)(count - 1) + 0.5)] : 0;
+}
+
+static double hit_rate(const struct side *side)
+{
+    double present = (double)side->load.present.count;
+    return present > 0 ? 1 - side->misses / present : 1;
+}
+
+// ---- tables -------------------------------------------------------------------------------------
+
+void results_start(const struct roles_options *options)
+{
+    printf("qs-bench roles: replica and proxy under the same look-ups\n"
+           "  %llu pairs of %d + %llu bytes; %d absent keys to 1 present, %llu look-ups a second "
+           "over %llu connections\n"
+           "  %llu pairs of runs of %llu s a cell, latencies from when a look-up was due, in "
+           "microseconds\n",
+           (unsigned long long)options->pairs, 29, (unsigned long long)options->value_bytes,
+           ABSENT_PER_PRESENT, (unsigned long long)options->rate,
+           (unsigned long long)options->connections, (unsigned long long)options->runs,
+           (unsigned long long)options->seconds);
+}
+
+static void print_disk(const char *name, const struct disk disks[SIDE_COUNT])
+{
+    printf("  %s\n", name);
+    for (int side = 0; side < SIDE_COUNT; side++) {
+        const struct disk *disk = &disks[side];
+        printf("    %-8s store %9.1f MB (%5.1f %% of the replica's), history %7.1f, "
+               "journal %7.1f, all %9.1f\n",
+               side_names[side], (double)disk->store / 1e6,
+               100 * share(disk->store, disks[SIDE_REPLICA].store), (double)disk->history / 1e6,
+               (double)disk->journal / 1e6, (double)disk->total / 1e6);
+    }
+}
+
+static void print_percentiles(const struct histogram *histogram)
+{
+    for (size_t i = 0; i < PERCENTILES; i++) {
+        printf(" %8.0f", us(histogram, percentiles[i]));
+    }
+}
+
+static void print_probe(const char *name, const struct histogram *histogram, double misses)
+{
+    printf("    %-24s %8llu ", name, (unsigned long long)histogram->count);
+    print_percentiles(histogram);
+    printf("   %8.0f\n", misses);
+}
+
+void results_site(const struct roles_options *options, const struct site *site)
+{
+    printf("\nworking set %llu %%: %llu of %llu pairs\n", (unsigned long long)site->percent,
+           (unsigned long long)site->working_set, (unsigned long long)options->pairs);
+    print_disk("on disk, the proxy with keys alone", site->loaded);
+    print_disk("on disk, the working set read once", site->warmed);
+    printf("  present keys, one after another    n      p50      p99    p99.9   misses there\n");
+    print_probe("replica", &site->replica, 0);
+    print_probe("proxy, value held", &site->local, site->local_misses);
+    print_probe("proxy, value fetched", &site->remote, site->remote_misses);
+    fflush(stdout);
+}
+
+void results_cell(const struct roles_options *options, const struct cell *cell)
+{
+    printf("  %s, %llu writes a second (reached %.0f)\n", cell->uniform ? "uniform" : "Zipf 0.99",
+           (unsigned long long)cell->writes, cell->write_rate);
+    printf("    %-8s %9s | %8s %8s %8s | %8s %8s %8s | %8s %8s %8s | %9s %8s\n", "", "look-ups",
+           "all p50", "p99", "p99.9", "absent", "p99", "p99.9", "present", "p99", "p99.9", "misses",
+           "hit rate");
+    for (int i = 0; i < SIDE_COUNT; i++) {
+        const struct side *side = &cell->sides[i];
+        printf("    %-8s %9llu |", side_names[i], (unsigned long long)side->load.all.count);
+        print_percentiles(&side->load.all);
+        printf(" |");
+        print_percentiles(&side->load.absent);
+        printf(" |");
+        print_percentiles(&side->load.present);
+        printf(" | %7.4f %% %6.2f %%\n", 100 * side->misses / (double)side->load.all.count,
+               100 * hit_rate(side));
+    }
+    printf("    p99.9 proxy / replica: median %.2f of %llu pairs (quartiles %.2f-%.2f, all "
+           "%.2f-%.2f)\n",
+           quantile(cell->ratio, options->runs, 0.5), (unsigned long long)options->runs,
+           quantile(cell->ratio, options->runs, 0.25), quantile(cell->ratio, options->runs, 0.75),
+           quantile(cell->ratio, options->runs, 0), quantile(cell->ratio, options->runs, 1));
+    fflush(stdout);
+}
+
+// What a daemon says of its filter of keys and of what it evicted; nothing where it has none.
+static void print_told(const char *metrics)
+{
+    double keys = metrics_value(metrics, "filter_keys");
+    double bytes = metrics_value(metrics, "filter_bytes");
+    double stopped = metrics_value(metrics, "reads_filtered");
+    double passed = metrics_value(metrics, "reads_unfiltered");
+    double evicted = metrics_value(metrics, "values_evicted");
+    if (keys > 0 && stopped + passed > 0) {
+        printf("             front filter %.1f MB, %.1f bits a key, false positives %.4f %%\n",
+               bytes / 1e6, 8 * bytes / keys, 100 * passed / (stopped + passed));
+    }
+    if (evicted > 0) {
+        printf("             %.0f values evicted, %.1f MB\n", evicted,
+               metrics_value(metrics, "evicted_bytes") / 1e6);
+    }
+}
+
+void results_site_end(const struct site *site)
+{
+    print_disk("on disk, in the end", site->in_end);
+    printf("  resident memory, in the end\n");
+    for (int side = 0; side < SIDE_COUNT; side++) {
+        printf("    %-8s %9.1f MB\n", side_names[side], (double)site->resident[side] / 1e6);
+        if (site->metrics[side] != NULL) {
+            print_told(site->metrics[side]);
+        }
+    }
+    fflush(stdout);
+}
+
+// ---- JSON ---------------------------------------------------------------------------------------
+
+static void put(json_t *to, const char *name, json_t *value)
+{
+    CHECK(json_object_set_new(to, name, value) == 0);
+}
+
+static json_t *integer(uint64_t number) { return json_integer((json_int_t)number); }
+
+static json_t *histogram_json(const struct histogram *histogram)
+{
+    json_t *to = json_object();
+    put(to, "count", integer(histogram->count));
+    for (size_t i = 0; i < PERCENTILES; i++) {
+        put(to, percentile_names[i], json_real(us(histogram, percentiles[i])));
+    }
+    return to;
+}
+
+static json_t *disk_json(const struct disk *disk)
+{
+    json_t *to = json_object();
+    put(to, "store", integer(disk->store));
+    put(to, "history", integer(disk->history));
+    put(to, "journal", integer(disk->journal));
+    put(to, "all", integer(disk->total));
+    return to;
+}
+
+static json_t *side_json(const struct roles_options *options, const struct side *side)
+{
+    json_t *to = json_object();
+    put(to, "all", histogram_json(&side->load.all));
+    put(to, "absent", histogram_json(&side->load.absent));
+    put(to, "present", histogram_json(&side->load.present));
+    put(to, "misses", json_real(side->misses));
+    put(to, "hit_rate", json_real(hit_rate(side)));
+    put(to, "wrong", integer(side->load.wrong));
+    put(to, "errors", integer(side->load.errors));
+    put(to, "lost", integer(side->load.lost));
+    json_t *runs = json_array();
+    for (size_t i = 0; i < options->runs; i++) {
+        json_array_append_new(runs, json_real((double)side->p999_ns[i] / 1e3));
+    }
+    put(to, "p999_us_of_runs", runs);
+    return to;
+}
+
+static json_t *cell_json(const struct roles_options *options, const struct cell *cell)
+{
+    json_t *to = json_object();
+    put(to, "distribution", json_string(cell->uniform ? "uniform" : "zipf 0.99"));
+    put(to, "writes", integer(cell->writes));
+    put(to, "writes_reached", json_real(cell->write_rate));
+    for (int i = 0; i < SIDE_COUNT; i++) {
+        put(to, side_names[i], side_json(options, &cell->sides[i]));
+    }
+    json_t *ratio = json_object();
+    put(ratio, "median", json_real(quantile(cell->ratio, options->runs, 0.5)));
+    put(ratio, "quartile_low", json_real(quantile(cell->ratio, options->runs, 0.25)));
+    put(ratio, "quartile_high", json_real(quantile(cell->ratio, options->runs, 0.75)));
+    put(ratio, "least", json_real(quantile(cell->ratio, options->runs, 0)));
+    put(ratio, "most", json_real(quantile(cell->ratio, options->runs, 1)));
+    put(to, "p999_proxy_to_replica", ratio);
+    return to;
+}
+
+// The samples of one scrape as an object.
+static json_t *metrics_json(const char *metrics)
+{
+    json_t *to = json_object();
+    for (const char *line = metrics; line != NULL && *line != '\0';) {
+        size_t size = strcspn(line, "\n");
+        size_t name = strcspn(line, "{ ");
+        const char *blank = memrchr(line, ' ', size);
+        if (strncmp(line, "qs_", 3) == 0 && blank != NULL) {
+            char *text = mem_format("%.*s", (int)name, line);
+            put(to, text, json_real(strtod(blank, NULL)));
+            mem_free(text);
+        }
+        line += size + (line[size] == '\n');
+    }
+    return to;
+}
+
+static json_t *site_json(const struct roles_options *options, const struct site *site)
+{
+    json_t *to = json_object();
+    put(to, "working_set_percent", integer(site->percent));
+    put(to, "working_set", integer(site->working_set));
+    for (int i = 0; i < SIDE_COUNT; i++) {
+        json_t *about = json_object();
+        put(about, "disk_keys_alone", disk_json(&site->loaded[i]));
+        put(about, "disk_working_set_read", disk_json(&site->warmed[i]));
+        put(about, "disk_in_the_end", disk_json(&site->in_end[i]));
+        put(about, "resident_bytes", integer(site->resident[i]));
+        put(about, "metrics", metrics_json(site->metrics[i]));
+        put(to, side_names[i], about);
+    }
+    json_t *probes = json_object();
+    put(probes, "replica", histogram_json(&site->replica));
+    put(probes, "proxy_held", histogram_json(&site->local));
+    put(probes, "proxy_held_misses", json_real(site->local_misses));
+    put(probes, "proxy_fetched", histogram_json(&site->remote));
+    put(probes, "proxy_fetched_misses", json_real(site->remote_misses));
+    put(to, "one_after_another", probes);
+    json_t *cells = json_array();
+    for (size_t i = 0; i < site->cell_count; i++) {
+        json_array_append_new(cells, cell_json(options, &site->cells[i]));
+    }
+    put(to, "cells", cells);
+    return to;
+}
+
+bool results_write(const struct roles *roles)
+{
+    const struct roles_options *options = &roles->options;
+    json_t *to = json_object();
+    put(to, "pairs", integer(options->pairs));
+    put(to, "value_bytes", integer(options->value_bytes));
+    put(to, "seed", integer(options->seed));
+    put(to, "look_ups_a_second", integer(options->rate));
+    put(to, "connections", integer(options->connections));
+    put(to, "run_seconds", integer(options->seconds));
+    put(to, "pairs_of_runs", integer(options->runs));
+    put(to, "cache", options->cache != NULL ? json_string(options->cache) : json_null());
+    json_t *sites = json_array();
+    for (size_t i = 0; i < roles->site_count; i++) {
+        json_array_append_new(sites, site_json(options, &roles->sites[i]));
+    }
+    put(to, "sites", sites);
+    char *path = mem_format("%s/roles.json", options->out);
+    bool written = json_dump_file(to, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) == 0;
+    if (!written) {
+        fprintf(stderr, "qs-bench: %s cannot be written\n", path);
+    }
+    mem_free(path);
+    json_decref(to);
+    return written;
+}

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/roles.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+
+#include "bench/nodes.h"
+#include "bench/picture.h"
+#include "bench/results.h"
+#include "bench/writes.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+
+#define RENEWED_A_MINUTE 0.01 // of the working set
+#define WARM_UP_NS NS_PER_S
+// A figure stands still when so many looks in a row found it the same. A store's size shows a
+// compaction only when it ends.
+#define STORE_LOOKS 8
+#define FILL_LOOKS 2
+#define LOOK_NS (250 * NS_PER_MS)
+#define STILL_LIMIT_NS (120 * NS_PER_S)
+
+static const int node_of[SIDE_COUNT] = {NODE_REPLICA, NODE_PROXY};
+
+// Set by SIGINT and SIGTERM: what is under way is ended in order, and the directory goes.
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+static void say(const char *what) { fprintf(stderr, "qs-bench: %s\n", what); }
+
+static void wait_still(const struct node *node, const char *metric, unsigned looks)
+{
+    uint64_t end = clock_mono_ns() + STILL_LIMIT_NS;
+    double value = node_metric(node, metric);
+    for (unsigned same = 0; same < looks && clock_mono_ns() < end;) {
+        clock_sleep_ns(LOOK_NS);
+        double now = node_metric(node, metric);
+        same = now == value ? same + 1 : 0;
+        value = now;
+    }
+}
+
+// Store and history are live files; what a compaction is writing or has not yet removed counts in
+// the total alone.
+static struct disk measure(const struct node *node)
+{
+    char *metrics = node_metrics(node);
+    struct disk disk = {
+        .journal = node_disk_bytes(node, "journal"),
+        .total = node_disk_bytes(node, ""),
+    };
+    if (metrics != NULL) {
+        disk.history = (uint64_t)metrics_value(metrics, "history_rows_bytes");
+        disk.store = (uint64_t)metrics_value(metrics, "store_bytes") - disk.history;
+    }
+    mem_free(metrics);
+    return disk;
+}
+
+// ---- one cell -----------------------------------------------------------------------------------
+
+struct stage {
+    const struct roles_options *options;
+    struct nodes *nodes;
+    struct site *site;
+    struct lookups lookups;
+    uint64_t joinable; // numbers from here on are for probes: never in the working set
+};
+
+static struct load_options load_of(const struct stage *stage, int side, uint64_t duration_ns)
+{
+    return (struct load_options){
+        .socket = stage->nodes->node[node_of[side]].socket,
+        .connections = (unsigned)stage->options->connections,
+        .rate = stage->options->rate,
+        .duration_ns = duration_ns,
+        .seed = stage->options->seed,
+        .value_bytes = stage->options->value_bytes,
+    };
+}
+
+static void merge(struct load_result *to, const struct load_result *from)
+{
+    histogram_merge(&to->all, &from->all);
+    histogram_merge(&to->absent, &from->absent);
+    histogram_merge(&to->present, &from->present);
+    to->wrong += from->wrong;
+    to->errors += from->errors;
+    to->lost += from->lost;
+    if (to->fault[0] == '\0') {
+        memcpy(to->fault, from->fault, sizeof to->fault);
+    }
+}
+
+static bool run_side(struct stage *stage, struct cell *cell, int side, unsigned run,
+                     struct lookups *lookups)
+{
+    const struct node *proxy = &stage->nodes->node[NODE_PROXY];
+    struct load_options load = load_of(stage, side, stage->options->seconds * NS_PER_S);
+    struct load_result *result = mem_zalloc(sizeof *result);
+    double before = node_metric(proxy, "fetch_misses");
+    bool fine = load_run(lookups, &load, result);
+    cell->sides[side].misses +=
+        side == SIDE_PROXY ? node_metric(proxy, "fetch_misses") - before : 0;
+    cell->sides[side].p999_ns[run] = histogram_ns(&result->all, 0.999);
+    merge(&cell->sides[side].load, result);
+    mem_free(result);
+    return fine;
+}
+
+static bool run_pair(struct stage *stage, struct cell *cell, unsigned run)
+{
+    int first = run % 2 == 0 ? SIDE_REPLICA : SIDE_PROXY;
+    struct lookups copy;
+    lookups_copy(&copy, &stage->lookups);
+    bool fine = !interrupted && run_side(stage, cell, first, run, &copy) &&
+                run_side(stage, cell, SIDE_COUNT - 1 - first, run, &stage->lookups);
+    lookups_close(&copy);
+    uint64_t replica_ns = cell->sides[SIDE_REPLICA].p999_ns[run];
+    cell->ratio[run] =
+        replica_ns > 0 ? (double)cell->sides[SIDE_PROXY].p999_ns[run] / (double)replica_ns : 0;
+    return fine;
+}
+
+static bool warm_up(struct stage *stage)
+{
+    struct load_result *ignored = mem_zalloc(sizeof *ignored);
+    bool fine = true;
+    for (int side = 0; fine && side < SIDE_COUNT; side++) {
+        struct load_options load = load_of(stage, side, WARM_UP_NS);
+        fine = load_run(&stage->lookups, &load, ignored);
+    }
+    mem_free(ignored);
+    return fine;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static bool run_cell(struct stage *stage, struct cell *cell)
+{
+    struct writes writes;
+    writes_start(&writes, &(struct writes_options){
+                              .socket = stage->nodes->node[NODE_ROOT].socket,
+                              .seed = stage->options->seed,
+                              .pairs = stage->joinable,
+                              .value_bytes = stage->options->value_bytes,
+                              .rate = cell->writes,
+                          });
+    bool fine = warm_up(stage);
+    for (unsigned run = 0; fine && run < stage->options->runs; run++) {
+        fine = run_pair(stage, cell, run);
+    }
+    fine = writes_stop(&writes, &cell->write_rate) && fine && nodes_settle(stage->nodes);
+    qsort(cell->ratio, stage->options->runs, sizeof cell->ratio[0], by_size);
+    return fine;
+}
+
+static bool run_cells(struct stage *stage)
+{
+    const struct roles_options *options = stage->options;
+    struct site *site = stage->site;
+    site->cells = mem_zalloc(CELLS_MAX * sizeof *site->cells);
+    for (int uniform = 0; uniform < 2; uniform++) {
+        for (size_t i = 0; i < options->writes_count; i++) {
+            if (uniform ? !options->uniform : !options->zipf) {
+                continue;
+            }
+            struct cell *cell = &site->cells[site->cell_count];
+            *cell = (struct cell){.uniform = uniform, .writes = options->writes[i]};
+            stage->lookups.uniform = uniform;
+            if (!run_cell(stage, cell)) {
+                return false;
+            }
+            results_cell(options, cell);
+            site->cell_count++;
+        }
+    }
+    return true;
+}
+
+// ---- one site -----------------------------------------------------------------------------------
+
+static bool restart(struct stage *stage, int which, bool keys_only)
+{
+    return !interrupted && node_stop(stage->nodes, which) &&
+           node_start(stage->nodes, which, keys_only);
+}
+
+static bool load_data(struct stage *stage)
+{
+    say("loading");
+    struct nodes *nodes = stage->nodes;
+    struct writes_options all = {
+        .socket = nodes->node[NODE_ROOT].socket,
+        .seed = stage->options->seed,
+        .pairs = stage->options->pairs,
+        .value_bytes = stage->options->value_bytes,
+    };
+    if (!node_start(nodes, NODE_ROOT, false) || !node_start(nodes, NODE_REPLICA, false) ||
+        !node_start(nodes, NODE_PROXY, true) || !writes_all(&all) || !nodes_settle(nodes) ||
+        !restart(stage, NODE_REPLICA, false) || !restart(stage, NODE_PROXY, true)) {
+        return false;
+    }
+    for (int side = 0; side < SIDE_COUNT; side++) {
+        wait_still(&nodes->node[node_of[side]], "store_bytes", STORE_LOOKS);
+        stage->site->loaded[side] = measure(&nodes->node[node_of[side]]);
+    }
+    return restart(stage, NODE_PROXY, false);
+}
+
+// The working set is asked for; a restart brings what was kept onto the disk; then once more, so
+// that both roles have it in memory.
+static bool warm(struct stage *stage)
+{
+    say("warming");
+    struct site *site = stage->site;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int side = 0; side < SIDE_COUNT; side++) {
+            struct load_options load = load_of(stage, side, 0);
+            if (!load_warm(&load, site->working_set, &site->probes)) {
+                return false;
+            }
+        }
+        wait_still(&stage->nodes->node[NODE_PROXY], "fills", FILL_LOOKS);
+        for (int side = 0; pass == 0 && side < SIDE_COUNT; side++) {
+            const struct node *node = &stage->nodes->node[node_of[side]];
+            if (!restart(stage, node_of[side], false)) {
+                return false;
+            }
+            wait_still(node, "store_bytes", STORE_LOOKS);
+            site->warmed[side] = measure(node);
+        }
+    }
+    return true;
+}
+
+// Values that the proxy does not hold, one after another; the same again when it holds them. What
+// its own count of misses says tells whether each class is pure.
+static bool probe(struct stage *stage)
+{
+    const struct node *proxy = &stage->nodes->node[NODE_PROXY];
+    struct site *site = stage->site;
+    uint64_t first = stage->joinable, count = stage->options->probes;
+    struct load_options replica = load_of(stage, SIDE_REPLICA, 0);
+    struct load_options load = load_of(stage, SIDE_PROXY, 0);
+    double start = node_metric(proxy, "fetch_misses");
+    if (!load_each(&replica, first, count, &site->replica, &site->probes) ||
+        !load_each(&load, first, count, &site->remote, &site->probes)) {
+        return false;
+    }
+    wait_still(proxy, "fills", FILL_LOOKS);
+    double between = node_metric(proxy, "fetch_misses");
+    if (!load_each(&load, first, count, &site->local, &site->probes)) {
+        return false;
+    }
+    site->remote_misses = between - start;
+    site->local_misses = node_metric(proxy, "fetch_misses") - between;
+    return true;
+}
+
+// Memory first; a restart then brings everything onto the disk.
+static bool take_stock(struct stage *stage)
+{
+    for (int side = 0; side < SIDE_COUNT; side++) {
+        const struct node *node = &stage->nodes->node[node_of[side]];
+        stage->site->resident[side] = node_resident_bytes(node);
+        stage->site->metrics[side] = node_metrics(node);
+        if (!restart(stage, node_of[side], false)) {
+            return false;
+        }
+        wait_still(node, "store_bytes", STORE_LOOKS);
+        stage->site->in_end[side] = measure(node);
+    }
+    return true;
+}
+
+static bool run_site(const struct roles_options *options, struct site *site)
+{
+    struct nodes nodes;
+    struct stage stage = {
+        .options = options,
+        .nodes = &nodes,
+        .site = site,
+        .joinable = options->pairs - options->probes,
+    };
+    site->working_set = options->pairs * site->percent / 100;
+    lookups_open(&stage.lookups,
+                 &(struct lookups_options){
+                     .seed = options->seed,
+                     .pairs = options->pairs,
+                     .working_set = site->working_set,
+                     .limit = stage.joinable,
+                     .renewal = RENEWED_A_MINUTE * (double)site->working_set /
+                                (60 * (double)options->rate),
+                 });
+    bool fine = nodes_open(&nodes, options->io, options->cache) && load_data(&stage) &&
+                warm(&stage) && probe(&stage);
+    if (fine) {
+        results_site(options, site);
+        say("measuring");
+        fine = run_cells(&stage) && take_stock(&stage);
+    }
+    if (fine) {
+        results_site_end(site);
+    }
+    fine = nodes_close(&nodes, options->keep) && fine;
+    lookups_close(&stage.lookups);
+    return fine;
+}
+
+// ---- all of it ----------------------------------------------------------------------------------
+
+static uint64_t faults(const struct load_result *result)
+{
+    if (result->fault[0] != '\0') {
+        fprintf(stderr, "qs-bench: %s\n", result->fault);
+    }
+    return result->wrong + result->errors + result->lost;
+}
+
+static uint64_t count_faults(const struct roles *roles)
+{
+    uint64_t count = 0;
+    for (size_t i = 0; i < roles->site_count; i++) {
+        const struct site *site = &roles->sites[i];
+        count += faults(&site->probes);
+        for (size_t j = 0; j < site->cell_count; j++) {
+            for (int side = 0; side < SIDE_COUNT; side++) {
+                count += faults(&site->cells[j].sides[side].load);
+            }
+        }
+    }
+    return count;
+}
+
+int roles_run(const struct roles_options *options)
+{
+    // A second signal ends the program at once.
+    const struct sigaction action = {
+        .sa_handler = interrupt,
+        .sa_flags = SA_RESTART | SA_RESETHAND,
+    };
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    prctl(PR_SET_TIMERSLACK, 1); // ns: a look-up that is due is not put off to save wake-ups
+    struct roles *roles = mem_zalloc(sizeof *roles);
+    roles->options = *options;
+    bool fine = true;
+    results_start(options);
+    for (size_t i = 0; fine && i < options->working_set_count; i++) {
+        struct site *site = &roles->sites[roles->site_count++];
+        site->percent = options->working_set[i];
+        fine = run_site(options, site);
+    }
+    if (fine && options->out != NULL) {
+        fine = results_write(roles) && picture_write(roles);
+    }
+    if (interrupted) {
+        say("interrupted");
+    }
+    uint64_t wrong = count_faults(roles);
+    printf("\n%llu answers wrong, missing or errors\n", (unsigned long long)wrong);
+    for (size_t i = 0; i < roles->site_count; i++) {
+        mem_free(roles->sites[i].cells);
+        mem_free(roles->sites[i].metrics[SIDE_REPLICA]);
+        mem_free(roles->sites[i].metrics[SIDE_PROXY]);
+    }
+    mem_free(roles);
+    return fine && wrong == 0 ? 0 : 1;
+}

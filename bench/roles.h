@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// `qs-bench roles`: replica and proxy under the same look-ups, side by side. A *site* has a working
+// set and daemons of its own; a *cell* is one site under one distribution and one rate of writes,
+// measured by pairs of runs: the same sequence of look-ups to one role, then to the other, which
+// of them first changing from pair to pair (A B B A). One thread, but for the writes.
+#ifndef QS_BENCH_ROLES_H
+#define QS_BENCH_ROLES_H
+
+#include "bench/load.h"
+
+#define SITES_MAX 4
+#define WRITES_MAX 4
+#define RUNS_MAX 101
+#define CELLS_MAX (2 * WRITES_MAX)
+
+enum { SIDE_REPLICA, SIDE_PROXY, SIDE_COUNT };
+
+struct roles_options {
+    uint64_t pairs, value_bytes, seed;
+    uint64_t working_set[SITES_MAX]; // percent of the pairs
+    size_t working_set_count;
+    uint64_t writes[WRITES_MAX]; // a second
+    size_t writes_count;
+    bool zipf, uniform;
+    uint64_t runs; // pairs of runs in a cell
+    uint64_t seconds, rate, connections;
+    uint64_t probes;   // present keys asked for one after another
+    const char *cache; // of the proxy, NULL: no limit
+    const char *io;
+    const char *out; // directory for results, NULL: none
+    bool keep;
+};
+
+// One role in one cell.
+struct side {
+    struct load_result load; // of all runs together
+    uint64_t p999_ns[RUNS_MAX];
+    double misses; // values that a proxy did not hold
+};
+
+struct cell {
+    bool uniform;
+    uint64_t writes;
+    double write_rate; // reached
+    struct side sides[SIDE_COUNT];
+    double ratio[RUNS_MAX]; // p99.9 of a pair: proxy / replica; sorted in the end
+};
+
+struct disk {
+    uint64_t store, history, journal, total; // bytes; total has what else there is
+};
+
+struct site {
+    uint64_t percent, working_set;
+    struct disk loaded[SIDE_COUNT];  // the proxy holds keys alone
+    struct disk warmed[SIDE_COUNT];  // ... and its working set
+    struct disk in_end[SIDE_COUNT];  // ... after all cells, with what was written meanwhile
+    uint64_t resident[SIDE_COUNT];   // bytes, in the end
+    char *metrics[SIDE_COUNT];       // in the end
+    struct histogram replica, local, remote; // one look-up after another, present keys
+    double local_misses, remote_misses;      // ... by the proxy's own count
+    struct load_result probes;
+    struct cell *cells;
+    size_t cell_count;
+};
+
+struct roles {
+    struct roles_options options;
+    struct site sites[SITES_MAX];
+    size_t site_count;
+};
+
+// Everything; results on standard output and in options.out. The exit code: 0 when no answer was
+// wrong, missing or an error.
+int roles_run(const struct roles_options *options);
+
+#endif

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes at the root: the whole data once, as fast as it takes them; or, on a thread of its own,
+// new values of random keys at a fixed rate while look-ups are measured.
+#ifndef QS_BENCH_WRITES_H
+#define QS_BENCH_WRITES_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "common/base/base.h"
+
+struct writes_options {
+    const char *socket;
+    uint64_t seed;
+    uint64_t pairs; // keys of numbers below it are written
+    size_t value_bytes;
+    uint64_t rate; // a second
+};
+
+// Writes pairs 0 .. pairs - 1. False: an error or a lost connection, said on standard error.
+bool writes_all(const struct writes_options *options) MUST_CHECK;
+
+struct writes {
+    struct writes_options options;
+    pthread_t thread;
+    atomic_bool stop;
+    uint64_t done;    // acknowledged
+    uint64_t took_ns; // from start to stop
+    bool failed;
+};
+
+// With rate 0 both do nothing.
+void writes_start(struct writes *writes, const struct writes_options *options);
+
+// Ends the thread; *ret_rate = writes acknowledged a second. False: an error, said on standard
+// error.
+bool writes_stop(struct writes *writes, double *ret_rate) MUST_CHECK;
+
+#endif

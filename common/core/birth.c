@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/core/birth.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/base/msgpack.h"
+#include "common/core/instance.h"
+
+static int payload_decode(struct birth *birth, struct bytes payload)
+{
+    struct unpacker from = unpacker_of(payload);
+    unpack_array_of(&from, 3);
+    uint64_t kind = unpack_uint(&from);
+    birth->forked = !unpack_nil(&from);
+    struct bytes ancestor = birth->forked ? unpack_bin(&from) : bytes_of(NULL, 0);
+    (void)unpack_str(&from); // the node that made it
+    if (unpack_end(&from) != OK || kind != MARK_BIRTH ||
+        (birth->forked && ancestor.size != HISTORY_ID_BYTES)) {
+        return ERR_PROTOCOL;
+    }
+    if (birth->forked) {
+        memcpy(birth->ancestor, ancestor.data, HISTORY_ID_BYTES);
+    }
+    return OK;
+}
+
+int birth_decode(struct birth *ret_birth, struct bytes stored)
+{
+    struct birth birth = {.size = stored.size};
+    struct block *block;
+    if (stored.size > BIRTH_BYTES_MAX) {
+        return ERR_PROTOCOL;
+    }
+    int error = block_decode(&block, stored, false);
+    if (error != OK) {
+        return error;
+    }
+    // Its chain leads from the history's own begin, so it is the birth of no other.
+    struct block_header genesis;
+    block_genesis(&genesis, block->header.history);
+    error = block_follows(&genesis, block);
+    if (error == OK) {
+        error = payload_decode(&birth, block->raw);
+    }
+    if (error == OK) {
+        memcpy(birth.bytes, stored.data, stored.size);
+        memcpy(birth.history, block->header.history, HISTORY_ID_BYTES);
+        *ret_birth = birth;
+    }
+    block_release(block);
+    return error;
+}
+
+// ---- the file ----------------------------------------------------------------------------------
+
+static char *file_path(const struct instance *instance, const char *suffix)
+{
+    return mem_format("%s/BIRTH%s", instance->directory, suffix);
+}
+
+// Best effort: without it no node of the ancestor follows from here, which the log says.
+static void write_file(const struct instance *instance, const struct birth *birth)
+{
+    char *path = file_path(instance, "");
+    char *temporary = file_path(instance, ".new");
+    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    if (fd < 0 || write(fd, birth->bytes, birth->size) != (ssize_t)birth->size || fsync(fd) != 0 ||
+        rename(temporary, path) != 0) {
+        log_line(LOG_WARN, instance->name, "cannot write %s: %s", path, strerror(errno));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    mem_free(temporary);
+    mem_free(path);
+}
+
+static int read_file(const struct instance *instance, struct birth *ret_birth)
+{
+    char *path = file_path(instance, "");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    mem_free(path);
+    if (fd < 0) {
+        return ERR_NOT_FOUND;
+    }
+    uint8_t bytes[BIRTH_BYTES_MAX];
+    ssize_t size = read(fd, bytes, sizeof bytes);
+    close(fd);
+    return size <= 0 ? ERR_IO : birth_decode(ret_birth, bytes_of(bytes, (size_t)size));
+}
+
+static int read_journal(struct instance *instance, struct birth *ret_birth)
+{
+    struct journal_cursor cursor = {0};
+    struct block *block;
+    int error = journal_cursor_open(instance->journal, &cursor, 1);
+    if (error == OK) {
+        error = journal_cursor_next(&cursor, &block);
+    }
+    if (error == OK) {
+        error = birth_decode(ret_birth, block->stored);
+        block_release(block);
+    }
+    journal_cursor_close(&cursor);
+    return error;
+}
+
+// ---- what is known -----------------------------------------------------------------------------
+
+static void remember(struct instance *instance, const struct birth *birth)
+{
+    pthread_mutex_lock(&instance->lock);
+    instance->birth = *birth;
+    pthread_mutex_unlock(&instance->lock);
+}
+
+static bool is_of(const struct instance *instance, const struct birth *birth)
+{
+    return memcmp(birth->history, journal_history(instance->journal), HISTORY_ID_BYTES) == 0;
+}
+
+void birth_find(struct instance *instance)
+{
+    struct birth birth;
+    birth_get(instance, &birth);
+    if (!journal_has_history(instance->journal) || (birth.size > 0 && is_of(instance, &birth))) {
+        return;
+    }
+    if (read_file(instance, &birth) == OK && is_of(instance, &birth)) {
+        remember(instance, &birth);
+    } else if (read_journal(instance, &birth) == OK && is_of(instance, &birth)) {
+        write_file(instance, &birth);
+        remember(instance, &birth);
+    }
+}
+
+void birth_set(struct instance *instance, const struct birth *birth)
+{
+    write_file(instance, birth);
+    remember(instance, birth);
+}
+
+void birth_get(struct instance *instance, struct birth *ret_birth)
+{
+    pthread_mutex_lock(&instance->lock);
+    *ret_birth = instance->birth;
+    pthread_mutex_unlock(&instance->lock);
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// The birth block of the history that an instance is in, kept in a file of its own once it is
+// known, since the journal that began with it is trimmed: it says which history this one forked
+// from. A node of that one may follow into it; so it goes with every welcome.
+#ifndef QS_COMMON_CORE_BIRTH_H
+#define QS_COMMON_CORE_BIRTH_H
+
+#include "common/data/block.h"
+
+struct instance;
+
+// A birth block is a few names long.
+#define BIRTH_BYTES_MAX 1024
+
+struct birth {
+    size_t size; // 0: not known
+    uint8_t bytes[BIRTH_BYTES_MAX]; // header and payload
+    uint8_t history[HISTORY_ID_BYTES];
+    uint8_t ancestor[HISTORY_ID_BYTES];
+    bool forked; // it names an ancestor
+};
+
+// ERR_PROTOCOL, ERR_CHECKSUM: these bytes are no birth block.
+int birth_decode(struct birth *ret_birth, struct bytes stored) MUST_CHECK;
+
+// Looks in the file and in the journal, and keeps in the file what only the journal had. Once the
+// journal is open, again before it is trimmed; nothing happens when it is known. Blocks.
+void birth_find(struct instance *instance);
+// The journal has begun anew in the history of `birth`. Blocks.
+void birth_set(struct instance *instance, const struct birth *birth);
+// A copy; size 0 when it is not known. Any thread.
+void birth_get(struct instance *instance, struct birth *ret_birth);
+
+#endif

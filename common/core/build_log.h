@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The log on its way into the store under construction, whose rows may be newer already: what is
+// not newer than the row that is there is ignored. Used by build.c only.
+#ifndef QS_COMMON_CORE_BUILD_LOG_H
+#define QS_COMMON_CORE_BUILD_LOG_H
+
+#include "common/core/build.h"
+
+struct build {
+    struct instance *instance;
+    struct volume *volume; // under construction; NULL = none
+    struct build_row row;  // what was written last
+    struct store_batch *batch;
+    struct journal_cursor cursor; // at the next block to be added
+    bool restart_due; // the journal will be begun anew before it leads on from here
+    uint64_t unflushed_bytes;
+};
+
+// Writes the batch with `row`, and clears it. Errors as store_write's.
+int build_write(struct build *build, const struct build_row *row) MUST_CHECK;
+
+// Adds a block, the next one after build->row. On failure it may be added again.
+int build_log_add(struct build *build, const struct block *block) MUST_CHECK;
+
+#endif

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: Apache-2.0
+// From the journal into the store: what a start has to catch up with, and likewise a store that was
+// taken into use in place of another. Nothing is shown before the end, or a limit, is reached.
+// Applier's thread.
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/core/applier_private.h"
+#include "common/core/build.h"
+#include "common/core/walk.h"
+
+#define REPLAY_SLICE_NS (20 * NS_PER_MS)
+
+struct mended {
+    struct task task;
+    struct instance *instance;
+    uint64_t until;
+};
+
+// ---- replay at start ---------------------------------------------------------------------------
+
+static void close_cursor(struct applier *applier)
+{
+    journal_cursor_close(&applier->cursor);
+    applier->cursor = (struct journal_cursor){0};
+}
+
+void replay_serve(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    applier->replaying = false;
+    close_cursor(applier);
+    attempt_close(&applier->attempt);
+    applier_publish(applier);
+    int loading = INSTANCE_LOADING;
+    atomic_compare_exchange_strong(&instance->state, &loading, INSTANCE_SERVING);
+    log_line(LOG_INFO, instance->name, "serving at index %llu, %llu keys",
+             (unsigned long long)applier->state.place.index,
+             (unsigned long long)applier->state.digest.keys);
+    applier_wake(instance, applier->state.place.index);
+    instance_wake_walk(instance);
+    if (instance->role->published != NULL) {
+        instance->role->published(instance);
+    }
+}
+
+// A filter that was saved may be older than the store: it learns what the log holds between. After
+// that the cursor stands where the replay begins. False: it goes on at the next turn.
+static bool load_front(struct applier *applier, uint64_t until_ns)
+{
+    struct instance *instance = applier->instance;
+    struct front *front = &applier->front;
+    if (!applier->front_loaded) {
+        applier->front_loaded = true;
+        front_load(front, instance->directory, instance->journal, &applier->state.place);
+        instance->front_saved = front->covered; // nobody else looks before the first view
+        instance->front_saved_as = front->live;
+    }
+    while (front->live != NULL && front->covered < applier->state.place.number) {
+        if (clock_mono_ns() >= until_ns) {
+            return false;
+        }
+        struct block *block;
+        int error = OK;
+        if (applier->cursor.journal == NULL) {
+            error = journal_cursor_open(instance->journal, &applier->cursor, front->covered + 1);
+        }
+        if (error == OK) {
+            error = journal_cursor_next(&applier->cursor, &block);
+        }
+        if (error != OK) {
+            journal_cursor_close(&applier->cursor);
+            front_reset(front);
+            return true;
+        }
+        front_add(front, block);
+        block_release(block);
+    }
+    return true;
+}
+
+// Reads the next block of the replay. OK, ERR_NOT_FOUND when it is complete, or what is wrong.
+static int replay_next(struct applier *applier, struct block **ret_block)
+{
+    struct instance *instance = applier->instance;
+    uint64_t next = applier->state.place.number + 1;
+    if (next > applier->replay_until) {
+        return ERR_NOT_FOUND;
+    }
+    int error = OK;
+    if (applier->cursor.journal == NULL) {
+        error = journal_cursor_open(instance->journal, &applier->cursor, next);
+    }
+    if (error == OK) {
+        error = journal_cursor_next(&applier->cursor, ret_block);
+    }
+    return error == ERR_NOT_FOUND ? ERR_DAMAGED : error;
+}
+
+// The replay stands at a limit: what there is so far is served. At a root the blocks behind it are
+// acknowledged writes that no view shows, so it takes no more.
+static bool stops_before(struct applier *applier, const struct block *block)
+{
+    struct instance *instance = applier->instance;
+    if (block->header.number == applier->hold_block) {
+        atomic_store(&instance->apply_limit, applier->state.place.index);
+        applier->hold_block = UINT64_MAX; // once: somebody may raise the limit
+    }
+    if (!applier_limited(applier, &block->header)) {
+        return false;
+    }
+    if (instance_state(instance) == INSTANCE_LOADING) {
+        replay_serve(applier);
+        applier->replaying = true;
+        if (instance->options->role == ROLE_ROOT) {
+            instance_stop_updates(instance, ERR_STOPPED, "applying waits at a limit");
+        }
+    }
+    close_cursor(applier);
+    return true;
+}
+
+uint64_t replay_turn(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    uint64_t until_ns = clock_mono_ns() + REPLAY_SLICE_NS;
+    if (!load_front(applier, until_ns)) {
+        return 0;
+    }
+    while (clock_mono_ns() < until_ns) {
+        if (instance_state(instance) == INSTANCE_STOPPED) {
+            return WORKER_IDLE;
+        }
+        struct block *block;
+        int error = replay_next(applier, &block);
+        if (error == ERR_NOT_FOUND) {
+            if (applier->damaged) {
+                return WORKER_IDLE;
+            }
+            replay_serve(applier);
+            return 0;
+        }
+        if (error != OK) {
+            instance_stop_updates(instance, error, "the journal could not be replayed");
+            return WORKER_IDLE;
+        }
+        if (stops_before(applier, block)) {
+            block_release(block);
+            return APPLIER_RETRY_NS;
+        }
+        attempt_block(&applier->attempt, block->header.number);
+        bool applied = applier_try(applier, block);
+        block_release(block);
+        if (!applied) {
+            close_cursor(applier);
+            return APPLIER_RETRY_NS;
+        }
+    }
+    return 0;
+}
+
+static void on_mended(struct task *task)
+{
+    struct mended *mended = CONTAINER_OF(task, struct mended, task);
+    struct applier *applier = mended->instance->apply;
+    if (applier->replaying) {
+        applier->damaged = false;
+        applier->replay_until = mended->until;
+    }
+    applier->synced_block = mended->until;
+    mem_free(mended);
+}
+
+void applier_mended(struct instance *instance, uint64_t until)
+{
+    struct mended *mended = mem_alloc(sizeof *mended);
+    *mended = (struct mended){.task.run = on_mended, .instance = instance, .until = until};
+    mailbox_post(worker_mailbox(instance->applier), &mended->task);
+}
+
+// ---- changing to another store -----------------------------------------------------------------
+
+int applier_freeze(struct instance *instance)
+{
+    instance->apply->frozen = true;
+    return store_flush(instance->store);
+}
+
+uint64_t applier_synced(const struct instance *instance) { return instance->apply->synced_block; }
+
+const uint8_t *applier_history(const struct instance *instance)
+{
+    return instance->apply->state.history;
+}
+
+static void on_restarted(struct task *task)
+{
+    struct mended *restarted = CONTAINER_OF(task, struct mended, task);
+    struct applier *applier = restarted->instance->apply;
+    applier->synced_block = restarted->until;
+    applier->frozen = true;
+    applier->replaying = false; // what it was to replay is gone
+    applier->damaged = false;
+    close_cursor(applier);
+    build_journal_restarted(restarted->instance);
+    mem_free(restarted);
+}
+
+void applier_restarted(struct instance *instance, uint64_t number)
+{
+    struct mended *restarted = mem_alloc(sizeof *restarted);
+    *restarted =
+        (struct mended){.task.run = on_restarted, .instance = instance, .until = number};
+    mailbox_post(worker_mailbox(instance->applier), &restarted->task);
+}
+
+void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
+{
+    struct applier *applier = instance->apply;
+    struct volume *before = instance->volume;
+    pthread_mutex_lock(&instance->lock);
+    instance->volume = volume;
+    atomic_store(&instance->store, volume->store);
+    pthread_mutex_unlock(&instance->lock);
+    store_compact_cancel(before->store);
+    list_append(&instance->retired, &before->node);
+    if (memcmp(applier->state.history, state->history, HISTORY_ID_BYTES) != 0) {
+        views_forked(&instance->views);
+        atomic_fetch_add(&instance->forks, applier->state.place.number > 0);
+    }
+    applier->state = *state;
+    applier->flushed_block = state->place.number;
+    applier->unflushed_bytes = 0;
+    close_cursor(applier);
+    applier->frozen = false;
+    applier->replaying = true;
+    applier->damaged = atomic_load(&instance->damaged_first) != 0;
+    applier->replay_until = applier->synced_block;
+    // It only rises, also where the new store is of a history with lower indexes: rows may have
+    // been collected by what it was.
+    uint64_t floor = atomic_load(&instance->history_floor);
+    while (floor < state->history_floor &&
+           !atomic_compare_exchange_weak(&instance->history_floor, &floor, state->history_floor)) {
+    }
+    applier->front_loaded = true; // what is on disk is of the store before
+    instance_store_replaced(instance);
+    if (instance->role->replaced != NULL) {
+        instance->role->replaced(instance, state->place.index);
+    }
+    atomic_store(&instance->suspect, false);
+    atomic_store(&instance->wants_build, false);
+}

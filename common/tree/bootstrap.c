@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/tree/bootstrap.h"
+
+#include <stdio.h>
+
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "common/tree/follow.h"
+
+#ifndef SNAPSHOT_SLICE_BYTES // simulations make it smaller
+#define SNAPSHOT_SLICE_BYTES MIB
+#endif
+#define FIRST_PAUSE_MS 20u
+#define LOG_POLL_NS (50 * NS_PER_MS)
+
+static void locate(struct follow *follow);
+
+// ---- pauses ------------------------------------------------------------------------------------
+
+static void try_later(struct follow *follow)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    uint64_t longest = follow->instance->node->reconnect;
+    unsigned rounds = bootstrap->failures++ / follow->parent_count;
+    uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << (rounds < 10 ? rounds : 10));
+    loop_timer_set(follow->loop, &bootstrap->timer, random_jitter_ms(pause) * NS_PER_MS);
+}
+
+static void leave(struct follow *follow, int error, const char *reason)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    if (bootstrap->stage == BOOTSTRAP_GREETING || bootstrap->stage == BOOTSTRAP_STREAM) {
+        bootstrap->stage = BOOTSTRAP_LEAVING;
+        bootstrap->asked = 0;
+        link_dismiss(&bootstrap->link, error, reason);
+    }
+}
+
+static void leave_for_next(struct follow *follow, int error, const char *reason)
+{
+    follow->bootstrap.at = (follow->bootstrap.at + 1) % follow->parent_count;
+    leave(follow, error, reason);
+}
+
+// ---- asking ------------------------------------------------------------------------------------
+
+// The lowest block at which the first slice may be read: what was shown must not be taken back, and
+// the journal, if it stays, must run through that block.
+static uint64_t first_least(const struct follow *follow)
+{
+    if (follow->bootstrap.birth.size > 0) {
+        return 0; // another history, other numbers
+    }
+    struct instance *instance = follow->instance;
+    struct view *view = instance_pin(instance);
+    uint64_t shown = view != NULL ? view->place.number : 0;
+    view_release(view);
+    uint64_t end = journal_end(instance->journal).number;
+    if (follow->bootstrap.journal_lost) {
+        return u64_max(shown, end);
+    }
+    uint64_t oldest = journal_oldest(instance->journal).number;
+    return end < shown ? u64_max(shown, oldest) : oldest;
+}
+
+static void ask(struct follow *follow)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    const struct build_order *order = &bootstrap->order;
+    bool all = follow->instance->options->role != ROLE_PROXY;
+    struct message_slice slice = {.id = ++bootstrap->asked_last,
+                                  .from = bytes_of(order->next, order->next_size),
+                                  .bytes = SNAPSHOT_SLICE_BYTES,
+                                  .values_above = all ? 0 : UINT64_MAX,
+                                  .least = first_least(follow)};
+    if (order->begun) {
+        slice.least = order->start.number;
+        // What is newer than the snapshot's begin may be too new for every replica.
+        slice.values_above = all ? 0 : block_end(&order->start);
+    }
+    bootstrap->asked = slice.id;
+    bootstrap->from_size = order->next_size;
+    memcpy(bootstrap->from, order->next, order->next_size);
+    message_slice_encode(link_out(&bootstrap->link), &slice);
+    link_wrote(&bootstrap->link);
+}
+
+// ---- the link ----------------------------------------------------------------------------------
+
+static void on_connected(struct link *link)
+{
+    struct follow *follow = link->owner;
+    struct instance *instance = follow->instance;
+    struct message_hello hello = {
+        .protocol = PEER_PROTOCOL,
+        .cluster = bytes_text(instance->node->cluster),
+        .instance = bytes_text(instance->name),
+        .node = bytes_text(instance->node->node),
+        .role = (uint64_t)instance->options->role,
+        .purpose = PURPOSE_SNAPSHOT,
+        .digest_algorithm = DIGEST_ALGORITHM,
+    };
+    message_hello_encode(link_out(link), &hello);
+    link_wrote(link);
+}
+
+static int on_welcome(struct follow *follow, struct bytes payload)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    struct message_welcome welcome;
+    int error = message_welcome_decode(payload, &welcome);
+    if (error != OK) {
+        return error;
+    }
+    if (welcome.answer != ANSWER_RESUME || welcome.history.size != HISTORY_ID_BYTES) {
+        char words[128];
+        link_words(words, sizeof words, welcome.reason);
+        follow_alarm(follow, LOG_WARN, "no snapshot from %s: %s", bootstrap->link.address, words);
+        leave_for_next(follow, ERR_REFUSED, "refused");
+        return OK;
+    }
+    const uint8_t *history = bootstrap->order.begun        ? bootstrap->order.start.history
+                             : bootstrap->birth.size > 0 ? bootstrap->birth.history
+                             : follow->has_history       ? follow->history
+                                                         : NULL;
+    if (history != NULL && memcmp(welcome.history.data, history, HISTORY_ID_BYTES) != 0) {
+        follow_alarm(follow, LOG_ERROR, "%s holds another history: nothing is taken from it",
+                     bootstrap->link.address);
+        leave_for_next(follow, ERR_HISTORY, "another history");
+        return OK;
+    }
+    bootstrap->stage = BOOTSTRAP_STREAM;
+    log_line(LOG_INFO, follow->instance->name, "building the store from %s",
+             bootstrap->link.address);
+    bootstrap->told = true;
+    follow_state(follow, "building the store from %s", bootstrap->link.address);
+    ask(follow);
+    return OK;
+}
+
+static void post(struct follow *follow, enum build_kind kind);
+
+static int on_slice(struct follow *follow, struct bytes payload)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    struct message_slice_items items;
+    int error = message_slice_items_decode(payload, &items);
+    if (error != OK || bootstrap->asked == 0 || items.id != bootstrap->asked) {
+        return ERR_PROTOCOL;
+    }
+    bootstrap->asked = 0;
+    if (bootstrap->ordered) {
+        leave(follow, ERR_BUSY, "the journal is being begun anew"); // it will be asked for again
+        return OK;
+    }
+    buf_clear(&bootstrap->payload);
+    buf_append_bytes(&bootstrap->payload, payload);
+    post(follow, BUILD_ADD);
+    return OK;
+}
+
+static int on_message(struct link *link, uint16_t code, struct bytes payload)
+{
+    struct follow *follow = link->owner;
+    switch (follow->bootstrap.stage) {
+    case BOOTSTRAP_GREETING:
+        return code == MESSAGE_welcome ? on_welcome(follow, payload) : ERR_PROTOCOL;
+    case BOOTSTRAP_STREAM:
+        return code == MESSAGE_slice_items ? on_slice(follow, payload) : ERR_PROTOCOL;
+    default:
+        return OK;
+    }
+}
+
+static void on_close(struct link *link, int error)
+{
+    struct follow *follow = link->owner;
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    if (bootstrap->stage != BOOTSTRAP_LEAVING && !follow->closing) {
+        follow_alarm(follow, LOG_WARN, "the snapshot from %s broke off: %s", link->address,
+                     link->closed_by_peer ? link->last_words : error_text(error));
+        bootstrap->at = (bootstrap->at + 1) % follow->parent_count;
+    }
+    bootstrap->stage = BOOTSTRAP_IDLE;
+    bootstrap->asked = 0;
+    if (!follow->closing && !bootstrap->ordered) {
+        try_later(follow);
+    }
+    follow_end_if_over(follow);
+}
+
+static void connect_donor(struct follow *follow)
+{
+    static const struct link_ops ops = {
+        .on_message = on_message, .on_connected = on_connected, .on_close = on_close};
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    const struct node_options *node = follow->instance->node;
+    const struct parent *parent = &follow->parents[bootstrap->at];
+    int fd;
+    int error = address_connect(&parent->address, &fd);
+    if (error != OK) {
+        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", parent->text, error_text(error));
+        bootstrap->at = (bootstrap->at + 1) % follow->parent_count;
+        try_later(follow);
+        return;
+    }
+    bootstrap->stage = BOOTSTRAP_GREETING;
+    link_open(&bootstrap->link, follow->loop, fd, true, node->heartbeat * NS_PER_MS,
+              node->silence * NS_PER_MS, &ops);
+    bootstrap->link.owner = follow;
+    bootstrap->link.scope = follow->instance->name;
+    snprintf(bootstrap->link.address, sizeof bootstrap->link.address, "%s", parent->text);
+}
+
+// ---- what comes next ---------------------------------------------------------------------------
+
+static void on_restarted(struct task *task)
+{
+    struct bootstrap *bootstrap = CONTAINER_OF(task, struct bootstrap, restart.answered);
+    struct follow *follow = CONTAINER_OF(bootstrap, struct follow, bootstrap);
+    bootstrap->ordered = false;
+    if (bootstrap->restart.error == OK) {
+        bootstrap->journal_lost = false;
+        bootstrap->birth.size = 0;
+        follow_journal_restarted(follow);
+        bootstrap_look(follow);
+    }
+    follow_end_if_over(follow);
+}
+
+// The journal begins anew where the snapshot began. It does so already when the log from there on
+// has got lost too: then the snapshot is of no use any more.
+static void restart_journal(struct follow *follow)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    struct instance *instance = follow->instance;
+    const struct block_header *start = &bootstrap->order.start;
+    struct journal_place oldest = journal_oldest(instance->journal);
+    if (oldest.number == start->number && hash128_equal(oldest.chain, start->chain)) {
+        post(follow, BUILD_DROP);
+        return;
+    }
+    if (follow->stage != FOLLOW_IDLE) {
+        loop_timer_set(follow->loop, &bootstrap->timer, FIRST_PAUSE_MS * NS_PER_MS);
+        return;
+    }
+    loop_timer_clear(&follow->retry); // nothing is followed meanwhile
+    bootstrap->ordered = true;
+    bootstrap->restart = (struct restart_order){.instance = instance,
+                                                .before = *start,
+                                                .birth = bootstrap->birth,
+                                                .loop = follow->loop,
+                                                .answered.run = on_restarted};
+    instance_restart_journal(&bootstrap->restart);
+}
+
+static void proceed(struct follow *follow)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    const struct build_order *order = &bootstrap->order;
+    if (!atomic_load(&follow->instance->wants_build) && !bootstrap->journal_lost) {
+        leave(follow, OK, "the store is built");
+        return;
+    }
+    bool other = bootstrap->birth.size > 0 && order->begun &&
+                 memcmp(order->start.history, bootstrap->birth.history, HISTORY_ID_BYTES) != 0;
+    if (other) {
+        post(follow, BUILD_DROP); // it was of the history before
+    } else if (bootstrap->journal_lost && order->begun) {
+        restart_journal(follow);
+    } else if (order->complete) {
+        bootstrap->told = true;
+        follow_state(follow, "the snapshot is complete, the log is added to it");
+        leave(follow, OK, "the snapshot is complete");
+        loop_timer_set(follow->loop, &bootstrap->timer, LOG_POLL_NS);
+    } else if (bootstrap->stage == BOOTSTRAP_STREAM) {
+        if (bootstrap->asked == 0) {
+            ask(follow);
+        }
+    } else if (bootstrap->stage == BOOTSTRAP_IDLE) {
+        connect_donor(follow);
+    }
+}
+
+static void on_answered(struct task *task)
+{
+    struct bootstrap *bootstrap = CONTAINER_OF(task, struct bootstrap, order.answered);
+    struct follow *follow = CONTAINER_OF(bootstrap, struct follow, bootstrap);
+    int error = bootstrap->order.error;
+    bootstrap->ordered = false;
+    if (follow->closing) {
+        follow_end_if_over(follow);
+        return;
+    }
+    if (error == ERR_STOPPED) {
+        leave(follow, error, error_text(error));
+        return;
+    }
+    if (error == OK) {
+        bootstrap->failures = bootstrap->order.kind == BUILD_ADD ? 0 : bootstrap->failures;
+        proceed(follow);
+        return;
+    }
+    follow_alarm(follow, LOG_ERROR, "a slice of the snapshot from %s is not added: %s",
+                 bootstrap->link.address, error_text(error));
+    if (bootstrap->stage == BOOTSTRAP_IDLE) {
+        try_later(follow);
+    } else {
+        leave_for_next(follow, error, error_text(error));
+    }
+}
+
+static void post(struct follow *follow, enum build_kind kind)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    CHECK(!bootstrap->ordered);
+    bootstrap->ordered = true;
+    bootstrap->order =
+        (struct build_order){.instance = follow->instance,
+                             .kind = kind,
+                             .freeze = bootstrap->journal_lost,
+                             .payload = buf_bytes(&bootstrap->payload),
+                             .from = bytes_of(bootstrap->from, bootstrap->from_size),
+                             .loop = follow->loop,
+                             .answered.run = on_answered};
+    build_post(&bootstrap->order);
+}
+
+static void locate(struct follow *follow) { post(follow, BUILD_LOCATE); }
+
+static void on_timer(struct timer *timer)
+{
+    struct bootstrap *bootstrap = CONTAINER_OF(timer, struct bootstrap, timer);
+    bootstrap_look(CONTAINER_OF(bootstrap, struct follow, bootstrap));
+}
+
+// ---- for the follower --------------------------------------------------------------------------
+
+void bootstrap_look(struct follow *follow)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    bool wanted = atomic_load(&follow->instance->wants_build) || bootstrap->journal_lost;
+    if (!wanted && !bootstrap->ordered) {
+        // Built while the journal was begun anew: nothing is asked any more, so no answer ends it,
+        // and the other side would go on counting it.
+        leave(follow, OK, "the store is built");
+    }
+    if (!wanted && bootstrap->told) {
+        bootstrap->told = false;
+        bootstrap->failures = 0;
+        follow_state(follow, follow->stage == FOLLOW_STREAM ? "following" : "the store is built");
+    }
+    if (!wanted) {
+        leave(follow, OK, "the store is built"); // it has a place there that others wait for
+    }
+    if (wanted && !bootstrap->ordered && !follow->closing && follow->parent_count > 0) {
+        locate(follow);
+    }
+}
+
+void bootstrap_journal_lost(struct follow *follow)
+{
+    atomic_store(&follow->instance->wants_build, true);
+    if (!follow->bootstrap.journal_lost) {
+        follow->bootstrap.journal_lost = true;
+        if (!timer_is_set(&follow->bootstrap.timer)) {
+            bootstrap_look(follow);
+        }
+    }
+}
+
+void bootstrap_fork(struct follow *follow, const struct birth *birth)
+{
+    follow->bootstrap.birth = *birth;
+    bootstrap_journal_lost(follow);
+}
+
+void bootstrap_open(struct follow *follow)
+{
+    follow->bootstrap = (struct bootstrap){.at = 0};
+    timer_init(&follow->bootstrap.timer, on_timer);
+}
+
+void bootstrap_close(struct follow *follow)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    loop_timer_clear(&bootstrap->timer);
+    if (bootstrap->stage != BOOTSTRAP_IDLE) {
+        link_close(&bootstrap->link, OK);
+    }
+}
+
+bool bootstrap_over(const struct follow *follow)
+{
+    return follow->bootstrap.stage == BOOTSTRAP_IDLE && !follow->bootstrap.ordered;
+}

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+// Giving a snapshot: a link that asks for one slice after another. Each is read on a reader thread
+// at the view that is newest then, so a snapshot pins nothing between two slices, and whoever
+// builds from it may go on at another node.
+//
+// Bounded: at most snapshots_max such links an instance and repair_max a node, one request under
+// way on each, and an instance's together no more than snapshot_rate bytes a second: a request
+// waits for its turn, unread and unanswered. A donor belongs to its link's loop; while a job is out
+// it outlives its link, and holds the loop by a watch of its own, since a job has a view pinned.
+#include <sys/eventfd.h>
+
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/mem.h"
+#include "common/core/readers.h"
+#include "common/tree/fanout.h"
+#include "common/wire/slice_items.h"
+
+#define SLICE_BYTES_MAX (4 * MIB)
+// At a low rate slices are small rather than seldom.
+#ifndef SLICE_BYTES_MIN // simulations make it smaller
+#define SLICE_BYTES_MIN (64 * KIB)
+#endif
+#define SLICES_A_SECOND 8
+
+struct donor {
+    struct fanout *fanout;
+    struct instance *instance;
+    struct donor_site *site;
+    struct link *link; // NULL once it is closed
+    struct loop *loop;
+    struct watch hold;
+    struct timer turn;
+    struct read_job job;
+    bool busy; // a request waits or is read
+    char node[NODE_NAME_MAX + 1];
+    int role;  // of the other side
+    // The request, and the answer of the job.
+    struct message_slice asked;
+    size_t from_size;
+    uint8_t from[KEY_BYTES_MAX];
+    struct view *view;
+    struct block_header header;
+    struct buf items;
+    bool last;
+    int error;
+};
+
+// ---- reading -----------------------------------------------------------------------------------
+
+static int add_record(struct donor *donor, struct bytes key, struct bytes row)
+{
+    struct record record;
+    int error = donor->instance->role->decode(row, &record);
+    if (error != OK) {
+        return error;
+    }
+    bool wanted = record.version > donor->asked.values_above;
+    if (wanted && !record.held && donor->role != ROLE_PROXY) {
+        return ERR_CORRUPT;
+    }
+    struct slice_item item = {.key = key,
+                              .version = record.version,
+                              .length = record.length,
+                              .check = record.check,
+                              .held = wanted && record.held,
+                              .value = record.value};
+    slice_item_append(&donor->items, &item);
+    return OK;
+}
+
+static int read_records(struct donor *donor)
+{
+    uint8_t after[KEY_BYTES_MAX + 1];
+    memcpy(after, donor->from, donor->from_size);
+    after[donor->from_size] = 0;
+    const struct bytes none = bytes_of(NULL, 0);
+    struct store_iterator *rows =
+        store_iterator_open(donor->view->store, donor->view->snapshot, 0, none, none);
+    store_iterator_seek(rows, bytes_of(after, donor->from_size == 0 ? 0 : donor->from_size + 1));
+    uint64_t even = donor->instance->options->snapshot_rate / SLICES_A_SECOND;
+    uint64_t limit =
+        u64_min(u64_min(donor->asked.bytes, SLICE_BYTES_MAX), u64_max(even, SLICE_BYTES_MIN));
+    int error = OK;
+    while (error == OK && store_iterator_valid(rows) &&
+           (donor->items.size == 0 || donor->items.size < limit)) {
+        error = add_record(donor, store_iterator_key(rows), store_iterator_value(rows));
+        store_iterator_next(rows);
+    }
+    donor->last = !store_iterator_valid(rows);
+    int read = store_iterator_error(rows);
+    store_iterator_close(rows);
+    return error != OK ? error : read;
+}
+
+// The block at whose end the view stands: the receiver follows the log from there.
+static int read_header(struct donor *donor)
+{
+    const struct journal_place *place = &donor->view->place;
+    int error = journal_header(donor->instance->journal, place->number, &donor->header);
+    if (error == OK && !hash128_equal(donor->header.chain, place->chain)) {
+        error = ERR_HISTORY; // the journal has been begun anew meanwhile
+    }
+    return error;
+}
+
+static void read_slice(struct read_job *job)
+{
+    struct donor *donor = CONTAINER_OF(job, struct donor, job);
+    donor->error = read_header(donor);
+    if (donor->error == OK) {
+        donor->error = read_records(donor);
+    }
+}
+
+// ---- pacing ------------------------------------------------------------------------------------
+
+// When the next slice may be read; UINT64_MAX never comes out.
+static uint64_t wait_ns(struct donor *donor)
+{
+    uint64_t now_ns = clock_mono_ns();
+    pthread_mutex_lock(&donor->fanout->lock);
+    uint64_t at_ns = donor->fanout->snapshot_at_ns;
+    pthread_mutex_unlock(&donor->fanout->lock);
+    return at_ns > now_ns ? at_ns - now_ns : 0;
+}
+
+static void pay(struct donor *donor, uint64_t bytes)
+{
+    struct fanout *fanout = donor->fanout;
+    uint64_t now_ns = clock_mono_ns();
+    uint64_t rate = donor->instance->options->snapshot_rate;
+    pthread_mutex_lock(&fanout->lock);
+    fanout->snapshot_at_ns = u64_max(fanout->snapshot_at_ns, now_ns) + bytes * NS_PER_S / rate;
+    pthread_mutex_unlock(&fanout->lock);
+}
+
+// ---- answering ---------------------------------------------------------------------------------
+
+static void donor_free_if_over(struct donor *donor)
+{
+    if (donor->link == NULL && donor->view == NULL) {
+        loop_timer_clear(&donor->turn);
+        loop_watch_close(&donor->hold);
+    }
+}
+
+static void hold_closed(struct watch *watch)
+{
+    struct donor *donor = CONTAINER_OF(watch, struct donor, hold);
+    buf_free(&donor->items);
+    mem_free(donor);
+}
+
+static void send_slice(struct donor *donor)
+{
+    uint8_t header[BLOCK_HEADER_BYTES], digest[HASH128_BYTES], check[HASH128_BYTES];
+    block_header_encode(&donor->header, header);
+    hash128_store(digest, donor->view->digest.sum);
+    hash128_store(check, hash128(buf_bytes(&donor->items), 0));
+    const struct message_slice_items message = {.id = donor->asked.id,
+                                                .header = bytes_of(header, sizeof header),
+                                                .digest = bytes_of(digest, sizeof digest),
+                                                .keys = donor->view->digest.keys,
+                                                .last = donor->last,
+                                                .check = bytes_of(check, sizeof check),
+                                                .items = buf_bytes(&donor->items)};
+    message_slice_items_encode(link_out(donor->link), &message);
+    link_wrote(donor->link);
+    METRIC_ADD(donor->instance->metrics, instance, snapshot_slices, 1);
+    METRIC_ADD(donor->instance->metrics, instance, snapshot_bytes, donor->items.size);
+}
+
+static void read_done(struct task *task)
+{
+    struct donor *donor = CONTAINER_OF(task, struct donor, job.done);
+    pay(donor, donor->items.size);
+    if (donor->link != NULL && !donor->link->ending) {
+        if (donor->error == OK) {
+            send_slice(donor);
+        } else {
+            log_line(LOG_ERROR, donor->instance->name, "a slice for %s could not be read: %s",
+                     donor->node, error_text(donor->error));
+            link_dismiss(donor->link, donor->error, "the records could not be read here");
+        }
+    }
+    view_release(donor->view);
+    donor->view = NULL;
+    donor->busy = false;
+    buf_free(&donor->items);
+    donor_free_if_over(donor);
+}
+
+// Why this instance can give nothing now, NULL when it can.
+static const char *unfit(struct instance *instance, uint64_t least, struct view **ret_view)
+{
+    struct view *view = instance_pin(instance);
+    const char *reason = NULL;
+    if (view == NULL || view->place.number == 0 ||
+        instance_state(instance) != INSTANCE_SERVING) {
+        reason = "nothing is served here";
+    } else if (atomic_load(&instance->suspect) || atomic_load(&instance->wants_build)) {
+        reason = "the store here is not proven";
+    } else if (view->place.number < least) {
+        reason = "this node stands lower";
+    } else {
+        *ret_view = view;
+        return NULL;
+    }
+    view_release(view);
+    return reason;
+}
+
+static void start(struct donor *donor)
+{
+    const char *reason = unfit(donor->instance, donor->asked.least, &donor->view);
+    if (reason != NULL) {
+        link_dismiss(donor->link, ERR_UNAVAILABLE, reason);
+        return;
+    }
+    donor->job.work = read_slice;
+    donor->job.loop = donor->loop;
+    donor->job.done.run = read_done;
+    readers_submit(donor->site->readers, &donor->job);
+}
+
+static void on_turn(struct timer *timer)
+{
+    struct donor *donor = CONTAINER_OF(timer, struct donor, turn);
+    if (donor->link == NULL || donor->link->ending) {
+        return;
+    }
+    uint64_t left_ns = wait_ns(donor);
+    if (left_ns > 0) {
+        loop_timer_set(donor->loop, timer, left_ns);
+    } else {
+        start(donor);
+    }
+}
+
+// ---- the link ----------------------------------------------------------------------------------
+
+static int on_message(struct link *link, uint16_t code, struct bytes payload)
+{
+    struct donor *donor = link->owner;
+    struct message_slice asked;
+    int error = code == MESSAGE_slice ? message_slice_decode(payload, &asked) : ERR_PROTOCOL;
+    if (error != OK || donor->busy || asked.from.size > KEY_BYTES_MAX) {
+        return ERR_PROTOCOL;
+    }
+    donor->busy = true;
+    memcpy(donor->from, asked.from.data, asked.from.size);
+    donor->from_size = asked.from.size;
+    donor->asked = asked;
+    donor->asked.from = bytes_of(donor->from, donor->from_size);
+    loop_timer_set(donor->loop, &donor->turn, 0);
+    return OK;
+}
+
+static void give_back(struct fanout *fanout, struct donor_site *site)
+{
+    atomic_fetch_sub(&site->given, 1);
+    pthread_mutex_lock(&fanout->lock);
+    fanout->snapshots--;
+    pthread_mutex_unlock(&fanout->lock);
+}
+
+static void on_close(struct link *link, int error)
+{
+    struct donor *donor = link->owner;
+    log_line(LOG_INFO, donor->instance->name, "the snapshot for %s at %s ends: %s", donor->node,
+             link->address, link->closed_by_peer ? link->last_words : error_text(error));
+    give_back(donor->fanout, donor->site);
+    METRIC_ADD(donor->instance->metrics, instance, snapshots, -1);
+    donor->link = NULL;
+    mem_free(link);
+    donor_free_if_over(donor);
+}
+
+// ---- the handshake -----------------------------------------------------------------------------
+
+// Takes a place among those who are given to. Why not, else NULL.
+static const char *admit(struct fanout *fanout, struct donor_site *site,
+                         const struct message_hello *hello)
+{
+    struct instance *instance = fanout->instance;
+    struct view *view;
+    const char *reason = unfit(instance, 0, &view);
+    if (reason != NULL) {
+        return reason;
+    }
+    view_release(view);
+    if (instance->options->role == ROLE_PROXY && hello->role != ROLE_PROXY) {
+        return "this node does not hold every value";
+    }
+    if (atomic_fetch_add(&site->given, 1) >= site->limit) {
+        reason = "busy: repair_max is reached here";
+    }
+    pthread_mutex_lock(&fanout->lock);
+    if (reason == NULL && fanout->snapshots >= instance->options->snapshots_max) {
+        reason = "busy: snapshots_max is reached here";
+    }
+    fanout->snapshots += reason == NULL;
+    pthread_mutex_unlock(&fanout->lock);
+    if (reason != NULL) {
+        atomic_fetch_sub(&site->given, 1);
+    }
+    return reason;
+}
+
+static void open_donor(struct fanout *fanout, struct donor_site *site, struct link *link,
+                       const struct message_hello *hello, int hold_fd)
+{
+    static const struct link_ops ops = {.on_message = on_message, .on_close = on_close};
+    static const struct watch_ops hold_ops = {.on_closed = hold_closed};
+    struct donor *donor = mem_zalloc(sizeof *donor);
+    donor->fanout = fanout;
+    donor->instance = fanout->instance;
+    donor->site = site;
+    donor->link = link;
+    donor->loop = link->stream.watch.loop;
+    donor->role = (int)hello->role;
+    link_words(donor->node, sizeof donor->node, hello->node);
+    timer_init(&donor->turn, on_turn);
+    loop_watch_open(donor->loop, &donor->hold, hold_fd, &hold_ops);
+    link_adopt(link, &ops, donor);
+    METRIC_ADD(donor->instance->metrics, instance, snapshots, 1);
+    log_line(LOG_INFO, donor->instance->name, "%s at %s builds its store from this node",
+             donor->node, link->address);
+}
+
+const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct link *link,
+                         const struct message_hello *hello)
+{
+    const char *reason = admit(fanout, site, hello);
+    if (reason != NULL) {
+        return reason;
+    }
+    int hold_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (hold_fd < 0) {
+        give_back(fanout, site);
+        return "busy: no descriptor is left here";
+    }
+    link->scope = fanout->instance->name;
+    struct greeting greeting;
+    greeting_about(&greeting, fanout->instance);
+    greeting.welcome.answer = ANSWER_RESUME;
+    message_welcome_encode(link_out(link), &greeting.welcome);
+    link_wrote(link);
+    open_donor(fanout, site, link, hello, hold_fd);
+    return NULL;
+}

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""qs-bench as a program: a small run of `roles` is right and whole, wrong usage is said.
+
+Figures are not judged here, only that every answer was right, every look-up was made, and that the
+counts fit each other.
+"""
+import json
+import subprocess
+import xml.dom.minidom
+
+import pytest
+
+from qs_cluster import IO, QSD, SLOW
+
+BENCH = QSD.parent / "qs-bench"
+RATE, PROBES = 1000, 300
+
+
+def bench(*words, timeout=240):
+    done = subprocess.run(
+        [BENCH, *map(str, words)], capture_output=True, text=True, timeout=timeout * SLOW
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_roles(tmp_path):
+    code, out, error = bench(
+        "roles", "--keys", 10000, "--working-set", 10, "--writes", "0,500", "--zipf-only",
+        "--pairs-of-runs", 2, "--seconds", 1, "--rate", RATE, "--probes", PROBES, "--io", IO,
+        "--out", tmp_path,
+    )
+    assert code == 0, out + error
+    assert "0 answers wrong, missing or errors" in out
+    found = json.loads((tmp_path / "roles.json").read_text())
+    (site,) = found["sites"]
+    assert site["working_set"] == 1000
+    alone, warm = (site["proxy"][name]["store"] for name in
+                   ("disk_keys_alone", "disk_working_set_read"))
+    assert alone < warm < site["replica"]["disk_keys_alone"]["store"]
+    probes = site["one_after_another"]
+    assert probes["proxy_fetched_misses"] == probes["proxy_fetched"]["count"] == PROBES
+    assert probes["proxy_held_misses"] == 0 and probes["proxy_held"]["count"] == PROBES
+    assert [cell["writes"] for cell in site["cells"]] == [0, 500]
+    for cell in site["cells"]:
+        assert cell["writes"] == 0 or cell["writes_reached"] > 0
+        for role in ("replica", "proxy"):
+            side = cell[role]
+            assert side["all"]["count"] == 2 * RATE
+            assert side["absent"]["count"] + side["present"]["count"] == 2 * RATE
+            assert side["absent"]["count"] > 8 * side["present"]["count"]
+            assert len(side["p999_us_of_runs"]) == 2 and min(side["p999_us_of_runs"]) > 0
+            assert side["all"]["p50_us"] <= side["all"]["p99_us"] <= side["all"]["p999_us"]
+    picture = xml.dom.minidom.parse(str(tmp_path / "roles.svg"))
+    assert len(picture.getElementsByTagName("polyline")) == 4
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        ([], "usage: qs-bench EXPERIMENT"),
+        (["nothing"], "usage: qs-bench EXPERIMENT"),
+        (["roles", "--nothing"], "there is no option '--nothing'"),
+        (["roles", "--rate"], "--rate needs a value"),
+        (["roles", "--rate", "fast"], "--rate: 'fast' is not a number"),
+        (["roles", "--rate", "-1"], "--rate: '-1' is not a number"),
+        (["roles", "--working-set", "1,2,3,4,5"], "--working-set: at most 4 numbers"),
+        (["roles", "--working-set", "1,"], "--working-set: '' is not a number"),
+        (["roles", "--keys", "10000"], "--probes: at most a twentieth"),
+        (["mixed", "--reads", "1"], "mixed needs --root"),
+    ],
+)
+def test_usage(words, text):
+    code, out, error = bench(*words)
+    assert code == 2 and text in error and out == ""
+
+
+def test_help():
+    for words in (["--help"], ["roles", "--help"], ["mixed", "--help"]):
+        code, out, error = bench(*words)
+        assert code == 0 and out.startswith("usage: qs-bench") and error == ""
+
+
+def test_mixed_wants_an_empty_root(cluster):
+    root = cluster.root().start()
+    root.call("SET", "a", "1")
+    code, _, error = bench("mixed", "--root", root.socket, "--node", root.socket)
+    assert code == 1 and "not an empty root" in error

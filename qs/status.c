@@ -36,12 +36,25 @@ static void hex_text(const uint8_t *from, size_t size, char *to)
     }
 }
 
+// The last walk's verdict, unless something said more since.
+static const char *store_text(struct instance *instance)
+{
+    if (atomic_load(&instance->wants_build)) {
+        return "rebuilding";
+    }
+    if (atomic_load(&instance->suspect)) {
+        return "unsound";
+    }
+    return atomic_load(&instance->soundness) == STORE_PROVEN ? "proven" : "unproven";
+}
+
 void instance_status_take(struct instance_status *ret_status, const struct daemon_instance *each)
 {
     struct instance *instance = each->instance;
     *ret_status = (struct instance_status){
         .options = instance->options,
         .state = instance_state(instance),
+        .store = store_text(instance),
         .synced = atomic_load(&instance->synced),
         .age_ns = instance_age_ns(instance),
     };
@@ -67,6 +80,7 @@ static void refresh_instance(struct daemon_instance *each)
     struct instance *instance = each->instance;
     struct instance_metrics *metrics = &each->metrics;
     METRIC_SET(metrics, instance, state, instance_state(instance));
+    METRIC_SET(metrics, instance, store_unsound, atomic_load(&instance->suspect));
     METRIC_SET(metrics, instance, synced_index, atomic_load(&instance->synced));
     METRIC_SET(metrics, instance, age_ms, status_ms(instance_age_ns(instance)));
     METRIC_SET(metrics, instance, journal_bytes, journal_bytes(instance->journal));

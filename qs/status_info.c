@@ -174,10 +174,11 @@ static void tell_qs(struct telling *telling)
         struct instance_status status;
         instance_status_take(&status, &daemon->instances[i]);
         const struct instance_options *options = status.options;
-        buf_format(telling->to, "instance_%s:number=%" PRIu64 ",role=%s,state=%s,visible_index=%"
-                                PRIu64 ",synced_index=%" PRIu64 ",keys=%" PRIu64 ",age_ms=",
+        buf_format(telling->to, "instance_%s:number=%" PRIu64 ",role=%s,state=%s,store=%s,"
+                                "visible_index=%" PRIu64 ",synced_index=%" PRIu64 ",keys=%" PRIu64
+                                ",age_ms=",
                    options->name, options->number, role_text(options->role),
-                   instance_state_text(status.state), status.visible, status.synced,
+                   instance_state_text(status.state), status.store, status.visible, status.synced,
                    status.digest.keys);
         if (status.age_ns == UINT64_MAX) {
             buf_append_text(telling->to, "unknown");

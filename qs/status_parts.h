@@ -14,6 +14,7 @@ struct instance_status {
     const struct instance_options *options;
     enum instance_state state;
     bool has_view, has_history;
+    const char *store; // how its store is: "unproven", "proven", "unsound", "rebuilding"
     uint64_t visible, epoch, history_floor;
     struct digest digest;
     char history[2 * HISTORY_ID_BYTES + 1]; // hexadecimal, "" without one

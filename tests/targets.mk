@@ -16,7 +16,7 @@ $(POWERCUT): tests/tools/preload/powercut.c
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -shared -fPIC $< -o $@ -ldl
 
 .PHONY: programs
-programs: all $(POWERCUT) $(BUILD)/tests/fork_history
+programs: all $(POWERCUT) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store
 
 .PHONY: e2e
 e2e: programs

@@ -238,9 +238,12 @@ bool applier_try(struct applier *applier, const struct block *block)
             return false;
         }
     }
-    if (error == ERR_CORRUPT && instance->options->role != ROLE_ROOT) {
+    bool unfit = error == ERR_CORRUPT || error == ERR_DIVERGED;
+    if (unfit && instance->options->role != ROLE_ROOT) {
         // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
-        instance_store_failed(instance, "a record that is to be replaced failed its check");
+        instance_store_failed(instance, error == ERR_CORRUPT
+                                            ? "a record that is to be replaced failed its check"
+                                            : "an update replaces another version than is there");
         applier->frozen = true;
         applier->replaying = false;
         return false;

@@ -41,7 +41,8 @@ struct role {
 
     // Applier: adds to `batch` what the block writes (default rows, history). May write earlier,
     // in chunks, what no reader sees before the default row changes: instance_write_ahead.
-    // ERR_DIVERGED: the store does not hold the version that an entry replaced.
+    // ERR_DIVERGED: the store does not hold the version that an entry replaced. It is the store
+    // that is wrong, as with ERR_CORRUPT: the log has proven itself by its chain.
     int (*apply)(struct instance *instance, const struct block *block, struct store_batch *batch);
 
     // Applier: adds to `batch` for `store` the newest row of a key, as a snapshot or the log gives

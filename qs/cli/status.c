@@ -112,18 +112,18 @@ static void append_status_text(struct buf *to, struct bytes info)
         struct bytes value = find_field(info, shown[i][1]);
         buf_format(to, "%s%s %.*s", i == 0 ? "" : ", ", shown[i][0], SHOWN(value));
     }
-    buf_format(to, "\n\n%-16s %6s %-8s %-8s %12s %12s %12s %10s %14s %-7s %-10s  %s\n", "INSTANCE",
-               "NUMBER", "ROLE", "STATE", "INDEX", "SYNCED", "KEYS", "AGE MS", "DISK BYTES",
-               "SPACE", "LIMIT", "DIGEST");
+    buf_format(to, "\n\n%-16s %6s %-8s %-8s %-10s %12s %12s %12s %10s %14s %-7s %-10s  %s\n",
+               "INSTANCE", "NUMBER", "ROLE", "STATE", "STORE", "INDEX", "SYNCED", "KEYS", "AGE MS",
+               "DISK BYTES", "SPACE", "LIMIT", "DIGEST");
     struct line line;
     while (take_line(&info, &line)) {
         if (line.section || line.name.size < 10 || memcmp(line.name.data, "instance_", 9) != 0) {
             continue;
         }
-        static const char *const parts[] = {"number", "role", "state", "visible_index",
+        static const char *const parts[] = {"number", "role", "state", "store", "visible_index",
                                             "synced_index", "keys", "age_ms", "disk_bytes",
                                             "space", "space_reason", "digest"};
-        static const int widths[] = {6, -8, -8, 12, 12, 12, 10, 14, -7, -10, 0};
+        static const int widths[] = {6, -8, -8, -10, 12, 12, 12, 10, 14, -7, -10, 0};
         buf_format(to, "%-16.*s", SHOWN(bytes_of(line.name.data + 9, line.name.size - 9)));
         for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
             struct bytes part = find_part(line.value, parts[i]);

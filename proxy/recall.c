@@ -70,6 +70,7 @@ static void call_end(struct recall_call *call, int error)
     list_remove(&call->busy);
     list_remove(&call->node);
     fetcher->recalls.count--;
+    METRIC_SET(fetcher->instance->metrics, instance, recalls_under_way, fetcher->recalls.count);
     if (error != OK) {
         METRIC_ADD(fetcher->instance->metrics, instance, recalls_failed, 1);
     }
@@ -242,6 +243,7 @@ static void call_begin(struct task *task)
     list_append(&recalls->calls, &call->node);
     recalls->count++;
     METRIC_ADD(fetcher->instance->metrics, instance, recalls, 1);
+    METRIC_SET(fetcher->instance->metrics, instance, recalls_under_way, recalls->count);
     if (recalls->count == 1) {
         loop_timer_set(fetcher->instance->home, &recalls->timer, TICK_NS);
     }

@@ -288,6 +288,11 @@ struct journal_place journal_end(struct journal *journal)
 {
     pthread_mutex_lock(&journal->lock);
     struct journal_place end = journal->end;
+    // Without the oldest copy the number is all that is known of it, but the store was further.
+    bool lost = journal->count > 0 && !journal->segments[0]->before_sound;
+    if (lost && end.number <= journal->flushed.number) {
+        end = journal->flushed;
+    }
     pthread_mutex_unlock(&journal->lock);
     return end;
 }

@@ -90,7 +90,8 @@ struct journal_subscriber {
 void journal_subscribe(struct journal *journal, struct journal_subscriber *subscriber);
 void journal_unsubscribe(struct journal *journal, struct journal_subscriber *subscriber);
 
-// The published end / the place just before the oldest block still kept. Any thread.
+// The published end (while a damaged copy hides even the beginning: what the store had flushed) /
+// the place just before the oldest block still kept. Any thread.
 struct journal_place journal_end(struct journal *journal);
 struct journal_place journal_oldest(struct journal *journal);
 // The header of block `number` (0 = genesis), read from its segment and checked.

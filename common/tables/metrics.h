@@ -109,6 +109,7 @@ INSTANCE_METRIC(GAUGE, fetch_bytes_under_way, "bytes", "what they ask for, about
 INSTANCE_METRIC(GAUGE, replicas_connected, "", "replicas that a proxy is connected to")
 INSTANCE_METRIC(GAUGE, replicas_quarantined, "", "... of which in quarantine")
 INSTANCE_METRIC(COUNTER, recalls, "", "reads as of an earlier index that a proxy passed to a replica")
+INSTANCE_METRIC(GAUGE, recalls_under_way, "", "... and that go on now, at most fetch_max")
 INSTANCE_METRIC(COUNTER, recalls_sent, "", "questions that these took")
 INSTANCE_METRIC(COUNTER, recalls_failed, "", "reads that no replica could answer: gone, behind, or none in time")
 INSTANCE_METRIC(COUNTER, fills, "", "fetched values kept")

@@ -259,7 +259,9 @@ static void test_too_many(void **state)
         sched_yield();
     }
     read_at(&scene, 9, ERR_BUSY);
+    assert_int_equal(COUNTED(&scene, recalls_under_way), ARRAY_LEN(readings));
     close_fetch(&scene);
+    assert_int_equal(COUNTED(&scene, recalls_under_way), 0);
     for (unsigned i = 0; i < ARRAY_LEN(readings); i++) {
         end_at(&scene, &readings[i], 9, ERR_UNAVAILABLE);
     }

@@ -446,6 +446,43 @@ static void test_repair(void **state)
     builder_close(&author.builder);
 }
 
+// The oldest segment begins with a copy of the header before it, which no block there repeats. With
+// that copy damaged the journal does not even know where it stands, but the store does.
+static void test_repair_of_the_oldest_copy(void **state)
+{
+    (void)state;
+    struct author author;
+    author_open(&author, 9);
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    site_open(parent);
+    author_feed(&author, parent, 40, 60000);
+    struct site *child = child_new("child", parent->address);
+    child->options.segment_bytes = 256 * KIB;
+    child->options.journal_bytes = 256 * KIB;
+    site_open(child);
+    AWAIT(site_shows(child, 40));
+    assert_int_equal(store_flush(child->instance->store), OK);
+    journal_trim(child->instance->journal, 40); // nothing else happens to it now
+    uint64_t before = journal_oldest(child->instance->journal).number;
+    assert_in_range(before, 1, 39);
+    site_stop(child);
+
+    char *directory = mem_format("%s/zones/journal", child->directory);
+    char *name = mem_format("%016llx.qsj", (unsigned long long)before + 1);
+    test_flip(directory, name, 90, 2); // the chain
+    mem_free(name);
+    mem_free(directory);
+    site_open(child);
+    assert_int_equal(atomic_load(&child->instance->damaged_first), before);
+    author_feed(&author, parent, 5, 1000);
+    AWAIT(site_shows(child, 45));
+    assert_int_equal(METRIC_GET(child->metrics, instance, journal_repaired), 1);
+    assert_same_blocks(parent, child, before + 1);
+    site_close(child);
+    site_close(parent);
+    builder_close(&author.builder);
+}
+
 int main(void)
 {
     log_open(getenv("QS_TEST_LOG") != NULL ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
@@ -456,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_refused),            cmocka_unit_test(test_loop),
         cmocka_unit_test(test_own_name),           cmocka_unit_test(test_wrong_chain),
         cmocka_unit_test(test_bad_parent),         cmocka_unit_test(test_repair),
+        cmocka_unit_test(test_repair_of_the_oldest_copy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

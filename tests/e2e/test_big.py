@@ -22,6 +22,7 @@ BIG_BYTES = int(os.environ.get("BIG_BYTES", 50 * MIB))
 SIZE = 4000
 COUNT = BIG_BYTES // SIZE
 BATCH = 50
+PIPELINE = 10 * BATCH
 # Five seconds for a small one; no more than the default for a big one.
 RATE = min(64 * MIB, BIG_BYTES // 5)
 SLICE = min(MIB, RATE // 8)
@@ -51,11 +52,14 @@ def value_of(number):
 
 def fill(root):
     with root.raw(timeout=60) as conn:
-        for at in range(0, COUNT, BATCH):
-            words = []
-            for number in range(at, min(at + BATCH, COUNT)):
-                words += [key_of(number), value_of(number)]
-            assert conn.call("MSET", *words) == b"OK"
+        for begin in range(0, COUNT, PIPELINE):
+            end, requests = min(begin + PIPELINE, COUNT), []
+            for at in range(begin, end, BATCH):
+                words = ["MSET"]
+                for number in range(at, min(at + BATCH, end)):
+                    words += [key_of(number), value_of(number)]
+                requests.append(words)
+            assert set(conn.pipeline(requests)) == {b"OK"}
 
 
 class Task(threading.Thread):
@@ -165,6 +169,18 @@ def is_open(node):
         return False
 
 
+def wait_settled(node):
+    """Until a node's store has done with its compactions: its files stay as they are for long."""
+    seen = []
+
+    def still():
+        threading.Event().wait(0.1)
+        seen.append(metric(node, "store_bytes"))
+        return len(seen) >= 20 and len(set(seen[-20:])) == 1
+
+    wait_for(still, PATIENCE_S, "compactions to end")
+
+
 def segments(node):
     return [int(path.stem, 16) for path in node.journal_files("main")]
 
@@ -195,6 +211,7 @@ def wait_equal(root, *nodes):
 def bootstrap(cluster, root, donor, say):
     """An empty replica beside the reads of the giving one."""
     node = cluster.replica("node", donor, **OPTIONS)
+    wait_settled(donor)
     writes = Writes(root)
     with donor.raw() as conn:
         p99_us(conn, 0.5)  # warms up

@@ -181,7 +181,7 @@ static void on_fill(struct task *task)
     struct filling *filling = CONTAINER_OF(task, struct filling, task);
     struct instance *instance = filling->scene->proxy.instance;
     struct store_batch *batch = store_batch_new();
-    filling->status = fill_row(instance, batch, filling->key, &filling->record);
+    filling->status = fill_row(instance, batch, filling->key, &filling->record, 0);
     store_batch_free(batch);
     sem_post(&filling->finished);
 }

@@ -10,7 +10,7 @@
 #include "proxy/proxy.h"
 #include "replica/replica.h"
 
-#define SCHEDULES 2000
+#define SCHEDULES ROUNDS(2000)
 #define BLOCKS_MAX 12
 
 struct schedule {

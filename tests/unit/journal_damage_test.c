@@ -10,13 +10,6 @@
 #define SEGMENT_BYTES (64 * KIB)
 #define SEED 20231122
 
-// How often something random is tried; the thread sanitizer makes each try thirty times slower.
-#ifdef __SANITIZE_THREAD__
-#define ROUNDS(count) ((count) / 20 + 4)
-#else
-#define ROUNDS(count) (count)
-#endif
-
 static const struct journal_place nothing = {0};
 
 // The number of the first block that a cursor cannot read, 0 = all can up to the end.

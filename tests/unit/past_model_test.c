@@ -348,7 +348,7 @@ static void test_every_range(void **state)
 
 // ---- random histories --------------------------------------------------------------------------
 
-#define HISTORIES 100000
+#define HISTORIES (ROUNDS(100000) / CHUNK * CHUNK)
 #define CHUNK 500 // histories with one floor
 #define LENGTH 16
 

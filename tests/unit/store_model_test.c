@@ -13,7 +13,7 @@
 #include "tests/sim/store_calls.h"
 #include "tests/sim/store_model.h"
 
-#define SEQUENCES 10000
+#define SEQUENCES ROUNDS(10000)
 #define OPERATIONS 50
 #define DATABASE_SEQUENCES 50
 #define SNAPSHOTS 4

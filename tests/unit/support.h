@@ -23,6 +23,15 @@
 
 #define SUPPORT static inline __attribute__((unused))
 
+// How often something random is tried: the sanitizers make each try ten or thirty times slower.
+#if defined(__SANITIZE_THREAD__)
+#define ROUNDS(count) ((count) / 20 + 4)
+#elif defined(__SANITIZE_ADDRESS__)
+#define ROUNDS(count) ((count) / 10 + 4)
+#else
+#define ROUNDS(count) (count)
+#endif
+
 // splitmix64: https://prng.di.unimi.it/splitmix64.c
 SUPPORT uint64_t test_random(uint64_t *state)
 {

@@ -418,8 +418,8 @@ bool instance_close(struct instance *instance)
     if (instance->journal != NULL) {
         journal_close(instance->journal);
     }
-    clean = volumes_sweep(&instance->retired);
     build_close(instance);
+    clean = volumes_sweep(&instance->retired, true);
     if (instance->volume != NULL) {
         clean = volume_close(instance->volume) && clean;
     }

@@ -89,7 +89,7 @@ struct instance {
     int lock_fd;
     _Atomic(struct store *) store; // of `volume`; the applier may change to another one
     struct volume *volume;         // `lock`; the applier's own to read without it
-    struct list retired;           // applier thread: volumes that views still hold
+    struct list retired;           // applier thread: volumes to be closed, perhaps still held
     struct shelf shelf;            // applier thread
     struct build *build;           // common/core/build.c's: the store under construction
     struct store_cache *cache;

@@ -183,7 +183,12 @@ void applier_mended(struct instance *instance, uint64_t until)
 int applier_freeze(struct instance *instance)
 {
     instance->apply->frozen = true;
-    return store_flush(instance->store);
+    int error = store_flush(instance->store);
+    if (error == ERR_IO || error == ERR_CORRUPT) {
+        // For ever, until it is opened again; and no block will come that tells.
+        instance_stop_updates(instance, error, "the store could not be flushed");
+    }
+    return error;
 }
 
 uint64_t applier_synced(const struct instance *instance) { return instance->apply->synced_block; }

@@ -13,6 +13,8 @@
 #define POLL_NS NS_PER_S
 // What a crash may lose of a snapshot: it is asked for again.
 #define FLUSH_BYTES (16 * MIB)
+// Then the damage is taken as beyond repair: a new snapshot begins behind it.
+#define DAMAGED_POLLS_MAX 10
 // Stores that are out of use and still open, each with its memory: no new one is begun beyond that.
 #define RETIRED_MAX 4
 
@@ -70,6 +72,7 @@ static int begin(struct build *build)
         return ERR_BUSY;
     }
     build->number = u64_max(build->number, shelf->serving) + 1;
+    build->damaged_polls = 0;
     uint64_t number = build->number;
     char *path = shelf_path(shelf, number);
     int error = disk_remove(path);
@@ -158,8 +161,13 @@ static int judge(struct build *build, int error)
     if (error == OK || error == ERR_NOT_FOUND) {
         return error;
     }
+    struct instance *instance = build->instance;
     close_cursor(build);
-    if (error == ERR_DISK_FULL || error == ERR_DAMAGED) {
+    if (error == ERR_DAMAGED && atomic_load(&instance->damaged_first) == 0) {
+        instance_recheck(instance, build->row.state.place.number + 1); // nobody else reads there
+    }
+    bool mendable = error == ERR_DAMAGED && ++build->damaged_polls < DAMAGED_POLLS_MAX;
+    if (error == ERR_DISK_FULL || mendable) {
         return ERR_NOT_FOUND; // space may come, damage may be mended
     }
     give_up(build, error == ERR_TOO_OLD ? "the log has gone on without it" : error_text(error));
@@ -196,6 +204,7 @@ static int advance(struct build *build)
         return error;
     }
     if (error == OK) {
+        build->damaged_polls = 0;
         error = build_log_add(build, block);
         build->unflushed_bytes += block->raw.size;
         block_release(block);

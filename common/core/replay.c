@@ -239,7 +239,7 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     close_cursor(applier);
     applier->frozen = false;
     applier->replaying = true;
-    applier->damaged = atomic_load(&instance->damaged_first) != 0;
+    applier->damaged = atomic_load(&instance->damaged_last) > state->place.number;
     applier->replay_until = applier->synced_block;
     // It only rises, also where the new store is of a history with lower indexes: rows may have
     // been collected by what it was.

@@ -86,6 +86,15 @@ struct volume *instance_volume(struct instance *instance)
     return volume;
 }
 
+void instance_doubt_store(struct instance *instance, const struct view *view)
+{
+    // Of a store that is going anyway, nothing more is asked.
+    if (view->store == atomic_load(&instance->store) && !atomic_load(&instance->suspect) &&
+        !atomic_exchange(&instance->doubted, true)) {
+        instance_wake_walk(instance);
+    }
+}
+
 void instance_store_failed(struct instance *instance, const char *reason)
 {
     if (atomic_exchange(&instance->suspect, true)) {

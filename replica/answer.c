@@ -99,11 +99,12 @@ int answer_ask(const struct instance *instance, const struct view *view, enum st
 
 // ---- one request -------------------------------------------------------------------------------
 
-static void note_unreadable(struct instance *instance, int error)
+static void note_unreadable(struct instance *instance, const struct view *view, int error)
 {
     static struct log_gate gate;
     if (error == ERR_CORRUPT) {
         METRIC_ADD(instance->metrics, instance, reads_corrupt, 1);
+        instance_doubt_store(instance, view);
     }
     LOG_GATED(&gate, LOG_ERROR, instance->name, "a record asked for by a proxy is not served: %s",
               error_text(error));
@@ -124,7 +125,7 @@ static int job_recall(struct answer_job *job)
     struct instance *instance = job->answerer->instance;
     int error = past_answer(instance, job->view, &job->past);
     if (error != OK) {
-        note_unreadable(instance, error);
+        note_unreadable(instance, job->view, error);
     }
     job->served = job->past.served;
     job->floor = atomic_load(&instance->history_floor);
@@ -150,7 +151,7 @@ static int job_answer(struct answer_job *job, enum store_tier tier)
         }
         if (error != OK) {
             answer.status = FETCH_ERROR;
-            note_unreadable(instance, error);
+            note_unreadable(instance, job->view, error);
         } else if (answer.status == FETCH_EXACT) {
             answer.value = found.record.value;
             // A proxy bounds its requests by lengths; what does not fit is left to its next try.

@@ -385,7 +385,8 @@ static uint64_t applier_turn(void *argument)
         applier->unserved = false;
         replay_serve(applier);
     }
-    uint64_t pause_ns = volumes_sweep(&applier->instance->retired) ? WORKER_IDLE : APPLIER_RETRY_NS;
+    bool swept = volumes_sweep(&applier->instance->retired, false);
+    uint64_t pause_ns = swept ? WORKER_IDLE : APPLIER_RETRY_NS;
     pause_ns = u64_min(pause_ns, applier->replaying ? replay_turn(applier) : apply_turn(applier));
     return u64_min(pause_ns, build_turn(applier->instance));
 }

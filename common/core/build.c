@@ -13,6 +13,10 @@
 #define POLL_NS NS_PER_S
 // What a crash may lose of a snapshot: it is asked for again.
 #define FLUSH_BYTES (16 * MIB)
+// Then the damage is taken as beyond repair: a new snapshot begins behind it.
+#define DAMAGED_POLLS_MAX 10
+// Stores that are out of use and still open, each with its memory: no new one is begun beyond that.
+#define RETIRED_MAX 4
 
 // ---- beginning and giving up -------------------------------------------------------------------
 
@@ -22,7 +26,8 @@ static void close_cursor(struct build *build)
     build->cursor = (struct journal_cursor){0};
 }
 
-// Best effort: what stays behind is a leftover for the next start.
+// Best effort: what stays behind is a leftover for the next start. A store that has failed may have
+// to stay open; its directory may even be the one in use, if the shelf's file cannot be written.
 static void drop(struct build *build, const char *reason)
 {
     if (build->volume == NULL) {
@@ -33,21 +38,42 @@ static void drop(struct build *build, const char *reason)
     METRIC_ADD(build->instance->metrics, instance, builds_dropped, 1);
     close_cursor(build);
     struct shelf *shelf = &build->instance->shelf;
-    if (shelf_set(shelf, shelf->serving, 0) == OK) {
-        volume_remove(build->volume);
-    } else if (!volume_close(build->volume)) {
-        log_line(LOG_WARN, build->instance->name, "its store stays open");
-    }
+    build->volume->kept = shelf_set(shelf, shelf->serving, 0) != OK;
+    list_append(&build->instance->retired, &build->volume->node);
     build->volume = NULL;
     build->row = (struct build_row){0};
 }
 
-// An empty store, named in the shelf before it exists.
+// It has come to nothing: another one is begun after a pause.
+static void give_up(struct build *build, const char *reason)
+{
+    build->given_up++;
+    drop(build, reason);
+}
+
+static unsigned retired_count(const struct instance *instance)
+{
+    unsigned count = 0;
+    LIST_FOR_EACH(node, &instance->retired) {
+        count++;
+    }
+    return count;
+}
+
+// An empty store, named in the shelf before it exists. Its directory is none that was in use since
+// the start: that store may still be open.
 static int begin(struct build *build)
 {
     struct instance *instance = build->instance;
     struct shelf *shelf = &instance->shelf;
-    uint64_t number = shelf->serving + 1;
+    if (retired_count(instance) >= RETIRED_MAX) {
+        log_line(LOG_ERROR, instance->name,
+                 "no new store is begun while %u others, out of use, are still open", RETIRED_MAX);
+        return ERR_BUSY;
+    }
+    build->number = u64_max(build->number, shelf->serving) + 1;
+    build->damaged_polls = 0;
+    uint64_t number = build->number;
     char *path = shelf_path(shelf, number);
     int error = disk_remove(path);
     mem_free(path);
@@ -91,7 +117,8 @@ static int add_slice(struct build *build, const struct build_order *order)
     }
     struct build_row row = build->row;
     error = build_slice_add(&slice, instance, build->volume->store, build->batch, &row);
-    if (error == OK) {
+    bool sound = error == OK;
+    if (sound) {
         error = build_write(build, &row);
     }
     if (error == OK) {
@@ -106,8 +133,9 @@ static int add_slice(struct build *build, const struct build_order *order)
     if (error == OK && due) {
         error = flush(build);
     }
-    if (error != OK && first) {
-        drop(build, error_text(error));
+    // A store that has failed once fails for ever.
+    if (error != OK && (first || (sound && error != ERR_DISK_FULL))) {
+        give_up(build, error_text(error));
     }
     return error;
 }
@@ -133,11 +161,16 @@ static int judge(struct build *build, int error)
     if (error == OK || error == ERR_NOT_FOUND) {
         return error;
     }
+    struct instance *instance = build->instance;
     close_cursor(build);
-    if (error == ERR_DISK_FULL || error == ERR_DAMAGED) {
+    if (error == ERR_DAMAGED && atomic_load(&instance->damaged_first) == 0) {
+        instance_recheck(instance, build->row.state.place.number + 1); // nobody else reads there
+    }
+    bool mendable = error == ERR_DAMAGED && ++build->damaged_polls < DAMAGED_POLLS_MAX;
+    if (error == ERR_DISK_FULL || mendable) {
         return ERR_NOT_FOUND; // space may come, damage may be mended
     }
-    drop(build, error == ERR_TOO_OLD ? "the log has gone on without it" : error_text(error));
+    give_up(build, error == ERR_TOO_OLD ? "the log has gone on without it" : error_text(error));
     return error;
 }
 
@@ -171,6 +204,7 @@ static int advance(struct build *build)
         return error;
     }
     if (error == OK) {
+        build->damaged_polls = 0;
         error = build_log_add(build, block);
         build->unflushed_bytes += block->raw.size;
         block_release(block);
@@ -210,16 +244,17 @@ static uint64_t finish(struct build *build)
                  (unsigned long long)build->row.held.keys,
                  (unsigned long long)build->row.state.place.number,
                  (unsigned long long)build->row.state.digest.keys);
-        drop(build, "what it was made from does not agree with the log");
+        give_up(build, "what it was made from does not agree with the log");
         return WORKER_IDLE;
     }
     struct state state = build->row.state;
     state.history_floor = state.place.index; // nothing older has come
-    int error = write_state(build, &state);
-    if (error == OK) {
-        error = shelf_set(&instance->shelf, instance->shelf.building, 0);
-    }
+    int error = judge(build, write_state(build, &state));
     if (error != OK) {
+        return error == ERR_NOT_FOUND ? POLL_NS : WORKER_IDLE;
+    }
+    build->number = u64_max(build->number, instance->shelf.serving);
+    if (shelf_set(&instance->shelf, instance->shelf.building, 0) != OK) {
         return POLL_NS;
     }
     log_line(LOG_INFO, instance->name, "a store built from %llu slices is whole at index %llu",
@@ -228,6 +263,7 @@ static uint64_t finish(struct build *build)
     struct volume *volume = build->volume;
     close_cursor(build);
     build->volume = NULL;
+    build->given_up = 0;
     build->row = (struct build_row){0};
     applier_replace(instance, volume, &state);
     return 0;
@@ -289,6 +325,7 @@ static void carry_out(struct build *build, struct build_order *order)
     }
     order->begun = build->volume != NULL;
     order->complete = build->row.complete;
+    order->given_up = build->given_up;
     order->start = build->row.start;
     order->next_size = build->row.next_size;
     memcpy(order->next, build->row.next, build->row.next_size);
@@ -351,6 +388,7 @@ int build_open(struct instance *instance)
     struct build *build = mem_zalloc(sizeof *build);
     build->instance = instance;
     build->batch = store_batch_new();
+    build->number = instance->shelf.building;
     instance->build = build;
     return instance->shelf.building == 0 ? OK : take_up(build);
 }
@@ -362,8 +400,9 @@ void build_close(struct instance *instance)
         return;
     }
     close_cursor(build);
-    if (build->volume != NULL && !volume_close(build->volume)) {
-        log_line(LOG_WARN, instance->name, "the store under construction stays open");
+    if (build->volume != NULL) {
+        build->volume->kept = true; // the next start goes on with it
+        list_append(&instance->retired, &build->volume->node);
     }
     store_batch_free(build->batch);
     instance->build = NULL;

@@ -36,6 +36,7 @@ struct build_order {
     // is no good, nothing has changed; ERR_DISK_FULL; ERR_IO.
     int error;
     bool begun, complete;
+    unsigned given_up; // builds that came to nothing, since the last that was finished
     struct block_header start; // once begun
     size_t next_size;
     uint8_t next[KEY_BYTES_MAX];

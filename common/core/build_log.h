@@ -13,6 +13,9 @@ struct build {
     struct store_batch *batch;
     struct journal_cursor cursor; // at the next block to be added
     bool restart_due; // the journal will be begun anew before it leads on from here
+    uint64_t number;   // the highest of a store in the shelf since the start
+    unsigned damaged_polls; // looks at the journal that found it damaged
+    unsigned given_up; // stores that came to nothing, since one was finished
     uint64_t unflushed_bytes;
 };
 

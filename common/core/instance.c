@@ -86,6 +86,15 @@ struct volume *instance_volume(struct instance *instance)
     return volume;
 }
 
+void instance_doubt_store(struct instance *instance, const struct view *view)
+{
+    // Of a store that is going anyway, nothing more is asked.
+    if (view->store == atomic_load(&instance->store) && !atomic_load(&instance->suspect) &&
+        !atomic_exchange(&instance->doubted, true)) {
+        instance_wake_walk(instance);
+    }
+}
+
 void instance_store_failed(struct instance *instance, const char *reason)
 {
     if (atomic_exchange(&instance->suspect, true)) {
@@ -418,8 +427,8 @@ bool instance_close(struct instance *instance)
     if (instance->journal != NULL) {
         journal_close(instance->journal);
     }
-    clean = volumes_sweep(&instance->retired);
     build_close(instance);
+    clean = volumes_sweep(&instance->retired, true);
     if (instance->volume != NULL) {
         clean = volume_close(instance->volume) && clean;
     }

@@ -89,7 +89,7 @@ struct instance {
     int lock_fd;
     _Atomic(struct store *) store; // of `volume`; the applier may change to another one
     struct volume *volume;         // `lock`; the applier's own to read without it
-    struct list retired;           // applier thread: volumes that views still hold
+    struct list retired;           // applier thread: volumes to be closed, perhaps still held
     struct shelf shelf;            // applier thread
     struct build *build;           // common/core/build.c's: the store under construction
     struct store_cache *cache;
@@ -130,6 +130,7 @@ struct instance {
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;
     _Atomic unsigned forks;       // how often the data shown became that of another history
+    _Atomic bool doubted;         // a read met a bad row: a walk is due
     _Atomic bool suspect;         // the store is not what the log says: no source for others
     _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
 };
@@ -191,6 +192,8 @@ void instance_store_replaced(struct instance *instance);
 bool instance_front_wanted(const struct instance *instance); // should a walk build one? Any thread
 // Saves the front filter when it is newer than its file. The walker, and the end of the instance.
 void instance_save_front(struct instance *instance);
+// A row of the view's store failed its check: a walk shall tell soon what is wrong. Any thread.
+void instance_doubt_store(struct instance *instance, const struct view *view);
 // The walker shall look whether a walk is due. Any thread; nothing happens without a walker.
 void instance_wake_walk(struct instance *instance);
 // Asks the walker for a step of role->hand soon. Any thread; nothing happens without a walker.

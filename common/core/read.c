@@ -36,11 +36,13 @@ static void lookup_fail(struct lookup *lookup, int error)
     lookup->status = error;
 }
 
-static void note_corrupt(struct instance *instance)
+static void note_corrupt(const struct read *read)
 {
     static struct log_gate gate;
+    struct instance *instance = read->instance;
     METRIC_ADD(instance->metrics, instance, reads_corrupt, 1);
     LOG_GATED(&gate, LOG_ERROR, instance->name, "a record failed its check and is not served");
+    instance_doubt_store(instance, read->view);
 }
 
 // Counts what the lookups came to. Returns the sum of the lengths of all values found.
@@ -57,7 +59,7 @@ static uint64_t read_count(struct read *read)
         unfiltered += lookup->unfiltered ? 1 : 0;
         bytes += lookup->status == OK ? lookup->record.length : 0;
         if (lookup->status == ERR_CORRUPT) {
-            note_corrupt(read->instance);
+            note_corrupt(read);
         }
     }
     METRIC_ADD(read->instance->metrics, instance, reads, read->count);
@@ -102,7 +104,7 @@ void read_resolved(struct read *read)
         missing = true;
         if (read->instance->role->fetch == NULL) {
             lookup_fail(lookup, ERR_CORRUPT);
-            note_corrupt(read->instance);
+            note_corrupt(read);
         }
     }
     if (missing && read->instance->role->fetch != NULL) {

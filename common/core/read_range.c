@@ -108,6 +108,9 @@ static int walk_view(struct range_read *range, struct bytes from)
     }
     int error = store_iterator_error(iterator);
     store_iterator_close(iterator);
+    if (error == ERR_CORRUPT) {
+        instance_doubt_store(range->read.instance, view);
+    }
     return error;
 }
 

@@ -183,7 +183,12 @@ void applier_mended(struct instance *instance, uint64_t until)
 int applier_freeze(struct instance *instance)
 {
     instance->apply->frozen = true;
-    return store_flush(instance->store);
+    int error = store_flush(instance->store);
+    if (error == ERR_IO || error == ERR_CORRUPT) {
+        // For ever, until it is opened again; and no block will come that tells.
+        instance_stop_updates(instance, error, "the store could not be flushed");
+    }
+    return error;
 }
 
 uint64_t applier_synced(const struct instance *instance) { return instance->apply->synced_block; }
@@ -234,7 +239,7 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     close_cursor(applier);
     applier->frozen = false;
     applier->replaying = true;
-    applier->damaged = atomic_load(&instance->damaged_first) != 0;
+    applier->damaged = atomic_load(&instance->damaged_last) > state->place.number;
     applier->replay_until = applier->synced_block;
     // It only rises, also where the new store is of a history with lower indexes: rows may have
     // been collected by what it was.

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/core/volume.h"
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/data/disk.h"
+
+#define CLOSE_AGAIN_NS (30 * NS_PER_S)
 
 int volume_open(struct volume **ret_volume, const struct store_options *options)
 {
@@ -30,23 +33,34 @@ bool volume_close(struct volume *volume)
     return true;
 }
 
-void volume_remove(struct volume *volume)
+// False: it had to stay open.
+static bool close_retired(struct volume *volume)
 {
     char *directory = mem_text(volume->directory);
-    if (volume_close(volume) && disk_remove(directory) != OK) {
+    bool kept = volume->kept;
+    bool closed = volume_close(volume);
+    if (closed && !kept && disk_remove(directory) != OK) {
         log_line(LOG_WARN, NULL, "%s could not be removed", directory);
     }
     mem_free(directory);
+    return closed;
 }
 
-bool volumes_sweep(struct list *retired)
+bool volumes_sweep(struct list *retired, bool last)
 {
-    LIST_FOR_EACH(node, retired) {
+    struct list all, *node;
+    list_init(&all);
+    list_move_all(&all, retired);
+    while ((node = list_take(&all)) != NULL) {
         struct volume *volume = CONTAINER_OF(node, struct volume, node);
-        if (!volume_held(volume)) {
-            list_remove(&volume->node);
-            volume_remove(volume);
+        bool due = last || clock_mono_ns() >= volume->again_ns;
+        if (!volume_held(volume) && due) {
+            if (close_retired(volume)) {
+                continue;
+            }
+            volume->again_ns = clock_mono_ns() + CLOSE_AGAIN_NS;
         }
+        list_append(retired, node);
     }
     return list_empty(retired);
 }

@@ -16,18 +16,20 @@ struct volume {
     _Atomic unsigned references; // of views and workers; the owner's own is not counted
     struct store *store;
     char *directory;
-    struct list node; // in the owner's list of retired ones
+    struct list node;   // in the owner's list of retired ones
+    bool kept;          // what is on disk stays when it is closed
+    uint64_t again_ns;  // it could not be closed: when to try next
 };
 
 // Opens the store in options->directory. Errors as store_open's.
 int volume_open(struct volume **ret_volume, const struct store_options *options) MUST_CHECK;
 // Nobody may hold it. False: the store had to stay open (store_close), and so does the volume.
 bool volume_close(struct volume *volume) MUST_CHECK;
-// Closes it and removes its directory, best effort: what is left is removed at the next start.
-void volume_remove(struct volume *volume);
 
-// Removes those of a list of retired ones that nobody holds any more. True: none is left.
-bool volumes_sweep(struct list *retired);
+// Closes those of a list of retired ones that nobody holds any more, and removes their directories,
+// best effort: what is left is removed at the next start. One that has to stay open is tried again
+// after a pause; `last` tries all. True: none is left.
+bool volumes_sweep(struct list *retired, bool last);
 
 struct volume *volume_hold(struct volume *volume);
 void volume_release(struct volume *volume); // NULL is allowed

@@ -18,6 +18,7 @@
 #define SAVE_EVERY_NS (300 * NS_PER_S)
 // A new generation is saved by then: its first view is published just after the walk.
 #define SAVE_SOON_NS NS_PER_S
+#define DOUBT_NS (10 * NS_PER_S) // from one walk to another that a bad row asks for
 
 struct walked {
     struct list node; // in the walker's, in the order of turns
@@ -35,6 +36,7 @@ struct walked {
     uint64_t slice_at_ns;    // ... the next slice of the walk that goes on
     uint64_t walk_at_ns;     // ... the next walk, by the interval
     uint64_t retry_at_ns;    // before, none is begun for the filter's sake
+    uint64_t doubt_at_ns;    // ... none because of a bad row
     uint64_t save_at_ns;     // ... the filter's file
 };
 
@@ -74,13 +76,16 @@ static void walk_over(struct walked *walked)
 static void begin_due(struct walked *walked, uint64_t now_ns)
 {
     struct instance *instance = walked->instance;
-    bool due = walked->walk_at_ns <= now_ns || walk_asked(instance->walk) ||
+    bool doubted = atomic_load(&instance->doubted) && walked->doubt_at_ns <= now_ns;
+    bool due = walked->walk_at_ns <= now_ns || walk_asked(instance->walk) || doubted ||
                (instance_front_wanted(instance) && walked->retry_at_ns <= now_ns);
     struct view *view = due ? instance_pin(instance) : NULL;
     if (view != NULL && view->store == atomic_load(&instance->store)) {
         walked->walking = true;
         walked->stepping = true;
         walked->slice_at_ns = 0;
+        walked->doubt_at_ns = doubted ? now_ns + DOUBT_NS : walked->doubt_at_ns;
+        atomic_store(&instance->doubted, false);
         walk_begin(instance->walk);
     } else if (due) {
         walked->walk_at_ns = u64_max(walked->walk_at_ns, now_ns + NO_VIEW_NS);
@@ -127,6 +132,7 @@ static uint64_t walked_turn(struct walked *walked, uint64_t now_ns)
     uint64_t next_ns = walked->save_at_ns;
     if (!walked->walking) {
         next_ns = u64_min(next_ns, walked->walk_at_ns);
+        next_ns = u64_min(next_ns, walked->doubt_at_ns > now_ns ? walked->doubt_at_ns : UINT64_MAX);
         next_ns = u64_min(next_ns, walked->retry_at_ns > now_ns ? walked->retry_at_ns : UINT64_MAX);
     } else if (!walked->stepping) {
         next_ns = u64_min(next_ns, walked->slice_at_ns);

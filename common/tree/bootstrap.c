@@ -11,6 +11,7 @@
 #define SNAPSHOT_SLICE_BYTES MIB
 #endif
 #define FIRST_PAUSE_MS 20u
+#define ROUNDS_MAX 10 // the pause grows no more
 #define LOG_POLL_NS (50 * NS_PER_MS)
 
 static void locate(struct follow *follow);
@@ -22,7 +23,7 @@ static void try_later(struct follow *follow)
     struct bootstrap *bootstrap = &follow->bootstrap;
     uint64_t longest = follow->instance->node->reconnect;
     unsigned rounds = bootstrap->failures++ / follow->parent_count;
-    uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << (rounds < 10 ? rounds : 10));
+    uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << u64_min(rounds, ROUNDS_MAX));
     loop_timer_set(follow->loop, &bootstrap->timer, random_jitter_ms(pause) * NS_PER_MS);
 }
 
@@ -282,6 +283,14 @@ static void proceed(struct follow *follow)
     }
 }
 
+// A slice is some progress, but none that makes up for whole builds that came to nothing.
+static void added(struct bootstrap *bootstrap, unsigned parents)
+{
+    if (bootstrap->order.kind == BUILD_ADD) {
+        bootstrap->failures = u64_min(bootstrap->given_up, ROUNDS_MAX) * parents;
+    }
+}
+
 static void on_answered(struct task *task)
 {
     struct bootstrap *bootstrap = CONTAINER_OF(task, struct bootstrap, order.answered);
@@ -296,17 +305,22 @@ static void on_answered(struct task *task)
         leave(follow, error, error_text(error));
         return;
     }
-    if (error == OK) {
-        bootstrap->failures = bootstrap->order.kind == BUILD_ADD ? 0 : bootstrap->failures;
+    bool given_up = bootstrap->order.given_up > bootstrap->given_up;
+    bootstrap->given_up = bootstrap->order.given_up;
+    if (error == OK && !given_up) {
+        added(bootstrap, follow->parent_count);
         proceed(follow);
         return;
     }
-    follow_alarm(follow, LOG_ERROR, "a slice of the snapshot from %s is not added: %s",
-                 bootstrap->link.address, error_text(error));
+    if (error != OK) {
+        follow_alarm(follow, LOG_ERROR, "a slice of the snapshot from %s is not added: %s",
+                     bootstrap->link.address, error_text(error));
+    }
     if (bootstrap->stage == BOOTSTRAP_IDLE) {
+        bootstrap->at = (bootstrap->at + 1) % follow->parent_count;
         try_later(follow);
     } else {
-        leave_for_next(follow, error, error_text(error));
+        leave_for_next(follow, error, error != OK ? error_text(error) : "it came to nothing");
     }
 }
 

@@ -111,6 +111,9 @@ static void read_slice(struct read_job *job)
     if (donor->error == OK) {
         donor->error = read_records(donor);
     }
+    if (donor->error == ERR_CORRUPT) {
+        instance_doubt_store(donor->instance, donor->view);
+    }
 }
 
 // ---- pacing ------------------------------------------------------------------------------------

@@ -222,6 +222,17 @@ void intake_repair(struct follow *follow, bool again)
     link_wrote(&follow->link);
 }
 
+// When nobody has the blocks any more, following matters more than mending.
+static bool others_may_repair(const struct follow *follow, uint64_t block)
+{
+    for (unsigned i = 0; i < follow->parent_count; i++) {
+        if (follow->parents[i].no_repair != block) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int intake_on_bad_block(struct follow *follow, struct bytes payload)
 {
     struct message_bad_block bad;
@@ -232,7 +243,7 @@ int intake_on_bad_block(struct follow *follow, struct bytes payload)
     log_line(LOG_WARN, follow->instance->name, "%s cannot give block %llu for the repair",
              follow->link.address, (unsigned long long)bad.block);
     follow->parents[follow->at].no_repair = bad.block;
-    if (follow->parent_count > 1) {
+    if (others_may_repair(follow, bad.block)) {
         follow_leave(follow, ERR_DAMAGED, false, "looking elsewhere for a block to repair");
     }
     return OK;

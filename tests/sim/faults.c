@@ -228,7 +228,7 @@ static bool strike_store(struct node *node)
     static const enum store_model_call calls[] = {STORE_MODEL_WRITE, STORE_MODEL_FLUSH,
                                                   STORE_MODEL_COMPACT, STORE_MODEL_OPEN};
     char path[NODE_STORE_BYTES];
-    node_store(node, path);
+    node_store(node, chance_permille(500), path);
     store_model_fail(path, calls[chance_below(ARRAY_LEN(calls))], (unsigned)chance_below(20),
                      chance_permille(500) ? ERR_IO : ERR_DISK_FULL);
     return true;
@@ -239,6 +239,20 @@ static bool strike_flip(struct node *node)
 {
     bool flipped = !node_is_root(node) && disk_flip(node->number);
     node->rotten = node->rotten || flipped;
+    return flipped;
+}
+
+// A row of the store in use can be read no more.
+static bool strike_row(struct node *node)
+{
+    if (node_is_root(node) || node->phase != NODE_UP) {
+        return false;
+    }
+    char path[NODE_STORE_BYTES];
+    node_store(node, false, path);
+    bool flipped = store_model_flip(path, 0, false).size > 0;
+    node->decayed = node->decayed || flipped;
+    count_add(COUNT_flips_row, flipped);
     return flipped;
 }
 
@@ -261,7 +275,8 @@ static const struct fault table[] = {
     {"sync error", 4, strike_sync},
     {"I/O error", 2, strike_io},
     {"flip", 3, strike_flip},
-    {"store error", 3, strike_store},
+    {"store error", 4, strike_store},
+    {"bad row", 3, strike_row},
 };
 
 static void strike(struct actor *actor)
@@ -340,11 +355,24 @@ void faults_heal(void)
         disk_set_full(i, false);
         disk_set_free(i, 500);
         char path[NODE_STORE_BYTES];
-        node_store(node, path);
-        store_model_calm(path);
+        node_stores(node, path);
+        store_model_calm_all(path);
         disk_set_fault(i, DISK_FAULT_NONE);
         if (node->phase == NODE_DOWN) {
             node_start_after(node, 10 * NS_PER_MS);
+        }
+    }
+}
+
+void faults_doubt(void)
+{
+    for (unsigned i = 0; i < faults.count; i++) {
+        struct node *node = &faults.nodes[i];
+        if (node->decayed && node->phase == NODE_UP) {
+            struct host *before = world_become(&node->host);
+            atomic_store(&node->process.instance->doubted, true);
+            instance_wake_walk(node->process.instance);
+            world_become(before);
         }
     }
 }

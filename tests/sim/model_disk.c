@@ -101,12 +101,6 @@ int disk_fault(struct model_disk *disk, enum store_model_call call)
     return error;
 }
 
-void store_model_calm(const char *directory)
-{
-    struct model_disk *disk = disk_find(directory);
-    memset(disk->faults, 0, sizeof disk->faults);
-}
-
 void store_model_fail(const char *directory, enum store_model_call call, unsigned after, int error)
 {
     disk_find(directory)->faults[call] = (struct model_fault){true, after, error};
@@ -347,6 +341,15 @@ static void each_disk(const char *prefix, void (*call)(const char *directory, bo
         }
     }
 }
+
+static void calm(const char *directory, bool ghost)
+{
+    (void)ghost;
+    struct model_disk *disk = disk_find(directory);
+    memset(disk->faults, 0, sizeof disk->faults);
+}
+
+void store_model_calm_all(const char *prefix) { each_disk(prefix, calm); }
 
 void store_model_crash_all(const char *prefix) { each_disk(prefix, store_model_crash); }
 

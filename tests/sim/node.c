@@ -259,8 +259,10 @@ static void harvest(struct node *node)
     NEVER(fetch_never);
     NEVER(fetch_bad);
     NEVER(digest_mismatches);
-    NEVER(reads_corrupt);
     NEVER(walk_mismatches);
+    if (!node->decayed) {
+        NEVER(reads_corrupt);
+    }
     memset(&node->metrics, 0, sizeof node->metrics);
 }
 
@@ -284,15 +286,29 @@ static void bury(struct node *node)
     actor_cancel(&node->keeper);
 }
 
-void node_store(const struct node *node, char to[NODE_STORE_BYTES])
+void node_store(const struct node *node, bool building, char to[NODE_STORE_BYTES])
 {
-    snprintf(to, NODE_STORE_BYTES, "%s/%s/store", node->data_dir, node->instance_options.name);
+    uint64_t number = 0;
+    if (node->phase == NODE_UP) {
+        const struct shelf *shelf = &node->process.instance->shelf;
+        number = building && shelf->building != 0 ? shelf->building : shelf->serving;
+    }
+    int used = snprintf(to, NODE_STORE_BYTES, "%s/%s/store", node->data_dir,
+                        node->instance_options.name);
+    if (number > 0) {
+        snprintf(to + used, NODE_STORE_BYTES - (size_t)used, "-%llu", (unsigned long long)number);
+    }
+}
+
+void node_stores(const struct node *node, char to[NODE_STORE_BYTES])
+{
+    snprintf(to, NODE_STORE_BYTES, "%s/", node->data_dir);
 }
 
 static void crash_stores(const struct node *node)
 {
     char prefix[NODE_STORE_BYTES];
-    snprintf(prefix, sizeof prefix, "%s/", node->data_dir);
+    node_stores(node, prefix);
     store_model_crash_all(prefix);
 }
 

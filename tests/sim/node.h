@@ -42,6 +42,7 @@ struct node {
     bool left_open;   // its store could not be flushed when it stopped
     bool shown;       // this process has published a view
     bool rotten;      // a bit of its synced journal was flipped since it last started
+    bool decayed;     // a row of one of its stores went bad
     bool stop_counted;
     uint64_t visible; // highest index ever shown
     unsigned incarnation;
@@ -72,9 +73,11 @@ void node_kill(struct node *node, bool power);
 // Ends it as SIGTERM does; it starts again `down_ns` after its end (UINT64_MAX: never).
 void node_stop(struct node *node, uint64_t down_ns);
 
-// The directory of its store.
+// The directory of its store in use, or, where there is one, of that under construction.
 #define NODE_STORE_BYTES 64
-void node_store(const struct node *node, char to[NODE_STORE_BYTES]);
+void node_store(const struct node *node, bool building, char to[NODE_STORE_BYTES]);
+// How the directories of all its stores begin.
+void node_stores(const struct node *node, char to[NODE_STORE_BYTES]);
 
 void node_wipe(struct node *node); // it is down, and gets an empty disk
 

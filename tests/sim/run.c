@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/core/walk.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/session.h"
@@ -165,6 +166,21 @@ static bool whole(unsigned count)
     return sessions_idle() && converged(count);
 }
 
+// Where a row went bad there is another store, or a walk has found it gone.
+static bool healed(unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct node *node = &nodes[i];
+        const struct instance *instance = node->process.instance;
+        if (node->decayed &&
+            (node->phase != NODE_UP || atomic_load(&instance->doubted) ||
+             walk_going(instance->walk) || atomic_load(&instance->wants_build))) {
+            return false;
+        }
+    }
+    return whole(count);
+}
+
 static bool all_down(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
@@ -195,6 +211,8 @@ static void liveness(const struct shape *shape)
     sessions_stop();
     run_until(idle, shape->nodes, "the end of every operation");
     run_until(whole, shape->nodes, "the same index everywhere");
+    faults_doubt();
+    run_until(healed, shape->nodes, "the end of bad rows");
     // Links that died without a word, and stores that broke, are noticed meanwhile.
     sessions_resume();
     uint64_t settled_ns = world_now_ns() + SETTLE_NS;

@@ -103,12 +103,20 @@ static bool past_refused(const struct session *session, const struct read *read,
     return gone;
 }
 
+// A node says so, until it has another store.
+static bool row_refused(const struct session *session, int status)
+{
+    bool refused = status == ERR_CORRUPT && session->at->decayed && !sessions.strict;
+    count_add(COUNT_rows_refused, refused);
+    return refused;
+}
+
 static void compare(struct session *session, const struct read *read, const struct lookup *lookup,
                     const struct model_key *key)
 {
     bool values = read->values;
     uint64_t index = read_index(read);
-    if (past_refused(session, read, lookup->status)) {
+    if (past_refused(session, read, lookup->status) || row_refused(session, lookup->status)) {
         return;
     }
     count_add(COUNT_past_read, read->at != 0);
@@ -173,7 +181,8 @@ static void range_done(struct range_read *range)
 {
     struct session *session = CONTAINER_OF(range, struct session, range);
     seen(session, range->read.view->place.index);
-    if (past_refused(session, &range->read, range->status)) {
+    if (past_refused(session, &range->read, range->status) ||
+        row_refused(session, range->status)) {
         range_release(range);
         over(session);
         return;

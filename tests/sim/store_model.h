@@ -66,8 +66,8 @@ void store_model_copy(const char *from, const char *to);
 void store_model_full(const char *directory, bool full);
 // The call of this kind after `after` others fails with `error`.
 void store_model_fail(const char *directory, enum store_model_call call, unsigned after, int error);
-// Forgets what was planned so.
-void store_model_calm(const char *directory);
+// Forgets what was planned so for every disk whose directory begins so.
+void store_model_calm_all(const char *prefix);
 // Flips a bit in the value of any flushed row: reading it, or compacting it, is ERR_CORRUPT; or,
 // `silent`, the bit is simply wrong. Lends the row's key; empty when none was found.
 struct bytes store_model_flip(const char *directory, unsigned family, bool silent);

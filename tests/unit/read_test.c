@@ -306,6 +306,7 @@ static void test_damaged_row(void **state)
     assert_int_equal(lookups[0].status, ERR_CORRUPT);
     expect_found(&lookups[1], 1, "one");
     assert_int_equal(METRIC_GET(&fixture->metrics, instance, reads_corrupt), 1);
+    assert_true(atomic_load(&fixture->instance.doubted));
     read_release(&read);
 }
 

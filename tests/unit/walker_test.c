@@ -125,6 +125,28 @@ static void test_asked(void **state)
     scene_close(&scene);
 }
 
+// A bad row that a read met asks for a walk, where none is due otherwise.
+static void test_doubted(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 0, 0);
+    feed_random(&scene.at, &scene.model, 3);
+    struct asker asker;
+    ask(&scene, &asker);
+    sem_wait(&asker.answered);
+    struct view *view = test_view(&scene.at, asker.waiter.index);
+    uint64_t before = METRIC_GET(scene.at.metrics, instance, walks);
+    instance_doubt_store(scene.at.instance, view);
+    while (METRIC_GET(scene.at.metrics, instance, walks) == before) {
+        sched_yield();
+    }
+    assert_false(atomic_load(&scene.at.instance->doubted));
+    view_release(view);
+    remove_walked(scene.walker, scene.at.instance);
+    scene_close(&scene);
+}
+
 // ---- many keys ---------------------------------------------------------------------------------
 
 static struct bytes many_name(uint64_t number, uint8_t to[8])
@@ -393,7 +415,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_asked),    cmocka_unit_test(test_removed),
         cmocka_unit_test(test_interval), cmocka_unit_test(test_loading),
-        cmocka_unit_test(test_replaced),
+        cmocka_unit_test(test_replaced), cmocka_unit_test(test_doubted),
         cmocka_unit_test(test_outgrown), cmocka_unit_test(test_two),
         cmocka_unit_test(test_removed_at_any_time),
     };

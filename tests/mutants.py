@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planted bugs: does the ordinary suite find each of them?
 
-Usage: mutants.py [--jobs N] [--only NAME ...] [--list]
+Usage: mutants.py [--jobs N] [--only NAME ...] [--named] [--list]
 
 tests/mutants.txt names small faults. Each is compiled into a copy of this tree, alone, and the
 tests named with it run first, then the simulator, then the unit tests that are left, until one
@@ -28,6 +28,7 @@ BUILD_SECONDS = 600
 # Before it is known how long a test takes without a fault, and what one with a fault may then take.
 TEST_SECONDS = 240
 LEAST_SECONDS, FACTOR = 15, 5
+E2E = "e2e:"  # and the name of an end-to-end test, or of a file of them
 SIM_SEEDS = os.environ.get("MUTANT_SEEDS", "1..600")
 # Copies of one tree compile to the same objects: paths are relative.
 CC = ["CC=ccache gcc"] if shutil.which("ccache") else []
@@ -117,7 +118,7 @@ class Slot:
                 path.unlink()
 
     def make(self, finders, jobs=1):
-        targets = [command(finder)[0] for finder in finders]
+        targets = [target(finder) for finder in finders]
         built = subprocess.run(["make", "-s", f"-j{jobs}", *CC, *targets], cwd=self.root,
                                timeout=BUILD_SECONDS, env=ENVIRONMENT, capture_output=True,
                                text=True)
@@ -127,9 +128,11 @@ class Slot:
 
     def fails(self, finder, seconds):
         """Does this test fail? One that hangs has failed, too; a simulation at its first seed."""
-        with subprocess.Popen(command(finder), cwd=self.root, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                              errors="replace", start_new_session=True) as process:
+        with subprocess.Popen(command(finder), cwd=self.root, env=ENVIRONMENT,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, errors="replace",
+                              start_new_session=True) as process:
+            under_way.add(process.pid)
             alarm = threading.Timer(seconds, end_group, [process.pid])
             alarm.start()
             failed = False
@@ -141,8 +144,18 @@ class Slot:
                 end_group(process.pid)
             failed = process.wait() != 0 or failed
             alarm.cancel()
-            end_group(process.pid) # what it left behind
+            end_group(process.pid)  # what it left behind
+            under_way.discard(process.pid)
         return failed
+
+
+under_way = set()  # groups of processes
+
+
+def end_all(number, frame):
+    for pid in list(under_way):
+        end_group(pid)
+    os._exit(1)
 
 
 def end_group(pid):
@@ -155,7 +168,14 @@ def end_group(pid):
 def command(finder):
     if finder == "sim":
         return ["build/release/sim", "--seeds", SIM_SEEDS, "--jobs", "1"]
+    if finder.startswith(E2E):
+        return ["make", "-s", *CC, "e2e", f"E2E_ARGS=-q -x -k {finder.removeprefix(E2E)}",
+                "PYTEST_JOBS=1"]
     return [f"build/release/tests/{finder}"]
+
+
+def target(finder):
+    return "programs" if finder.startswith(E2E) else command(finder)[0]
 
 
 class Proof:
@@ -177,26 +197,26 @@ class Proof:
         self.seconds[finder] = time.monotonic() - started
 
 
-def finders_of(mutant, units):
+def finders_of(mutant, others):
     order = list(mutant.finders)
-    return order + [name for name in ["sim", *units] if name not in order]
+    return order + [name for name in ["sim", *others] if name not in order]
 
 
-def first_failing(slot, mutant, units, proof):
-    for finder in finders_of(mutant, units):
+def first_failing(slot, mutant, others, proof):
+    for finder in finders_of(mutant, others):
         slot.make([finder])
         if slot.fails(finder, proof.limit(finder)):
             return finder
     return None
 
 
-def judge(slot, mutant, units, proof):
+def judge(slot, mutant, others, proof):
     """(found by, words)."""
     before = (slot.root / mutant.path).read_bytes()
     started = time.monotonic()
     try:
         mutant.apply(slot.root)
-        finder = first_failing(slot, mutant, units, proof)
+        finder = first_failing(slot, mutant, others, proof)
     except ValueError as error:
         return None, str(error)
     finally:
@@ -221,12 +241,14 @@ def on_slots(slots, pool, work, items):
     return pool.map(one, items)
 
 
-def run(mutants, units, jobs):
-    slots, proof = queue.Queue(), Proof()
+def run(mutants, units, arguments):
+    slots, proof, jobs = queue.Queue(), Proof(), arguments.jobs
     finders = sorted({finder for mutant in mutants for finder in mutant.finders} | {"sim"})
-    unknown = [finder for finder in finders if finder != "sim" and finder not in units]
+    unknown = [finder for finder in finders
+               if finder not in ("sim", *units) and not finder.startswith(E2E)]
     if unknown:
         sys.exit(f"mutants: no such test: {unknown[0]}")
+    others = [] if arguments.named else units
     for number in range(jobs):
         slot = Slot(number)
         slot.make(finders, os.cpu_count() or 1)
@@ -235,7 +257,7 @@ def run(mutants, units, jobs):
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         list(on_slots(slots, pool, proof.establish, finders))
         print(f"mutants: {len(finders)} tests pass without a fault", flush=True)
-        results = on_slots(slots, pool, lambda slot, m: judge(slot, m, units, proof), mutants)
+        results = on_slots(slots, pool, lambda slot, m: judge(slot, m, others, proof), mutants)
         for mutant, (finder, words) in zip(mutants, results):
             lost += finder is None
             print(f"  {mutant.name:<36} {finder or '-':<22} {words}", flush=True)
@@ -246,6 +268,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--named", action="store_true",
+                        help="only the tests named with a fault, and the simulator")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
     mutants = read_table(TABLE.read_text())
@@ -257,8 +281,10 @@ def main():
         return 0
     if not mutants:
         sys.exit("mutants: none of that name")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_all)
     units = sorted(path.stem for path in (ROOT / "tests/unit").glob("*_test.c"))
-    lost = run(mutants, units, arguments.jobs)
+    lost = run(mutants, units, arguments)
     print(f"mutants: {len(mutants)} planted, {len(mutants) - lost} found")
     return 1 if lost else 0
 

@@ -61,6 +61,12 @@ mixed: programs
 	MIXED_READS=10000000 MIXED_READ_RATE=60000 $(E2E) tests/e2e/test_mixed.py
 campaigns: kill pipelines wire delete mixed fuzz
 
+# Each fault of tests/mutants.txt, compiled in alone, is found by some test.
+MUTANT_ARGS ?=
+.PHONY: mutants
+mutants: deps-check
+	@$(PYTHON) tests/mutants.py $(MUTANT_ARGS)
+
 .PHONY: tidy
 tidy: all
 	@$(PYTHON) tests/tidy.py --self-test
@@ -108,6 +114,7 @@ help:
 	@echo "                mixed (10,000,000 reads)"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
+	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"

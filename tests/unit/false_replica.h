@@ -23,6 +23,7 @@ enum trick {
     HANGS_UP,
     REFUSES,
     OTHER_HISTORY, // and else as one that lies
+    MISTAKES_US,   // honest, but takes the proxy for one of another history
 };
 
 struct door {
@@ -169,13 +170,16 @@ static int on_hello(struct link *link, uint16_t code, struct bytes payload)
     assert_int_equal(hello.purpose, PURPOSE_FETCH);
     atomic_fetch_add(&door->greeted, 1);
     int trick = atomic_load(&door->trick);
-    if (trick == HONEST) {
+    static const uint8_t other[HISTORY_ID_BYTES] = "another history";
+    if (trick == MISTAKES_US) {
+        hello.history = bytes_of(other, sizeof other);
+    }
+    if (trick == HONEST || trick == MISTAKES_US) {
         door->link = NULL;
         answer_accept(door->replica->instance, door->node->readers, link, &hello);
         return OK;
     }
     link_adopt(link, &false_ops, door);
-    static const uint8_t other[HISTORY_ID_BYTES] = "another history";
     const struct message_welcome welcome = {
         .protocol = PEER_PROTOCOL,
         .answer = trick == REFUSES ? ANSWER_REFUSED : ANSWER_RESUME,

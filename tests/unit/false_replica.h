@@ -18,6 +18,7 @@ enum trick {
     SAYS_NEVER,
     SAYS_GONE,
     LIES,
+    SAYS_TOO_NEW, // of the past: a sound row, but of the index after
     KEEPS_SILENT,
     HOLDS_BACK, // its lies come when door_release says so
     HANGS_UP,
@@ -85,6 +86,7 @@ static void give_false(struct door *door, struct link *link, const struct messag
                                                  [SAYS_NEVER] = FETCH_NEVER,
                                                  [SAYS_GONE] = FETCH_GONE,
                                                  [LIES] = FETCH_EXACT,
+                                                 [SAYS_TOO_NEW] = FETCH_EXACT,
                                                  [OTHER_HISTORY] = FETCH_EXACT};
     int trick = atomic_load(&door->trick);
     if (trick == HANGS_UP) {
@@ -99,12 +101,16 @@ static void give_false(struct door *door, struct link *link, const struct messag
 }
 
 // What a replica makes of a question about the past: its status, and one row that it made up.
-static void recall_false(struct link *link, bool range, uint64_t id, struct bytes key,
+static void recall_false(struct link *link, bool range, uint64_t id, struct past_row row,
                          enum fetch_status status)
 {
     struct buf items = {0};
+    row.value = bytes_text("a lie");
+    if (row.version > 1) {
+        row.check = record_check(row.version, row.value);
+    }
     if (status == FETCH_EXACT) {
-        past_row_append(&items, &(struct past_row){key, 1, 2, bytes_text("a lie")});
+        past_row_append(&items, &row);
     }
     if (range) {
         const struct message_pasted pasted = {
@@ -136,12 +142,17 @@ static int on_false_question(struct link *link, bool range, struct bytes payload
     static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
                                                  [SAYS_NEVER] = FETCH_NEVER,
                                                  [SAYS_GONE] = FETCH_GONE,
-                                                 [LIES] = FETCH_EXACT};
+                                                 [LIES] = FETCH_EXACT,
+                                                 [SAYS_TOO_NEW] = FETCH_EXACT};
     int trick = atomic_load(&door->trick);
+    struct past_row row = {.key = key, .version = 1};
+    if (trick == SAYS_TOO_NEW) {
+        row.version = (range ? past.at : look.at) + 1;
+    }
     if (trick == HANGS_UP) {
         link_close(link, OK);
     } else if (trick != KEEPS_SILENT) {
-        recall_false(link, range, range ? past.id : look.id, key, statuses[trick]);
+        recall_false(link, range, range ? past.id : look.id, row, statuses[trick]);
     }
     return OK;
 }

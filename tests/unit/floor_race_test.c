@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 // The history floor rises while somebody reads below it, at the worst moment: after the look at the
-// floor that came before. What was read may have been collected: the answer is "gone". The readers of
-// history are wrapped by the linker, so that each raises the floor before it returns.
+// floor that came before. What was read may have been collected: the answer is "gone". The readers
+// of history are wrapped by the linker, so that each raises the floor before it returns.
 #include "tests/unit/instance_fixture.h"
 
 #include "common/core/read.h"
+#include "common/wire/past_items.h"
 #include "replica/answer_past.h"
 #include "replica/mvcc.h"
 #include "replica/mvcc_walk.h"
 #include "replica/past.h"
 #include "replica/replica.h"
-
-#include "common/wire/past_items.h"
 
 #define BLOCKS 10
 #define AT 8 // the index that is asked for

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order around the publication of a view: the filter knows the new keys and the store holds the
-// rows before, nobody is woken or answered before. The publication is wrapped by the linker: at that
-// very moment all of it is looked at.
+// rows before, and nobody is woken before. The publication is wrapped by the linker: at that very
+// moment all of it is looked at.
 #include "tests/unit/instance_fixture.h"
 
 #include "common/core/state.h"

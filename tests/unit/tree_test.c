@@ -196,8 +196,8 @@ static void test_too_old(void **state)
     builder_close(&author.builder);
 }
 
-// Both hold five common blocks; then their logs part: with `alike` in what is written alone, so that
-// the first block after that ends at one index in both.
+// Both hold five common blocks; then their logs part: with `alike` in what is written alone, so
+// that the first block after that ends at one index in both.
 static void run_diverged(unsigned parent_more, unsigned child_more, bool alike)
 {
     struct site *parent = site_new("parent", ROLE_REPLICA);

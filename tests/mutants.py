@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Planted bugs: does the ordinary suite find each of them?
 
-Usage: mutants.py [--jobs N] [--only NAME ...] [--list] [--keep]
+Usage: mutants.py [--jobs N] [--only NAME ...] [--named] [--list]
 
-tests/mutants.txt names one-line faults. Each is compiled into a copy of this tree, alone, and the
+tests/mutants.txt names small faults. Each is compiled into a copy of this tree, alone, and the
 tests named with it run first, then the simulator, then the unit tests that are left, until one
 fails. A fault that nothing finds, that does not build, or whose place has changed makes this fail.
-Without a fault everything must pass, or finding one would mean nothing: that is checked first.
+A test counts only if it passes without any fault: that is checked before it is believed.
 """
 import argparse
 import concurrent.futures
@@ -15,16 +15,26 @@ import pathlib
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TABLE = ROOT / "tests/mutants.txt"
 FIELDS = ("file", "found by", "chosen by")
 BUILD_SECONDS = 600
+# Before it is known how long a test takes without a fault, and what one with a fault may then take.
 TEST_SECONDS = 240
-SIM_SEEDS = os.environ.get("MUTANT_SEEDS", "1..1500")
+LEAST_SECONDS, FACTOR = 15, 5
+E2E = "e2e:"  # and the name of an end-to-end test, or of a file of them
+SIM_SEEDS = os.environ.get("MUTANT_SEEDS", "1..600")
+# Copies of one tree compile to the same objects: paths are relative.
+CC = ["CC=ccache gcc"] if shutil.which("ccache") else []
+ENVIRONMENT = {**os.environ, "CCACHE_NOHASHDIR": "1"}
+ENVIRONMENT.pop("MAKEFLAGS", None)
+ENVIRONMENT.pop("MAKELEVEL", None)
 
 
 class Mutant:
@@ -32,7 +42,7 @@ class Mutant:
 
     def __init__(self, name, line):
         self.name, self.line = name, line
-        self.fields, self.old, self.new = {}, [], []
+        self.fields, self.hunks = {}, []
 
     @property
     def path(self):
@@ -42,15 +52,23 @@ class Mutant:
     def finders(self):
         return [word.strip() for word in self.fields["found by"].split(",")]
 
+    def add(self, line):
+        """A line of the change; one to be taken away after one to be put in begins a new place."""
+        old = line[0] == "-"
+        if not self.hunks or (old and self.hunks[-1][1]):
+            self.hunks.append(([], []))
+        self.hunks[-1][0 if old else 1].append(line[1:] + "\n")
+
     def apply(self, root):
-        """The file with the fault; ValueError when its place is not there exactly once."""
+        """Writes the file with the fault; ValueError when a place is not there exactly once."""
         text = (root / self.path).read_text()
-        old = "".join(line + "\n" for line in self.old)
-        new = "".join(line + "\n" for line in self.new)
-        if text.count(old) != 1:
-            raise ValueError(f"{TABLE.name}:{self.line}: {self.name}: its lines stand "
-                             f"{text.count(old)} times in {self.path}")
-        (root / self.path).write_text(text.replace(old, new))
+        for old, new in self.hunks:
+            old, new = "".join(old), "".join(new)
+            if not old or text.count(old) != 1:
+                raise ValueError(f"{TABLE.name}:{self.line}: the lines stand {text.count(old)} "
+                                 f"times in {self.path}")
+            text = text.replace(old, new)
+        (root / self.path).write_text(text)
 
 
 def read_table(text):
@@ -63,7 +81,7 @@ def read_table(text):
         elif not mutants:
             raise ValueError(f"{TABLE.name}:{number}: a line before the first name")
         elif line[0] in "-+":
-            (mutants[-1].old if line[0] == "-" else mutants[-1].new).append(line[1:])
+            mutants[-1].add(line)
         else:
             field, _, value = line.partition(":")
             if field not in FIELDS:
@@ -71,7 +89,7 @@ def read_table(text):
             mutants[-1].fields[field] = value.strip()
     for mutant in mutants:
         missing = [field for field in FIELDS[:2] if field not in mutant.fields]
-        if missing or not mutant.old:
+        if missing or not mutant.hunks:
             raise ValueError(f"{TABLE.name}:{mutant.line}: {mutant.name}: incomplete")
     names = [mutant.name for mutant in mutants]
     if len(set(names)) != len(names):
@@ -87,92 +105,160 @@ class Slot:
         self.root.mkdir(parents=True, exist_ok=True)
         listed = subprocess.run(["git", "ls-files", "-z", "-co", "--exclude-standard"], cwd=ROOT,
                                 check=True, capture_output=True, text=True).stdout
-        for name in filter(None, listed.split("\0")):
+        names = {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
+        for name in names:
             source, target = ROOT / name, self.root / name
-            if not source.is_file():
-                continue
             if target.exists() and target.read_bytes() == source.read_bytes():
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)
+        for path in self.root.rglob("*.[ch]"):
+            name = str(path.relative_to(self.root))
+            if name not in names and not name.startswith("build/"):
+                path.unlink()
 
-    def make(self, *targets):
-        return subprocess.run(["make", "-s", *targets], cwd=self.root, timeout=BUILD_SECONDS,
-                              capture_output=True, text=True)
+    def make(self, finders, jobs=1):
+        targets = [target(finder) for finder in finders]
+        built = subprocess.run(["make", "-s", f"-j{jobs}", *CC, *targets], cwd=self.root,
+                               timeout=BUILD_SECONDS, env=ENVIRONMENT, capture_output=True,
+                               text=True)
+        if built.returncode != 0:
+            errors = [line for line in built.stderr.split("\n") if "error" in line]
+            raise ValueError("does not build: " + (errors or [built.stderr])[0])
 
-    def command(self, finder):
-        if finder == "sim":
-            return ["build/release/sim", "--seeds", SIM_SEEDS, "--jobs", "1"]
-        return [f"build/release/tests/{finder}"]
+    def fails(self, finder, seconds):
+        """Does this test fail? One that hangs has failed, too; a simulation at its first seed."""
+        with subprocess.Popen(command(finder), cwd=self.root, env=ENVIRONMENT,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True, errors="replace",
+                              start_new_session=True) as process:
+            under_way.add(process.pid)
+            alarm = threading.Timer(seconds, end_group, [process.pid])
+            alarm.start()
+            failed = False
+            for line in process.stderr:
+                if finder == "sim" and line.startswith("FAILED"):
+                    failed = True
+                    break
+            if failed:
+                end_group(process.pid)
+            failed = process.wait() != 0 or failed
+            alarm.cancel()
+            end_group(process.pid)  # what it left behind
+            under_way.discard(process.pid)
+        return failed
 
-    def target(self, finder):
-        return self.command(finder)[0]
 
-    def fails(self, finder):
-        """Does this test fail? A test that hangs has failed, too."""
-        try:
-            done = subprocess.run(self.command(finder), cwd=self.root, timeout=TEST_SECONDS,
-                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired:
-            return True
-        return done.returncode != 0
+under_way = set()  # groups of processes
 
 
-def finders_of(mutant, units):
+def end_all(number, frame):
+    for pid in list(under_way):
+        end_group(pid)
+    os._exit(1)
+
+
+def end_group(pid):
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def command(finder):
+    if finder == "sim":
+        return ["build/release/sim", "--seeds", SIM_SEEDS, "--jobs", "1"]
+    if finder.startswith(E2E):
+        return ["make", "-s", *CC, "e2e", f"E2E_ARGS=-q -x -k {finder.removeprefix(E2E)}",
+                "PYTEST_JOBS=1"]
+    return [f"build/release/tests/{finder}"]
+
+
+def target(finder):
+    return "programs" if finder.startswith(E2E) else command(finder)[0]
+
+
+class Proof:
+    """Which tests pass without any fault, and how long each may take with one."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    def limit(self, finder):
+        known = self.seconds.get(finder)
+        return TEST_SECONDS if known is None else max(LEAST_SECONDS, FACTOR * known)
+
+    def establish(self, slot, finder):
+        """In a slot without a fault."""
+        slot.make([finder])
+        started = time.monotonic()
+        if slot.fails(finder, TEST_SECONDS):
+            sys.exit(f"mutants: {finder} fails without any fault")
+        self.seconds[finder] = time.monotonic() - started
+
+
+def finders_of(mutant, others):
     order = list(mutant.finders)
-    return order + [name for name in ["sim", *units] if name not in order]
+    return order + [name for name in ["sim", *others] if name not in order]
 
 
-def judge(slot, mutant, units):
+def first_failing(slot, mutant, others, proof):
+    for finder in finders_of(mutant, others):
+        slot.make([finder])
+        if slot.fails(finder, proof.limit(finder)):
+            return finder
+    return None
+
+
+def judge(slot, mutant, others, proof):
     """(found by, words)."""
     before = (slot.root / mutant.path).read_bytes()
     started = time.monotonic()
     try:
         mutant.apply(slot.root)
-        for finder in finders_of(mutant, units):
-            built = slot.make(slot.target(finder))
-            if built.returncode != 0:
-                return None, "does not build: " + built.stderr.strip().split("\n")[0]
-            if slot.fails(finder):
-                return finder, f"{time.monotonic() - started:.0f} s"
+        finder = first_failing(slot, mutant, others, proof)
     except ValueError as error:
         return None, str(error)
     finally:
         (slot.root / mutant.path).write_bytes(before)
-    return None, "NOT FOUND"
+    seconds = time.monotonic() - started
+    if finder is None:
+        return None, "NOT FOUND"
+    if finder not in proof.seconds:
+        proof.establish(slot, finder)
+    named = "" if finder in mutant.finders else ", not by " + mutant.fields["found by"]
+    return finder, f"{seconds:.0f} s{named}"
 
 
-def check_sound(slot, mutants, units):
-    """Without any fault every finder passes."""
-    finders = sorted({finder for mutant in mutants for finder in mutant.finders})
-    for finder in finders:
-        if finder != "sim" and finder not in units:
-            sys.exit(f"mutants: no such test: {finder}")
-        built = slot.make(slot.target(finder))
-        if built.returncode != 0:
-            sys.exit(f"mutants: {finder} does not build: {built.stderr}")
-        if slot.fails(finder):
-            sys.exit(f"mutants: {finder} fails without any fault")
-
-
-def run(mutants, units, jobs):
-    slots = queue.Queue()
-    for number in range(jobs):
-        slots.put(Slot(number))
-    first = slots.get()
-    check_sound(first, mutants, units)
-    slots.put(first)
-
-    def one(mutant):
+def on_slots(slots, pool, work, items):
+    """work(slot, item) for all items, each on a slot of its own while it lasts; in their order."""
+    def one(item):
         slot = slots.get()
         try:
-            return judge(slot, mutant, units)
+            return work(slot, item)
         finally:
             slots.put(slot)
+    return pool.map(one, items)
 
+
+def run(mutants, units, arguments):
+    slots, proof, jobs = queue.Queue(), Proof(), arguments.jobs
+    finders = sorted({finder for mutant in mutants for finder in mutant.finders} | {"sim"})
+    unknown = [finder for finder in finders
+               if finder not in ("sim", *units) and not finder.startswith(E2E)]
+    if unknown:
+        sys.exit(f"mutants: no such test: {unknown[0]}")
+    others = [] if arguments.named else units
+    for number in range(jobs):
+        slot = Slot(number)
+        slot.make(finders, os.cpu_count() or 1)
+        slots.put(slot)
     lost = 0
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        for mutant, (finder, words) in zip(mutants, pool.map(one, mutants)):
+        list(on_slots(slots, pool, proof.establish, finders))
+        print(f"mutants: {len(finders)} tests pass without a fault", flush=True)
+        results = on_slots(slots, pool, lambda slot, m: judge(slot, m, others, proof), mutants)
+        for mutant, (finder, words) in zip(mutants, results):
             lost += finder is None
             print(f"  {mutant.name:<36} {finder or '-':<22} {words}", flush=True)
     return lost
@@ -182,6 +268,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", nargs="*", default=[])
+    parser.add_argument("--named", action="store_true",
+                        help="only the tests named with a fault, and the simulator")
     parser.add_argument("--list", action="store_true")
     arguments = parser.parse_args()
     mutants = read_table(TABLE.read_text())
@@ -193,8 +281,10 @@ def main():
         return 0
     if not mutants:
         sys.exit("mutants: none of that name")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end_all)
     units = sorted(path.stem for path in (ROOT / "tests/unit").glob("*_test.c"))
-    lost = run(mutants, units, arguments.jobs)
+    lost = run(mutants, units, arguments)
     print(f"mutants: {len(mutants)} planted, {len(mutants) - lost} found")
     return 1 if lost else 0
 

@@ -64,6 +64,12 @@ big: programs # alone, as it takes latencies
 	BIG_BYTES=$(BIG_BYTES) $(E2E) -n 0 tests/e2e/test_big.py
 campaigns: kill pipelines wire delete mixed big fuzz
 
+# Each fault of tests/mutants.txt, compiled in alone, is found by some test.
+MUTANT_ARGS ?=
+.PHONY: mutants
+mutants: deps-check
+	@$(PYTHON) tests/mutants.py $(MUTANT_ARGS)
+
 .PHONY: tidy
 tidy: all
 	@$(PYTHON) tests/tidy.py --self-test
@@ -112,6 +118,7 @@ help:
 	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
+	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"

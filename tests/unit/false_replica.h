@@ -18,11 +18,13 @@ enum trick {
     SAYS_NEVER,
     SAYS_GONE,
     LIES,
+    SAYS_TOO_NEW, // of the past: a sound row, but of the index after
     KEEPS_SILENT,
     HOLDS_BACK, // its lies come when door_release says so
     HANGS_UP,
     REFUSES,
     OTHER_HISTORY, // and else as one that lies
+    MISTAKES_US,   // honest, but takes the proxy for one of another history
 };
 
 struct door {
@@ -84,6 +86,7 @@ static void give_false(struct door *door, struct link *link, const struct messag
                                                  [SAYS_NEVER] = FETCH_NEVER,
                                                  [SAYS_GONE] = FETCH_GONE,
                                                  [LIES] = FETCH_EXACT,
+                                                 [SAYS_TOO_NEW] = FETCH_EXACT,
                                                  [OTHER_HISTORY] = FETCH_EXACT};
     int trick = atomic_load(&door->trick);
     if (trick == HANGS_UP) {
@@ -98,12 +101,16 @@ static void give_false(struct door *door, struct link *link, const struct messag
 }
 
 // What a replica makes of a question about the past: its status, and one row that it made up.
-static void recall_false(struct link *link, bool range, uint64_t id, struct bytes key,
+static void recall_false(struct link *link, bool range, uint64_t id, struct past_row row,
                          enum fetch_status status)
 {
     struct buf items = {0};
+    row.value = bytes_text("a lie");
+    if (row.version > 1) {
+        row.check = record_check(row.version, row.value);
+    }
     if (status == FETCH_EXACT) {
-        past_row_append(&items, &(struct past_row){key, 1, 2, bytes_text("a lie")});
+        past_row_append(&items, &row);
     }
     if (range) {
         const struct message_pasted pasted = {
@@ -135,12 +142,17 @@ static int on_false_question(struct link *link, bool range, struct bytes payload
     static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
                                                  [SAYS_NEVER] = FETCH_NEVER,
                                                  [SAYS_GONE] = FETCH_GONE,
-                                                 [LIES] = FETCH_EXACT};
+                                                 [LIES] = FETCH_EXACT,
+                                                 [SAYS_TOO_NEW] = FETCH_EXACT};
     int trick = atomic_load(&door->trick);
+    struct past_row row = {.key = key, .version = 1};
+    if (trick == SAYS_TOO_NEW) {
+        row.version = (range ? past.at : look.at) + 1;
+    }
     if (trick == HANGS_UP) {
         link_close(link, OK);
     } else if (trick != KEEPS_SILENT) {
-        recall_false(link, range, range ? past.id : look.id, key, statuses[trick]);
+        recall_false(link, range, range ? past.id : look.id, row, statuses[trick]);
     }
     return OK;
 }
@@ -169,13 +181,16 @@ static int on_hello(struct link *link, uint16_t code, struct bytes payload)
     assert_int_equal(hello.purpose, PURPOSE_FETCH);
     atomic_fetch_add(&door->greeted, 1);
     int trick = atomic_load(&door->trick);
-    if (trick == HONEST) {
+    static const uint8_t other[HISTORY_ID_BYTES] = "another history";
+    if (trick == MISTAKES_US) {
+        hello.history = bytes_of(other, sizeof other);
+    }
+    if (trick == HONEST || trick == MISTAKES_US) {
         door->link = NULL;
         answer_accept(door->replica->instance, door->node->readers, link, &hello);
         return OK;
     }
     link_adopt(link, &false_ops, door);
-    static const uint8_t other[HISTORY_ID_BYTES] = "another history";
     const struct message_welcome welcome = {
         .protocol = PEER_PROTOCOL,
         .answer = trick == REFUSES ? ANSWER_REFUSED : ANSWER_RESUME,

@@ -50,7 +50,10 @@ SUPPORT uint64_t connected(struct scene *scene)
     return found;
 }
 
-SUPPORT bool is_usable(enum trick trick) { return trick != REFUSES && trick != OTHER_HISTORY; }
+SUPPORT bool is_usable(enum trick trick)
+{
+    return trick != REFUSES && trick != OTHER_HISTORY && trick != MISTAKES_US;
+}
 
 static void (*scene_tune)(struct instance_options *options); // of the next proxy; may be NULL
 

@@ -117,6 +117,21 @@ static void test_nobody_helps(void **state)
     }
 }
 
+// Both sides compare histories, and each is enough: here it is the replica alone that can tell.
+static void test_replica_refuses_strangers(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct replica_status status[DOORS] = {{.state = ""}};
+    scene_open(&scene, 100, 1, (const enum trick[DOORS]){MISTAKES_US});
+    while (strcmp(status[0].state, "refused") != 0) {
+        fetch_status(scene.proxy.instance, status, 1);
+        assert_false(status[0].connected);
+        sched_yield();
+    }
+    scene_close(&scene);
+}
+
 // A replica that is behind is asked again until it has what the proxy shows.
 static void test_replica_catches_up(void **state)
 {
@@ -311,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_single_flight),
         cmocka_unit_test(test_next_replica),
         cmocka_unit_test(test_nobody_helps),
+        cmocka_unit_test(test_replica_refuses_strangers),
         cmocka_unit_test(test_replica_catches_up),
         cmocka_unit_test(test_replica_lost_and_back),
         cmocka_unit_test(test_stale_fills),

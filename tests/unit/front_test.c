@@ -498,6 +498,34 @@ static void test_gap(void **state)
     scene_close(&scene);
 }
 
+// One block came into the store by another way: the filter is of no use from there on.
+static void test_block_left_out(void **state)
+{
+    (void)state;
+    char *directory = test_mkdir();
+    struct instance_options options = test_options("zones", ROLE_REPLICA);
+    struct model model;
+    struct front front;
+    model_open(&model, 12);
+    front_open(&front, &options);
+    front_load(&front, directory, NULL, &(struct journal_place){0});
+    for (uint64_t number = 1; number <= 3; number++) {
+        struct block *block = model_block(&model, 2);
+        const struct journal_place place = {.number = number, .index = block_end(&block->header)};
+        if (number != 2) {
+            front_add(&front, block);
+        }
+        struct front_generation *shown = front_for_view(&front, &place);
+        assert_true((shown != NULL) == (number == 1));
+        front_release(shown);
+        block_release(block);
+    }
+    assert_true(atomic_load(&front.wanted));
+    front_close(&front);
+    model_close(&model);
+    test_rmdir(directory);
+}
+
 // The journal was trimmed beyond the place of the file: what lies between is not to be had.
 static void test_trimmed(void **state)
 {
@@ -531,6 +559,7 @@ int main(void)
         cmocka_unit_test(test_restart), cmocka_unit_test(test_replayed),
         cmocka_unit_test(test_damaged), cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_trimmed), cmocka_unit_test(test_gap),
+        cmocka_unit_test(test_block_left_out),
         cmocka_unit_test(test_reads),   cmocka_unit_test(test_since),
         cmocka_unit_test(test_saved_idle),
         cmocka_unit_test(test_saved_once),

@@ -187,6 +187,43 @@ static void test_order_of_raising(void **state)
     fed_close(&fed);
 }
 
+struct busy {
+    struct task task;
+    sem_t begun, end;
+};
+
+static void be_busy(struct task *task)
+{
+    struct busy *busy = CONTAINER_OF(task, struct busy, task);
+    sem_post(&busy->begun);
+    sem_wait(&busy->end);
+}
+
+// As long as the applier publishes nothing, no filter sees the floor, however often the hand looks.
+static void test_view_comes_first(void **state)
+{
+    (void)state;
+    struct fed fed;
+    fed_open(&fed, 0);
+    struct busy busy = {.task.run = be_busy};
+    sem_init(&busy.begun, 0, 0);
+    sem_init(&busy.end, 0, 0);
+    mailbox_post(instance_applier(fed.at.instance), &busy.task);
+    sem_wait(&busy.begun);
+    for (unsigned i = 0; i < 3; i++) {
+        hand(&fed);
+        assert_int_equal(atomic_load(&fed.at.instance->history_floor), LAST);
+        assert_int_equal(judge_row(&fed, 0), STORE_KEEP);
+    }
+    sem_post(&busy.end);
+    wait_for_floor(&fed, LAST);
+    hand(&fed);
+    assert_int_equal(judge_row(&fed, 0), STORE_DROP);
+    sem_destroy(&busy.begun);
+    sem_destroy(&busy.end);
+    fed_close(&fed);
+}
+
 static void test_malformed_rows_are_kept(void **state)
 {
     (void)state;
@@ -325,6 +362,7 @@ int main(void)
         cmocka_unit_test(test_file),
         cmocka_unit_test(test_young_history_stays),
         cmocka_unit_test(test_order_of_raising),
+        cmocka_unit_test(test_view_comes_first),
         cmocka_unit_test(test_malformed_rows_are_kept),
         cmocka_unit_test(test_collected),
         cmocka_unit_test(test_failed_sweep),

@@ -196,8 +196,9 @@ static void test_too_old(void **state)
     builder_close(&author.builder);
 }
 
-// Both hold five common blocks; then their logs part.
-static void run_diverged(unsigned parent_more, unsigned child_more)
+// Both hold five common blocks; then their logs part: with `alike` in what is written alone, so
+// that the first block after that ends at one index in both.
+static void run_diverged(unsigned parent_more, unsigned child_more, bool alike)
 {
     struct site *parent = site_new("parent", ROLE_REPLICA);
     site_open(parent);
@@ -208,9 +209,9 @@ static void run_diverged(unsigned parent_more, unsigned child_more)
     struct site *child = child_new("child", parent->address);
     site_open_instance(child);
     author_feed(&other, child, 5, 300);
-    other.seed++;
+    other.seed += alike ? 0 : 1;
     author_feed(&author, parent, parent_more, 300);
-    author_feed(&other, child, child_more, 300);
+    author_feed(&other, child, child_more, alike ? 200 : 300);
     site_open_links(child);
     AWAIT(site_state_is(child, "diverged at "));
     // It serves on, and takes nothing.
@@ -225,9 +226,11 @@ static void run_diverged(unsigned parent_more, unsigned child_more)
 static void test_diverged(void **state)
 {
     (void)state;
-    run_diverged(3, 2); // found by the parent
-    run_diverged(2, 3); // found by the child, in its own journal
-    run_diverged(2, 2); // found at the very end
+    for (unsigned alike = 0; alike < 2; alike++) {
+        run_diverged(3, 1, alike); // found by the parent
+        run_diverged(1, 3, alike); // found by the child, in its own journal
+        run_diverged(1, 1, alike); // found at the very end
+    }
 }
 
 static void refused_as(struct site *parent, void (*change)(struct site *child), const char *words)

@@ -5,6 +5,7 @@
 #include "common/base/mem.h"
 #include "common/core/space.h"
 #include "proxy/proxy.h"
+#include "proxy/recency.h"
 #include "proxy/stub.h"
 
 #define ITEMS_MAX 128
@@ -72,11 +73,23 @@ int fill_row(struct instance *instance, struct store_batch *batch, struct bytes 
     return OK;
 }
 
-static bool has_space(struct instance *instance, unsigned count)
+static bool has_space(struct instance *instance, uint64_t bytes, unsigned count)
 {
-    bool has = atomic_load(&instance->space_level) < SPACE_HARD;
+    bool has = space_takes(instance, bytes);
     METRIC_ADD(instance->metrics, instance, fills_refused_space, has ? 0 : count);
     return has;
+}
+
+// While something must go for whatever comes, only what was missed before, not so long ago that it
+// would have been dropped again: or values that are read once would drive out those that are read
+// often, and the hand could not keep up with them.
+static bool is_worth(struct instance *instance, struct bytes key, uint64_t bytes)
+{
+    struct proxy *proxy = instance->role_state;
+    bool worth = recency_again(proxy->missed, key, bytes) ||
+                 atomic_load(&instance->space_level) < SPACE_SOFT;
+    METRIC_ADD(instance->metrics, instance, fills_refused_once, worth ? 0 : 1);
+    return worth;
 }
 
 // On the applier's thread.
@@ -85,7 +98,7 @@ static void batch_run(struct task *task)
     struct fill_batch *batch = CONTAINER_OF(task, struct fill_batch, task);
     struct instance *instance = batch->fills->instance;
     space_poll(instance, false);
-    if (!has_space(instance, batch->count)) {
+    if (!has_space(instance, batch->bytes, batch->count)) {
         batch_free(batch);
         return;
     }
@@ -121,7 +134,7 @@ void fills_add(struct fills *fills, struct bytes key, const struct record *recor
 {
     uint64_t bytes = key.size + record->value.size + ITEM_OVERHEAD;
     struct instance *instance = fills->instance;
-    if (!has_space(instance, 1)) {
+    if (!is_worth(instance, key, record->value.size) || !has_space(instance, bytes, 1)) {
         return;
     }
     if (atomic_load(&fills->waiting_bytes) + bytes > FILL_WAITING_MAX) {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Keeping fetched values. They are written by the applier's thread alone, and only where the row
 // still is the stub that the value was fetched for: whatever was applied meanwhile wins, and a
-// deleted key is never revived. Values waiting for the applier are bounded; beyond that, and over
-// the hard limit (common/core/space.h), they are not kept, which costs another fetch.
+// deleted key is never revived. Over the soft limit (common/core/space.h) only what was missed
+// before and not long ago is kept, so that values read once drive nothing out, and no more comes
+// than the hand makes room for. Values waiting for the applier are bounded; beyond that, and where
+// the hard limit would be reached, they are not kept either, which costs another fetch.
 //
 // fills_add and fills_post are for the fetcher's loop.
 #ifndef QS_PROXY_FILL_H

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "proxy/hand.h"
 
+#include <stdlib.h>
+
 #include "common/base/buf.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
@@ -9,7 +11,10 @@
 #include "proxy/proxy.h"
 
 #define CANDIDATES 8
+// A run: no less than costs more to begin with than to rewrite, but no large part of a small cache.
 #define RUN_BYTES_LEAST (2 * MIB)
+#define RUN_BYTES_WANTED (32 * MIB)
+#define RUN_SHARE 8
 #define SHARE_LEAST (SHARE_ALL / 4)
 #define KEEP_SHARE (SHARE_ALL / 2) // of what earlier samples said
 // A sample: rows from a few places of a file.
@@ -18,11 +23,10 @@
 #define PLACE_VISITS 64
 #define PLACE_BYTES (32 * KIB)
 #define LOOK_EVERY_NS NS_PER_S // while there is nothing to do
-// While the store keeps more than this part of all space in files that are replaced already (it
-// deletes none while it makes a checkpoint), another step would only add to them.
-#define CLUTTER_SHARE 16
-#define CLUTTER_NS (20 * NS_PER_MS)
-#define CLUTTER_WAITS 50
+#define REST_SHARE 4 // the rest over the soft limit, as a part of the work before it
+// What is missed twice while this part of the cache was missed is read often enough to be worth its
+// place (fill.c); more would be admitted than the hand makes room for.
+#define MISSED_SHARE 4
 #define BARREN_NS (100 * NS_PER_MS)
 #define BARREN_DOUBLINGS 6
 
@@ -33,7 +37,6 @@ struct hand {
     struct ages ages;    // of the rows sampled lately
     struct buf cursor;   // the last key of the range that was compacted last
     unsigned barren;     // steps without any gain, one after another
-    unsigned waits;      // for files to be deleted, likewise
     char *memory_path;   // of recency's file
     struct log_gate barren_gate, fail_gate;
 };
@@ -142,23 +145,22 @@ static void sample_place(const struct hand *hand, struct store_iterator *iterato
     }
 }
 
-// A run: files [first, end) of the last level.
+// A run: the keys from `first` to `last`, which is the last key of a file.
 struct run {
-    size_t first, end;
+    struct bytes first, last;
+    bool open_first, open_last; // nothing lies before it, behind it
     uint64_t bytes;
 };
 
-static struct hand_sample take_sample(const struct hand *hand, const struct store_files *files,
+static struct hand_sample take_sample(const struct hand *hand, struct store *store,
                                       const struct run *run)
 {
     struct hand_sample sample = {.run_bytes = run->bytes};
-    struct bytes first = files->files[run->first].smallest;
-    struct bytes last = files->files[run->end - 1].largest;
     struct buf key = {0};
     struct store_iterator *iterator =
-        store_iterator_open(hand->instance->store, NULL, 0, first, bytes_of(NULL, 0));
+        store_iterator_open(store, NULL, 0, run->first, bytes_of(NULL, 0));
     for (int i = 0; i < SAMPLE_PLACES; i++) {
-        store_iterator_seek(iterator, random_key(&key, first, last));
+        store_iterator_seek(iterator, random_key(&key, run->first, run->last));
         sample_place(hand, iterator, &sample);
     }
     store_iterator_close(iterator);
@@ -166,44 +168,59 @@ static struct hand_sample take_sample(const struct hand *hand, const struct stor
     return sample;
 }
 
-// The files of the last level come last, in the order of keys.
-static size_t last_level(const struct store_files *files)
+static int by_largest(const void *left, const void *right)
 {
-    size_t first = files->count;
-    while (first > 0 && files->files[first - 1].level == files->files[files->count - 1].level) {
-        first--;
-    }
-    return first;
+    const struct store_file *a = left, *b = right;
+    return bytes_compare(a->largest, b->largest);
 }
 
-static size_t after_cursor(const struct hand *hand, const struct store_files *files, size_t first)
+// Puts the files in the order of their last keys, those that came from memtables left out: they
+// cover all keys and go with any run. Returns how many are left.
+static size_t order_files(struct store_files *files)
 {
-    for (size_t i = first; i < files->count; i++) {
+    size_t first = 0;
+    while (first < files->count && files->files[first].level == 0) {
+        first++;
+    }
+    memmove(files->files, files->files + first, (files->count - first) * sizeof *files->files);
+    files->count -= first;
+    qsort(files->files, files->count, sizeof *files->files, by_largest);
+    return files->count;
+}
+
+static size_t after_cursor(const struct hand *hand, const struct store_files *files)
+{
+    for (size_t i = 0; i < files->count; i++) {
         if (bytes_compare(files->files[i].largest, buf_bytes(&hand->cursor)) > 0) {
             return i;
         }
     }
-    return first;
+    return 0;
 }
 
-// Up to CANDIDATES runs of the last level from the cursor on, round the end. Returns how many.
+// Up to CANDIDATES runs from the cursor on, round the end. A file counts where it ends: of each
+// level one more may reach into a run. Returns how many.
 static size_t find_runs(const struct hand *hand, const struct store_files *files,
-                        struct run runs[CANDIDATES])
+                        uint64_t most, struct run runs[CANDIDATES])
 {
-    size_t first = last_level(files), left = files->count - first, count = 0;
-    uint64_t most = RUN_BYTES_LEAST;
-    for (size_t i = first; i < files->count; i++) {
-        most = u64_max(most, files->files[i].bytes);
+    const struct store_file *all = files->files;
+    size_t left = files->count, count = 0;
+    for (size_t i = 0; i < files->count; i++) {
+        most = u64_max(most, all[i].bytes);
     }
-    for (size_t at = after_cursor(hand, files, first); left > 0 && count < CANDIDATES; count++) {
-        struct run *run = &runs[count];
-        *run = (struct run){.first = at, .end = at};
+    for (size_t at = after_cursor(hand, files); left > 0 && count < CANDIDATES; count++) {
+        size_t end = at;
+        uint64_t bytes = 0;
         do {
-            run->bytes += files->files[run->end++].bytes;
+            bytes += all[end++].bytes;
             left--;
-        } while (left > 0 && run->end < files->count &&
-                 run->bytes + files->files[run->end].bytes <= most);
-        at = run->end < files->count ? run->end : first;
+        } while (left > 0 && end < files->count && bytes + all[end].bytes <= most);
+        runs[count] = (struct run){.first = at > 0 ? all[at - 1].largest : all[at].smallest,
+                                   .last = all[end - 1].largest,
+                                   .open_first = at == 0,
+                                   .open_last = end == files->count,
+                                   .bytes = bytes};
+        at = end < files->count ? end : 0;
     }
     return count;
 }
@@ -224,35 +241,36 @@ static void move_cursor(struct hand *hand, struct bytes key)
 }
 
 // Chooses a run, makes the order for it, and moves the cursor behind it. False: nothing can go.
-static bool choose(struct hand *hand, const struct store_files *files, uint64_t over_bytes,
-                   struct evict_order *ret_order)
+static bool choose(struct hand *hand, struct store *store, struct store_files *files,
+                   uint64_t over_bytes, struct evict_order *ret_order)
 {
+    uint64_t total_bytes = sum_bytes(files);
     struct run runs[CANDIDATES];
     struct hand_sample samples[CANDIDATES];
-    size_t count = find_runs(hand, files, runs);
-    if (count == 0) {
+    if (order_files(files) == 0) {
         return false;
     }
+    // Each step merges what came from memtables, whatever its range.
+    uint64_t most = u64_max(u64_min(total_bytes / RUN_SHARE, RUN_BYTES_WANTED), RUN_BYTES_LEAST);
+    size_t count = find_runs(hand, files, u64_max(most, store_merge_bytes(store)), runs);
     struct ages ages = {0};
     for (size_t i = 0; i < count; i++) {
-        samples[i] = take_sample(hand, files, &runs[i]);
+        samples[i] = take_sample(hand, store, &runs[i]);
         ages_blend(&ages, SHARE_ALL, &samples[i].ages);
     }
     ages_blend(&hand->ages, KEEP_SHARE, &ages);
-    struct ages_limit limit = ages_limit(&hand->ages, hand_share(over_bytes, sum_bytes(files)));
+    struct ages_limit limit = ages_limit(&hand->ages, hand_share(over_bytes, total_bytes));
     size_t best = hand_choose(samples, count, limit);
     const struct run *run = &runs[best < count ? best : count - 1];
-    struct bytes last = files->files[run->end - 1].largest;
-    move_cursor(hand, last);
+    move_cursor(hand, run->last);
     // What lies before the first file and behind the last one is looked at with them.
     *ret_order = (struct evict_order){
         .active = true,
         .ranged = true,
         .limit = limit,
         .salt = random_u64(),
-        .lower = run->first == last_level(files) ? bytes_of(NULL, 0)
-                                                 : files->files[run->first].smallest,
-        .upper = run->end == files->count ? bytes_of(NULL, 0) : last,
+        .lower = run->open_first ? bytes_of(NULL, 0) : run->first,
+        .upper = run->open_last ? bytes_of(NULL, 0) : run->last,
     };
     return best < count;
 }
@@ -260,18 +278,18 @@ static bool choose(struct hand *hand, const struct store_files *files, uint64_t 
 // ---- stepping ----------------------------------------------------------------------------------
 
 // Compacts the run that promises most. Returns the bytes of values that went.
-static uint64_t sweep(struct hand *hand, uint64_t over_bytes, int *ret_error)
+static uint64_t sweep(struct hand *hand, struct store *store, uint64_t over_bytes, int *ret_error)
 {
     struct instance *instance = hand->instance;
     struct store_files files;
-    store_files(instance->store, 0, &files);
+    store_files(store, 0, &files);
     struct evict_order order;
     uint64_t before = evict_dropped(hand->evict);
     *ret_error = OK;
-    if (choose(hand, &files, over_bytes, &order)) {
+    if (choose(hand, store, &files, over_bytes, &order)) {
         evict_set(hand->evict, &order);
         METRIC_ADD(instance->metrics, instance, hand_steps, 1);
-        *ret_error = store_compact(instance->store, 0, order.lower, order.upper);
+        *ret_error = store_compact(store, 0, order.lower, order.upper);
         order.ranged = false;
         evict_set(hand->evict, &order);
     }
@@ -280,18 +298,21 @@ static uint64_t sweep(struct hand *hand, uint64_t over_bytes, int *ret_error)
 }
 
 // What the cache could hold: what it holds now, and what may still come or must go.
-static uint64_t cache_bytes(const struct hand *hand, const struct space_state *space)
+static uint64_t cache_bytes(struct store *store, const struct space_state *space)
 {
     struct store_sizes sizes;
-    store_sizes(hand->instance->store, &sizes);
+    store_sizes(store, &sizes);
     uint64_t now = sizes.family_bytes[0] + sizes.memtable_bytes;
     uint64_t most = now + u64_min(space->room_bytes, UINT64_MAX - now);
     return most - u64_min(space->over_bytes, most);
 }
 
-static void turn_period(struct hand *hand, const struct space_state *space)
+static void turn_period(struct hand *hand, struct store *store, const struct space_state *space)
 {
-    if (recency_turn(hand->recency, cache_bytes(hand, space))) {
+    struct proxy *proxy = hand->instance->role_state;
+    uint64_t bytes = cache_bytes(store, space);
+    (void)recency_turn(proxy->missed, bytes / MISSED_SHARE);
+    if (recency_turn(hand->recency, bytes)) {
         ages_turn(&hand->ages);
         save_memory(hand);
     }
@@ -306,7 +327,7 @@ static uint64_t pause_after(struct hand *hand, bool gained, uint64_t took_ns)
     space_read(hand->instance, &space);
     if (gained || space.level == SPACE_OK) {
         hand->barren = 0;
-        return space.level >= SPACE_HARD ? 0 : took_ns;
+        return space.level >= SPACE_HARD ? 0 : took_ns / REST_SHARE;
     }
     if (hand->barren == BARREN_DOUBLINGS) {
         LOG_GATED(&hand->barren_gate, LOG_WARN, hand->instance->name,
@@ -317,28 +338,14 @@ static uint64_t pause_after(struct hand *hand, bool gained, uint64_t took_ns)
     return BARREN_NS << hand->barren;
 }
 
-static bool is_cluttered(struct hand *hand, const struct space_state *space)
+static uint64_t step(struct proxy *proxy, struct store *store)
 {
-    struct instance *instance = hand->instance;
-    struct store_sizes sizes;
-    store_sizes(instance->store, &sizes);
-    uint64_t known =
-        sizes.family_bytes[0] + sizes.memtable_bytes + journal_bytes(instance->journal);
-    bool cluttered = space->sample.used_bytes > known &&
-                     space->sample.used_bytes - known >
-                         space->sample.used_bytes / CLUTTER_SHARE;
-    hand->waits = cluttered && hand->waits < CLUTTER_WAITS ? hand->waits + 1 : 0;
-    return hand->waits > 0;
-}
-
-uint64_t hand_step(struct instance *instance)
-{
-    struct proxy *proxy = instance->role_state;
+    struct instance *instance = proxy->instance;
     struct hand *hand = proxy->hand;
     struct space_state space;
     space_poll(instance, false);
     space_read(instance, &space);
-    turn_period(hand, &space);
+    turn_period(hand, store, &space);
     if (space.level == SPACE_OK || space.over_bytes == 0) {
         evict_set(hand->evict, &(struct evict_order){0});
         hand->barren = 0;
@@ -349,18 +356,23 @@ uint64_t hand_step(struct instance *instance)
     }
     // The window gives way last: when nothing else does, over the hard limit.
     proxy_tighten(instance, space.level >= SPACE_HARD ? hand->barren : 0);
-    if (is_cluttered(hand, &space)) {
-        return CLUTTER_NS;
-    }
     uint64_t begun_ns = clock_mono_ns();
     int error;
-    uint64_t dropped = sweep(hand, space.over_bytes, &error);
+    uint64_t dropped = sweep(hand, store, space.over_bytes, &error);
     if (error == ERR_STOPPED) {
-        return WORKER_IDLE;
+        return LOOK_EVERY_NS; // the instance ends, or has another store
     }
     if (error != OK) {
         LOG_GATED(&hand->fail_gate, LOG_WARN, instance->name, "values could not be dropped: %s",
                   error_text(error));
     }
     return pause_after(hand, dropped > 0, clock_mono_ns() - begun_ns);
+}
+
+uint64_t hand_step(struct instance *instance)
+{
+    struct volume *volume = instance_volume(instance);
+    uint64_t wanted_ns = step(instance->role_state, volume->store);
+    volume_release(volume);
+    return wanted_ns;
 }

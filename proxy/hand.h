@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // The hand of a proxy: makes evictions happen. RocksDB rewrites by itself only what is written to,
-// so while the level of space is over the soft limit the hand asks for compactions, each of the key
-// range of one file of the last level, or of a run of neighbours that together are no larger than
-// one (what is left of files that have lost their values): the run of a few in which, by a sample
-// of its rows, most cold bytes lie. What is cold follows from the ages of all rows sampled lately:
-// the oldest quarter, or more when more must go. It goes round the keys as a clock's hand does. (A
-// quarter: tests/unit/recency_test.c has what it costs in hit rate and in rewritten bytes.)
+// so while the level of space is over the soft limit the hand asks for compactions, each of a run
+// of neighbouring files, whatever their level: no more than an eighth of a small cache, nor less
+// than what came from memtables and is merged with any run. Of a few runs it takes the one in
+// which, by a sample of its rows, most cold bytes lie. What is cold follows from the ages of all
+// rows sampled lately: the oldest quarter, or more when more must go. It goes round the keys as a
+// clock's hand does. (A quarter: tests/unit/recency_test.c has what it costs in hit rate and in
+// rewritten bytes.)
 //
-// Over the soft limit it rests as long as it works; over the hard one it does not rest. When a step
-// gives nothing it waits longer and longer; over the hard limit the window then shrinks.
+// Over the soft limit it rests for a part of the time; over the hard one it does not rest. When a
+// step gives nothing it waits longer and longer; over the hard limit the window then shrinks.
 //
 // Walker thread.
 #ifndef QS_PROXY_HAND_H

@@ -10,6 +10,8 @@
 #include "proxy/recall.h"
 #include "proxy/stub.h"
 
+#define MISSED_SHARE 4 // of recency_bytes, beside it: what is missed is less than what is read
+
 static void on_tighten(struct task *task);
 
 static int proxy_open(struct instance *instance)
@@ -19,6 +21,7 @@ static int proxy_open(struct instance *instance)
     proxy->instance = instance;
     proxy->tighten.run = on_tighten;
     proxy->recency = recency_open(instance->options->recency_bytes);
+    proxy->missed = recency_open(instance->options->recency_bytes / MISSED_SHARE);
     proxy->evict = evict_open(proxy->recency, instance->metrics);
     proxy->hand = hand_open(instance, proxy->recency, proxy->evict);
     proxy->fetcher = fetcher_new(instance);
@@ -32,6 +35,7 @@ static void proxy_close(struct instance *instance)
     hand_close(proxy->hand);
     evict_close(proxy->evict);
     recency_close(proxy->recency);
+    recency_close(proxy->missed);
     mem_free(proxy);
     instance->role_state = NULL;
 }
@@ -158,7 +162,7 @@ static int proxy_apply(struct instance *instance, const struct block *block,
 {
     struct proxy *proxy = instance->role_state;
     uint64_t bytes = 0, refused = 0;
-    bool keep = atomic_load(&instance->space_level) < SPACE_HARD;
+    bool keep = space_takes(instance, block->raw.size + block->stored.size);
     struct block_walk walk;
     struct entry entry;
     block_walk_start(&walk, block);

@@ -27,7 +27,8 @@ struct proxy {
     struct window window; // applier thread
     bool window_begun;
     struct fetcher *fetcher;
-    struct recency *recency;
+    struct recency *recency; // of what was read
+    struct recency *missed;  // of what was fetched: whether a value is worth its place (fill.c)
     struct evict *evict;
     struct hand *hand;
     _Atomic unsigned halvings; // of the window's bytes

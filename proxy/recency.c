@@ -102,6 +102,13 @@ void recency_touch(struct recency *recency, struct bytes key, uint64_t bytes)
     }
 }
 
+bool recency_again(struct recency *recency, struct bytes key, uint64_t bytes)
+{
+    bool again = recency_age(recency, key, (uint16_t)(recency_period(recency) - 2)) < 2;
+    recency_touch(recency, key, bytes);
+    return again;
+}
+
 uint16_t recency_period(const struct recency *recency) { return (uint16_t)period_of(recency); }
 
 unsigned recency_age(const struct recency *recency, struct bytes key, uint16_t stamp)

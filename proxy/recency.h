@@ -34,6 +34,9 @@ uint16_t recency_period(const struct recency *recency); // for stamps; wraps
 // Periods since the last read, as far as is known: of a row that was stamped with `stamp`.
 unsigned recency_age(const struct recency *recency, struct bytes key, uint16_t stamp);
 
+// Whether it was touched in this period or the last one; touches it.
+bool recency_again(struct recency *recency, struct bytes key, uint64_t bytes);
+
 // Begins the next period if this one is over, for a cache of `cache_bytes` of values. True when it
 // did. One thread at a time.
 bool recency_turn(struct recency *recency, uint64_t cache_bytes);

@@ -209,16 +209,16 @@ static void fill_config(struct config *config, struct config_reading *reading)
 
 // Journal, buffers, window and the memory of accesses lie in the directory that max_bytes bounds,
 // and what they take the values cannot have. A segment goes whole; a compaction may write as much
-// as fifty memtables before what it replaces goes.
+// as twelve memtables before what it replaces goes.
 static void fit_to_cache(struct instance_options *options)
 {
     uint64_t max_bytes = options->cache.max_bytes;
     if (max_bytes > 0) {
-        options->journal_bytes = u64_min(options->journal_bytes, max_bytes / 4);
-        options->segment_bytes = u64_min(options->segment_bytes, max_bytes / 32);
-        options->replay_bytes = u64_min(options->replay_bytes, max_bytes / 8);
-        options->apply_queue = u64_min(options->apply_queue, max_bytes / 16); // is journaled
-        options->memtable = u64_min(options->memtable, max_bytes / 1024);
+        options->journal_bytes = u64_min(options->journal_bytes, max_bytes / 8);
+        options->segment_bytes = u64_min(options->segment_bytes, max_bytes / 64);
+        options->replay_bytes = u64_min(options->replay_bytes, max_bytes / 16);
+        options->apply_queue = u64_min(options->apply_queue, max_bytes / 32); // is journaled
+        options->memtable = u64_min(options->memtable, max_bytes / 256);
         options->window_bytes = u64_min(options->window_bytes, max_bytes / 4);
         options->recency_bytes = u64_min(options->recency_bytes, max_bytes / 64);
     }

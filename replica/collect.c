@@ -77,18 +77,19 @@ static uint64_t count_rows(const struct store_files *files)
     return rows;
 }
 
-static uint64_t sweep_step(struct collector *collector, const struct store_files *files)
+static uint64_t sweep_step(struct collector *collector, struct store *store,
+                           const struct store_files *files)
 {
     struct instance *instance = collector->history->instance;
     struct bytes end = bytes_of(NULL, 0);
     bool more = stretch_end(files, buf_bytes(&collector->place), &end);
     uint64_t start_ns = clock_mono_ns();
-    int error = store_compact(instance->store, REPLICA_MVCC, buf_bytes(&collector->place), end);
+    int error = store_compact(store, REPLICA_MVCC, buf_bytes(&collector->place), end);
     if (error != OK) {
         collector->sweeping = false;
         collector->floor = NOT_SWEPT;
         if (error == ERR_STOPPED) {
-            return WORKER_IDLE;
+            return CHECK_NS; // the instance ends, or has another store
         }
         LOG_GATED(&collector->error_gate, LOG_WARN, instance->name,
                   "collecting history failed, it is tried again later: %s", error_text(error));
@@ -101,7 +102,7 @@ static uint64_t sweep_step(struct collector *collector, const struct store_files
         buf_append(&collector->place, "", 1);
     } else {
         struct store_files left;
-        store_files(instance->store, REPLICA_MVCC, &left);
+        store_files(store, REPLICA_MVCC, &left);
         sweep_end(collector, count_rows(&left));
         store_files_free(&left);
     }
@@ -141,7 +142,7 @@ static void consider(struct collector *collector, const struct store_files *file
     }
 }
 
-uint64_t collector_step(struct collector *collector)
+static uint64_t step(struct collector *collector, struct store *store)
 {
     struct history *history = collector->history;
     struct instance *instance = history->instance;
@@ -149,7 +150,7 @@ uint64_t collector_step(struct collector *collector)
         return SHOWN_NS; // a sweep now would have to be made again
     }
     struct store_sizes sizes;
-    store_sizes(instance->store, &sizes);
+    store_sizes(store, &sizes);
     uint64_t bytes = sizes.family_bytes[REPLICA_MVCC];
     uint64_t pause_ns = u64_min(history_pause_ns(history), CHECK_NS);
     if (bytes < HISTORY_SMALL_BYTES && bytes <= instance->options->history_bytes) {
@@ -157,15 +158,23 @@ uint64_t collector_step(struct collector *collector)
         return pause_ns;
     }
     struct store_files files;
-    store_files(instance->store, REPLICA_MVCC, &files);
+    store_files(store, REPLICA_MVCC, &files);
     if (!collector->sweeping) {
         consider(collector, &files, bytes);
     }
     if (!history_shown(history)) {
         pause_ns = SHOWN_NS;
     } else if (collector->sweeping) {
-        pause_ns = sweep_step(collector, &files);
+        pause_ns = sweep_step(collector, store, &files);
     }
     store_files_free(&files);
+    return pause_ns;
+}
+
+uint64_t collector_step(struct collector *collector)
+{
+    struct volume *volume = instance_volume(collector->history->instance);
+    uint64_t pause_ns = step(collector, volume->store);
+    volume_release(volume);
     return pause_ns;
 }

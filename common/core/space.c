@@ -11,15 +11,19 @@
 #define SIZE_MARGIN_SHARE 64
 #define FREE_MARGIN_SHARE 16
 // Parts of max_bytes: where the hard limit lies, so that what is under way there still fits.
-#define HARD_SHARE 12
+#define HARD_SHARE 16
 // ... that may be written before the space is measured again.
 #define GROWTH_SHARE 128
+// What is in memory, or about to be, stands on the disk twice when it is merged.
+#define MERGE_COPIES 2
+#define SEGMENTS_SPARE 2 // of the journal, beyond its limit
 
 struct space {
     struct space_limits limits;
     _Atomic bool measuring; // by some thread
     _Atomic uint64_t due_ns;
-    _Atomic uint64_t grown; // bytes, since the last measurement
+    _Atomic uint64_t grown; // bytes, since the last measurement began
+    _Atomic uint64_t used;  // bytes that count against max_bytes, by the last measurement
     pthread_mutex_t lock; // guards `state`
     struct space_state state;
     struct log_gate worse_gate, better_gate, fail_gate;
@@ -67,19 +71,25 @@ static void judge_bound(struct space_state *state, const struct bound *bound,
     }
 }
 
+static uint64_t hard_bytes(const struct space_limits *limits)
+{
+    return limits->max_bytes - limits->max_bytes / HARD_SHARE;
+}
+
 struct space_state space_judge(const struct space_limits *limits, const struct space_sample *sample,
                                enum space_level before)
 {
     uint64_t max = limits->max_bytes;
     uint64_t reserve = part_of(limits->reserve, sample->total_bytes);
     uint64_t hard = part_of(limits->hard, sample->total_bytes);
+    uint64_t used = sample->used_bytes + sample->coming_bytes;
     // A percentage and a size may come in the wrong order on a disk that the file does not know.
     uint64_t soft = u64_max(part_of(limits->soft, sample->total_bytes), hard);
     const struct bound bounds[] = {
-        {SPACE_SOFT, "max_bytes", max - max / 10, sample->used_bytes, true,
+        {SPACE_SOFT, "max_bytes", max - max / 10, used, true,
          max / SIZE_MARGIN_SHARE},
         {SPACE_SOFT, "soft_limit", soft, sample->free_bytes, false, soft / FREE_MARGIN_SHARE},
-        {SPACE_HARD, "max_bytes", max - max / HARD_SHARE, sample->used_bytes, true,
+        {SPACE_HARD, "max_bytes", hard_bytes(limits), used, true,
          max / SIZE_MARGIN_SHARE},
         {SPACE_HARD, "hard_limit", hard, sample->free_bytes, false, hard / FREE_MARGIN_SHARE},
         {SPACE_RESERVE, "reserve", reserve, sample->free_bytes, false,
@@ -125,23 +135,20 @@ void space_close(struct instance *instance)
     }
 }
 
-// What will stand on the disk twice for a while: the files that came from memtables are compacted
-// all together, and go only when the new ones are complete.
-static uint64_t fresh_bytes(const struct instance *instance)
+// What the store takes for a while when it merges, and the journal until it is trimmed.
+static uint64_t coming_bytes(struct instance *instance)
 {
-    uint64_t bytes = 0;
-    for (unsigned family = 0; family < instance->role->family_count; family++) {
-        struct store_files files;
-        store_files(instance->store, family, &files);
-        for (size_t i = 0; i < files.count && files.files[i].level == 0; i++) {
-            bytes += files.files[i].bytes;
-        }
-        store_files_free(&files);
-    }
-    return bytes;
+    const struct instance_options *options = instance->options;
+    struct volume *volume = instance_volume(instance);
+    struct store_sizes sizes;
+    store_sizes(volume->store, &sizes);
+    uint64_t bytes = MERGE_COPIES * sizes.memtable_bytes + store_merge_bytes(volume->store);
+    volume_release(volume);
+    uint64_t journal = options->journal_bytes + SEGMENTS_SPARE * options->segment_bytes;
+    return bytes + journal - u64_min(journal_bytes(instance->journal), journal);
 }
 
-static int measure(const struct instance *instance, struct space_sample *ret_sample)
+static int measure(struct instance *instance, struct space_sample *ret_sample)
 {
     struct space_sample sample;
     int error = disk_used(instance->directory, &sample.used_bytes);
@@ -152,9 +159,7 @@ static int measure(const struct instance *instance, struct space_sample *ret_sam
         error = disk_total(instance->directory, &sample.total_bytes);
     }
     if (error == OK) {
-        struct store_sizes sizes;
-        store_sizes(instance->store, &sizes);
-        sample.used_bytes += sizes.memtable_bytes + fresh_bytes(instance);
+        sample.coming_bytes = instance->space->limits.max_bytes > 0 ? coming_bytes(instance) : 0;
         *ret_sample = sample;
     }
     return error;
@@ -192,6 +197,7 @@ static void take_sample(struct instance *instance, const struct space_sample *sa
     space->state = space_judge(&space->limits, sample, before);
     struct space_state state = space->state;
     pthread_mutex_unlock(&space->lock);
+    atomic_store(&space->used, sample->used_bytes + sample->coming_bytes);
     atomic_store(&instance->space_level, (int)state.level);
     METRIC_SET(instance->metrics, instance, disk_bytes, sample->used_bytes);
     METRIC_SET(instance->metrics, instance, disk_free_bytes, sample->free_bytes);
@@ -211,6 +217,15 @@ void space_grow(struct instance *instance, uint64_t bytes)
     }
 }
 
+bool space_takes(const struct instance *instance, uint64_t bytes)
+{
+    const struct space *space = instance->space;
+    uint64_t more = MERGE_COPIES * (atomic_load(&space->grown) + bytes);
+    return atomic_load(&instance->space_level) < SPACE_HARD &&
+           (space->limits.max_bytes == 0 ||
+            atomic_load(&space->used) + more <= hard_bytes(&space->limits));
+}
+
 void space_poll(struct instance *instance, bool now)
 {
     struct space *space = instance->space;
@@ -221,12 +236,13 @@ void space_poll(struct instance *instance, bool now)
     if (atomic_exchange(&space->measuring, true)) {
         return;
     }
-    atomic_store(&space->grown, 0);
+    uint64_t grown = atomic_load(&space->grown);
     struct space_sample sample;
     int error = measure(instance, &sample);
     uint64_t ended_ns = clock_mono_ns();
     if (error == OK) {
         take_sample(instance, &sample);
+        atomic_fetch_sub(&space->grown, grown);
     } else if (error != ERR_NOT_FOUND) {
         LOG_GATED(&space->fail_gate, LOG_WARN, instance->name, "%s cannot be measured: %s",
                   instance->directory, error_text(error));

@@ -4,9 +4,12 @@
 //   SOFT     a proxy drops values that were not read lately (proxy/hand.c)
 //   HARD     ... keeps no fetched value, and its window shrinks
 //   RESERVE  nothing is applied (applier.c), a root refuses writes; reads go on
-// max_bytes bounds everything below the instance's directory, what memtables are going to take and
-// what compactions take for a while included; the other limits are free disk, whoever takes it. A
-// level is left only with some room to spare, so that it does not come back at once.
+// max_bytes bounds everything below the instance's directory. The hard level lies a sixteenth below
+// it and counts what is still coming: memtables, the merge of what came from them (which stands on
+// the disk twice for a while), the journal up to its limit. So what was kept before that level fits
+// below max_bytes, whatever the store does next; after it only keys are written. The other limits
+// are free disk, whoever takes it. A level is left only with some room to spare, so that it does
+// not come back at once.
 //
 // A measurement walks the directory and is made every SPACE_EVERY_NS, or so seldom that it costs at
 // most a fiftieth of a core; sooner where much was written since. Any thread.
@@ -25,7 +28,8 @@ struct space_limits { // 0 = none
 };
 
 struct space_sample {
-    uint64_t used_bytes; // directory, and what the store will add soon
+    uint64_t used_bytes;   // the directory
+    uint64_t coming_bytes; // what store and journal will add to it soon, at most
     uint64_t free_bytes, total_bytes; // of the file system
 };
 
@@ -51,6 +55,9 @@ void space_close(struct instance *instance);
 void space_poll(struct instance *instance, bool now);
 // Bytes were written: they are as good as on the disk.
 void space_grow(struct instance *instance, uint64_t bytes);
+// Whether values of so many bytes may be kept: the hard level is not reached, nor would it be with
+// them. Any thread.
+bool space_takes(const struct instance *instance, uint64_t bytes);
 void space_read(const struct instance *instance, struct space_state *ret_state);
 
 #endif

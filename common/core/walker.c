@@ -105,10 +105,7 @@ static void step_walk(struct walked *walked, uint64_t now_ns)
 
 static void step_hand(struct walked *walked)
 {
-    // A compaction may last: the store must not close under it when it is replaced.
-    struct volume *volume = instance_volume(walked->instance);
     uint64_t wanted_ns = walked->instance->role->hand(walked->instance);
-    volume_release(volume);
     walked->hand_at_ns =
         wanted_ns == WORKER_IDLE ? UINT64_MAX : after(clock_mono_ns(), wanted_ns);
 }

@@ -4,13 +4,17 @@
 // The state row ends with the number of the write, which store_flush needs. A flush that fails
 // while another is queued can block RocksDB's recovery, and its close, for good: so writes are
 // refused before the disk is full.
+#include <stdlib.h>
+
 #include "common/data/disk.h"
 #include "common/data/store_private.h"
 #include "common/data/store_settings.h"
 
 #define FILE_BYTES_MIN (128 * KIB)
 #define FILE_BYTES_MAX (64 * MIB)
-#define COMPACT_FILES 25 // the most that one step of a compaction takes, about; RocksDB's default
+#define MANIFEST_FILES 4 // so large does the manifest grow, in files: every flush copies it
+#define MANIFEST_BYTES_MAX (8 * MIB)
+#define COMPACT_FILES 12 // the most that one step of a compaction takes, about; RocksDB's default
 
 // A cache and a batch are RocksDB's own objects under our names.
 static rocksdb_cache_t *lru_of(struct store_cache *cache) { return (rocksdb_cache_t *)cache; }
@@ -62,6 +66,8 @@ static rocksdb_options_t *make_options(const struct store_options *from, unsigne
     rocksdb_options_set_target_file_size_base(base, file_bytes);
     rocksdb_options_set_max_bytes_for_level_base(base, 4 * file_bytes);
     rocksdb_options_set_max_compaction_bytes(base, COMPACT_FILES * file_bytes);
+    rocksdb_options_set_max_manifest_file_size(
+        base, u64_min(MANIFEST_FILES * file_bytes, MANIFEST_BYTES_MAX));
     rocksdb_options_t *options = rocksdb_options_create();
     char *text = NULL;
     rocksdb_get_options_from_string(base, store_settings, options, &text);
@@ -175,6 +181,19 @@ bool store_has_space(struct store *store, uint64_t bytes)
     }
     LOG_GATED(&store->write_gate, LOG_ERROR, store->scope, "store: the disk is nearly full");
     return false;
+}
+
+bool store_is_crowded(struct store *store)
+{
+    bool crowded = false;
+    for (unsigned i = 0; i < store->family_count; i++) {
+        char *text = rocksdb_property_value_cf(store->db, store->families[i],
+                                               "rocksdb.num-files-at-level0");
+        CHECK(text != NULL);
+        crowded = crowded || strtoull(text, NULL, 10) + 1 >= STORE_FRESH_FILES;
+        rocksdb_free(text);
+    }
+    return crowded;
 }
 
 int store_write(struct store *store, struct store_batch *batch, struct bytes state)

@@ -163,4 +163,9 @@ struct store_sizes {
 };
 void store_sizes(struct store *store, struct store_sizes *ret_sizes);
 
+// What stands on the disk twice while the files that came from memtables are compacted: these, and
+// the whole level that they go to. No other compaction writes more than some
+// dozen files at a time.
+uint64_t store_merge_bytes(struct store *store);
+
 #endif

@@ -108,6 +108,22 @@ void store_files_free(struct store_files *files)
     *files = (struct store_files){0};
 }
 
+uint64_t store_merge_bytes(struct store *store)
+{
+    uint64_t bytes = 0;
+    for (unsigned family = 0; family < store->family_count; family++) {
+        uint64_t base = store_number(store, family, "rocksdb.base-level");
+        struct store_files files;
+        store_files(store, family, &files);
+        for (size_t i = 0; i < files.count; i++) {
+            bool merged = files.files[i].level == 0 || (uint64_t)files.files[i].level == base;
+            bytes += merged ? files.files[i].bytes : 0;
+        }
+        store_files_free(&files);
+    }
+    return bytes;
+}
+
 // The size of all files that hold a part of the range.
 static uint64_t range_bytes(struct store *store, unsigned family, struct bytes lower,
                             struct bytes upper)

@@ -58,7 +58,10 @@ static int flush_until(struct store *store, uint64_t number)
             log_line(LOG_ERROR, store->scope, "store: a flush does not end");
             return ERR_TIMEOUT;
         }
-        if (asked_ns == 0 || now_ns - asked_ns > FLUSH_AGAIN_NS) {
+        // RocksDB's flush waits while one more file would make writes slow, and no file is
+        // deleted as long as it waits: so it is not asked before.
+        bool due = asked_ns == 0 || now_ns - asked_ns > FLUSH_AGAIN_NS;
+        if (due && !store_is_crowded(store)) {
             asked_ns = now_ns;
             error = checkpoint(store);
             if (error != OK) {

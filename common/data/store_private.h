@@ -42,6 +42,9 @@ int store_error(const char *scope, struct log_gate *gate, const char *what, char
 // Whether a write, and `bytes` beside it, have their space on the disk; logs when not.
 bool store_has_space(struct store *store, uint64_t bytes);
 
+// Whether one more file from a memtable would make RocksDB slow down writes.
+bool store_is_crowded(struct store *store);
+
 // The options of readers at each tier. To free takes what is not made yet, too.
 void store_reads_make(rocksdb_readoptions_t *read[STORE_TIERS],
                       const rocksdb_snapshot_t *sequence);

@@ -8,6 +8,10 @@
 #define STORE_MEMTABLES_MAX 3
 #define STORE_MEMTABLES_MAX_TEXT "3"
 
+// Files that came from memtables, of one family, with which RocksDB begins to slow down writes.
+#define STORE_FRESH_FILES 20
+#define STORE_FRESH_FILES_TEXT "20"
+
 static const char store_settings[] =
     "create_if_missing=true;create_missing_column_families=true;paranoid_checks=true;"
     // Without a log of its own RocksDB keeps families together only this way.
@@ -19,13 +23,14 @@ static const char store_settings[] =
     "delayed_write_rate=134217728;"
     // All files stay open: a read of memory only cannot use a file that is not.
     "max_open_files=-1;max_background_jobs=2;bytes_per_sync=1048576;"
-    // A flush copies the manifest, so it must stay small.
-    "max_manifest_file_size=8388608;manifest_preallocation_size=65536;"
+    "manifest_preallocation_size=65536;"
     // A reader that lets go of old files last must not be the one that deletes them.
     "avoid_unnecessary_blocking_io=true;"
     "max_write_buffer_number=" STORE_MEMTABLES_MAX_TEXT ";"
     "memtable_prefix_bloom_size_ratio=0.1;memtable_whole_key_filtering=true;"
-    "level0_file_num_compaction_trigger=4;level_compaction_dynamic_level_bytes=true;"
+    "level0_file_num_compaction_trigger=4;"
+    "level0_slowdown_writes_trigger=" STORE_FRESH_FILES_TEXT ";"
+    "level_compaction_dynamic_level_bytes=true;"
     // Whoever wants old files rewritten says so: store_compact.
     "periodic_compaction_seconds=0;ttl=0;"
     "compression=kLZ4Compression;bottommost_compression=kZSTD;"

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A proxy within its limits of space: bounded, right, and with a memory of what was read."""
+import collections
+import itertools
 import json
 import os
 import random
 import subprocess
+import threading
 
 import pytest
 
@@ -11,6 +14,7 @@ from qs_cluster import qs, wait_for
 from resp import RespError
 
 MAX_BYTES = 96 << 20
+FILE_BYTES = MAX_BYTES // 64  # a segment: no file is larger
 NO_FREE_LIMITS = {"soft_limit": 0, "hard_limit": 0}
 
 
@@ -27,6 +31,26 @@ def used(node):
                 seen.add(info.st_ino)
                 total += info.st_blocks * 512
     return total
+
+
+class Watch(threading.Thread):
+    """The most that the directory ever takes, looked at all the time."""
+
+    def __init__(self, node):
+        super().__init__(daemon=True)
+        self.node, self.most, self.ended = node, 0, threading.Event()
+
+    def run(self):
+        while not self.ended.wait(0.02):
+            self.most = max(self.most, used(self.node))
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
 
 
 class Values:
@@ -73,18 +97,16 @@ def test_a_storm_of_misses(cluster, say):
     proxy = cluster.proxy(
         "proxy", root, [root], window="1s", cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS
     ).start()
-    most = 0
-    for first in range(0, count, 100):
-        values.write(root, range(first, first + 100))
-        most = max(most, used(proxy))
-    cluster.settle()
-    with proxy.raw() as conn:
+    with Watch(proxy) as watch, proxy.raw() as conn:
+        for first in range(0, count, 100):
+            values.write(root, range(first, first + 100))
+        cluster.settle()
         for turn in range(2):
             order = list(range(count))
             random.Random(turn).shuffle(order)
             for at in range(0, count, 200):
                 values.read(conn, order[at : at + 200])
-                most = max(most, used(proxy))
+    most = watch.most
     within(proxy)
     assert used(proxy) < 0.9 * MAX_BYTES
     metrics = proxy.metrics("main")
@@ -93,9 +115,7 @@ def test_a_storm_of_misses(cluster, say):
         f"{metrics['evicted_bytes'] / MAX_BYTES:.1f} times max_bytes evicted, "
         f"{metrics['fills']:.0f} fills"
     )
-    # While values arrive faster than files are deleted, compactions take this much for a moment;
-    # of a cache of usual size it is a small part.
-    assert most <= MAX_BYTES + MAX_BYTES // 3
+    assert most <= MAX_BYTES + FILE_BYTES
     assert metrics["values_evicted"] > 100 and metrics["fills"] > 100 and metrics["hand_steps"] > 0
     assert metrics["fetch_never"] == metrics["fetch_bad"] == metrics["reads_corrupt"] == 0
     assert proxy.call("DBSIZE") == count
@@ -113,6 +133,65 @@ def misses(proxy, values, conn, numbers):
     before = proxy.metrics("main")["fetch_misses"]
     values.read(conn, numbers)
     return proxy.metrics("main")["fetch_misses"] - before
+
+
+def zipf(count, exponent, length, seed):
+    """`length` numbers below `count`, the popular ones spread over all of them."""
+    chance = random.Random(seed)
+    spread = list(range(count))
+    chance.shuffle(spread)
+    weights = itertools.accumulate((n + 1) ** -exponent for n in range(count))
+    return chance.choices(spread, cum_weights=list(weights), k=length)
+
+
+def ideal_hits(trace, size, capacity, since):
+    """How many of the reads from `since` on an LRU of so many bytes of values would have hit."""
+    listed, hits = collections.OrderedDict(), 0
+    for at, number in enumerate(trace):
+        if number in listed:
+            listed.move_to_end(number)
+            hits += at >= since
+        else:
+            listed[number] = True
+            if len(listed) * size > capacity:
+                listed.popitem(last=False)
+    return hits
+
+
+@pytest.mark.limit(400)
+def test_hits_are_near_those_of_an_ideal_cache(cluster, say):
+    """The values of ten caches, read by popularity: at least 90 % of what an LRU would hit."""
+    values, max_bytes = Values(8 << 10), 64 << 20
+    count = 10 * (max_bytes * 3 // 4) // values.size
+    trace = zipf(count, 0.9, 180_000, 5)
+    since = len(trace) * 2 // 3
+    root = cluster.root().start()
+    proxy = cluster.proxy(
+        "proxy", root, [root], window="1s", cache={"max_bytes": max_bytes} | NO_FREE_LIMITS
+    ).start()
+    for first in range(0, count, 500):
+        values.write(root, range(first, min(first + 500, count)))
+    cluster.settle()
+    with Watch(proxy) as watch, proxy.raw() as conn:
+        for at in range(0, len(trace), 50):
+            if at == since // 50 * 50:
+                missed = proxy.metrics("main")["fetch_misses"]
+            values.read(conn, trace[at : at + 50])
+    missed = proxy.metrics("main")["fetch_misses"] - missed
+    within(proxy)
+    held = sum(file.stat().st_size for file in proxy.data.glob("main/store/*.sst"))
+    reads = len(trace) - since
+    hits, ideal = reads - missed, ideal_hits(trace, values.size, held, since)
+    metrics = proxy.metrics("main")
+    say(
+        f"{hits / reads:.1%} hits, an ideal LRU of the same {held >> 20} MiB: {ideal / reads:.1%}, "
+        f"{hits / ideal:.1%} of it; {metrics['hand_steps']:.0f} steps, "
+        f"{metrics['fills']:.0f} fills, refused {metrics['fills_refused_once']:.0f} read once, "
+        f"{metrics['fills_refused_space']:.0f} for space; at most {watch.most / max_bytes:.1%}"
+    )
+    assert watch.most <= max_bytes + max_bytes // 64
+    assert hits >= 0.9 * ideal
+    assert metrics["values_evicted"] > 0 and metrics["hand_steps"] > 0
 
 
 def test_what_is_read_stays_across_a_restart(cluster, say):

@@ -177,11 +177,11 @@ static void a_bounded_cache_sizes_what_lies_beside_it(void **state)
     const struct instance_options *small = &config->instances[0], *plain = &config->instances[1];
     assert_int_equal(small->cache.max_bytes, 64 * MIB);
     assert_int_equal(small->cache.soft_limit, 0);
-    assert_int_equal(small->journal_bytes, 16 * MIB);
-    assert_int_equal(small->segment_bytes, 2 * MIB);
-    assert_int_equal(small->replay_bytes, 8 * MIB);
-    assert_int_equal(small->apply_queue, 4 * MIB);
-    assert_int_equal(small->memtable, 64 * KIB);
+    assert_int_equal(small->journal_bytes, 8 * MIB);
+    assert_int_equal(small->segment_bytes, MIB);
+    assert_int_equal(small->replay_bytes, 4 * MIB);
+    assert_int_equal(small->apply_queue, 2 * MIB);
+    assert_int_equal(small->memtable, 256 * KIB);
     assert_int_equal(small->window_bytes, 16 * MIB);
     assert_int_equal(small->recency_bytes, MIB);
     assert_int_equal(plain->cache.max_bytes, 0);

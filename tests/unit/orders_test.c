@@ -9,6 +9,8 @@
 #include "common/core/instance.h"
 #include "proxy/fill.h"
 #include "proxy/flight.h"
+#include "proxy/proxy.h"
+#include "proxy/recency.h"
 #include "proxy/stub.h"
 
 enum event { MISS, REPLY, UPDATE, DELETE, EVICT, FILL, FILL_AGAIN, EVENTS };
@@ -176,7 +178,8 @@ static void play_order(struct fixture *fixture, const enum event order[EVENTS], 
     static void (*const events[EVENTS])(struct play *play) = {
         [MISS] = on_miss,     [REPLY] = on_reply, [UPDATE] = on_update,    [DELETE] = on_delete,
         [EVICT] = on_evict,   [FILL] = on_fill,   [FILL_AGAIN] = on_fill};
-    struct play play = {.instance = {.store = fixture->store},
+    struct proxy proxy = {.recency = recency_open(64 * KIB)}; // rows are stamped with its period
+    struct play play = {.instance = {.store = fixture->store, .role_state = &proxy},
                         .batch = fixture->batch,
                         .key = bytes_text("key"),
                         .index = 7,
@@ -195,6 +198,8 @@ static void play_order(struct fixture *fixture, const enum event order[EVENTS], 
         flights_remove(&play.flights, play.flight);
     }
     flights_close(&play.flights);
+    recency_close(proxy.recency);
+    play.instance.role_state = NULL;
     *ret_play = play;
 }
 

@@ -64,6 +64,21 @@ static void ages_follow_reads(void **state)
     recency_close(recency);
 }
 
+static void a_second_touch_is_known_for_two_periods(void **state)
+{
+    (void)state;
+    struct recency *recency = recency_open(MIB);
+    uint32_t key = 5000;
+    assert_false(recency_again(recency, key_of(&key), 1));
+    assert_true(recency_again(recency, key_of(&key), 1));
+    next_period(recency, 0);
+    assert_true(recency_again(recency, key_of(&key), 1));
+    next_period(recency, 100);
+    next_period(recency, 200);
+    assert_false(recency_again(recency, key_of(&key), 1));
+    recency_close(recency);
+}
+
 static void a_full_filter_ends_a_period(void **state)
 {
     (void)state;
@@ -393,6 +408,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ages_follow_reads),
+        cmocka_unit_test(a_second_touch_is_known_for_two_periods),
         cmocka_unit_test(a_full_filter_ends_a_period),
         cmocka_unit_test(the_file_keeps_it),
         cmocka_unit_test(limits_take_the_oldest),

@@ -33,7 +33,7 @@ static void levels_have_their_reason(void **state)
     } cases[] = {
         {'n', 999, 0, SPACE_OK, ""},
         {'s', 864, 0, SPACE_OK, ""},          {'s', 865, 0, SPACE_SOFT, "max_bytes"},
-        {'s', 880, 0, SPACE_SOFT, "max_bytes"}, {'s', 881, 0, SPACE_HARD, "max_bytes"},
+        {'s', 900, 0, SPACE_SOFT, "max_bytes"}, {'s', 901, 0, SPACE_HARD, "max_bytes"},
         {'s', 999, 0, SPACE_HARD, "max_bytes"},
         {'p', 9, 200, SPACE_OK, ""},          {'p', 9, 199, SPACE_SOFT, "soft_limit"},
         {'p', 9, 100, SPACE_SOFT, "soft_limit"}, {'p', 9, 99, SPACE_HARD, "hard_limit"},
@@ -41,7 +41,7 @@ static void levels_have_their_reason(void **state)
         {'b', 9, 200, SPACE_OK, ""},          {'b', 9, 199, SPACE_SOFT, "soft_limit"},
         {'b', 9, 99, SPACE_HARD, "hard_limit"}, {'b', 9, 0, SPACE_RESERVE, "reserve"},
         {'2', 50, 300, SPACE_OK, ""},         {'2', 50, 100, SPACE_SOFT, "soft_limit"},
-        {'2', 90, 300, SPACE_HARD, "max_bytes"}, {'2', 90, 100, SPACE_HARD, "max_bytes"},
+        {'2', 91, 300, SPACE_HARD, "max_bytes"}, {'2', 91, 100, SPACE_HARD, "max_bytes"},
         {'o', 9, 299, SPACE_HARD, "hard_limit"}, {'o', 9, 300, SPACE_OK, ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -95,6 +95,51 @@ static void a_level_is_left_with_room_to_spare(void **state)
     }
 }
 
+static void what_comes_counts_as_used(void **state)
+{
+    (void)state;
+    const struct space_limits limits = {.max_bytes = 960 * MIB, .soft = 100 * MIB};
+    for (uint64_t coming = 0; coming <= 960; coming += 20) {
+        struct space_sample sample = {.used_bytes = (960 - coming) * MIB,
+                                      .coming_bytes = coming * MIB,
+                                      .free_bytes = TOTAL,
+                                      .total_bytes = TOTAL};
+        struct space_state full = space_judge(&limits, &sample, SPACE_OK);
+        assert_int_equal(full.level, SPACE_HARD);
+        assert_int_equal(full.over_bytes, (96 + 15) * MIB);
+        sample.used_bytes /= 2;
+        sample.coming_bytes /= 2;
+        assert_int_equal(space_judge(&limits, &sample, SPACE_HARD).level, SPACE_OK);
+        sample.free_bytes = 99 * MIB; // of the disk it takes nothing yet
+        assert_int_equal(space_judge(&limits, &sample, SPACE_OK).level, SPACE_SOFT);
+    }
+}
+
+// What was written since the last measurement counts twice, and so does what is asked about.
+static void what_is_kept_fits_below_the_hard_level(void **state)
+{
+    (void)state;
+    struct instance_options options = {.role = ROLE_PROXY};
+    struct instance instance = {.options = &options};
+    options.cache.max_bytes = 64 * MIB; // hard: 60
+    space_open(&instance);
+    assert_true(space_takes(&instance, 30 * MIB));
+    assert_false(space_takes(&instance, 30 * MIB + 1));
+    space_grow(&instance, MIB / 4);
+    assert_true(space_takes(&instance, 30 * MIB - MIB / 4));
+    assert_false(space_takes(&instance, 30 * MIB - MIB / 4 + 1));
+    atomic_store(&instance.space_level, SPACE_HARD);
+    assert_false(space_takes(&instance, 0));
+    space_close(&instance);
+    options.cache.max_bytes = 0;
+    atomic_store(&instance.space_level, SPACE_SOFT);
+    space_open(&instance);
+    assert_true(space_takes(&instance, UINT32_MAX));
+    atomic_store(&instance.space_level, SPACE_HARD);
+    assert_false(space_takes(&instance, 0));
+    space_close(&instance);
+}
+
 static void a_directory_counts_files_once(void **state)
 {
     (void)state;
@@ -128,6 +173,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_have_their_reason),
         cmocka_unit_test(a_level_is_left_with_room_to_spare),
+        cmocka_unit_test(what_comes_counts_as_used),
+        cmocka_unit_test(what_is_kept_fits_below_the_hard_level),
         cmocka_unit_test(a_directory_counts_files_once),
     };
     return cmocka_run_group_tests_name("space", tests, NULL, NULL);

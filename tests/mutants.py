@@ -127,7 +127,7 @@ class Slot:
             raise ValueError("does not build: " + (errors or [built.stderr])[0])
 
     def fails(self, finder, seconds):
-        """Does this test fail? One that hangs has failed, too; a simulation at its first seed."""
+        """How this test fails, "" if it passes; a simulation has failed at its first seed."""
         with subprocess.Popen(command(finder), cwd=self.root, env=ENVIRONMENT,
                               stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.PIPE, text=True, errors="replace",
@@ -143,10 +143,11 @@ class Slot:
             if failed:
                 end_group(process.pid)
             failed = process.wait() != 0 or failed
+            hung = alarm.finished.is_set()
             alarm.cancel()
             end_group(process.pid)  # what it left behind
             under_way.discard(process.pid)
-        return failed
+        return "hangs" if hung else "fails" if failed else ""
 
 
 under_way = set()  # groups of processes
@@ -205,9 +206,10 @@ def finders_of(mutant, others):
 def first_failing(slot, mutant, others, proof):
     for finder in finders_of(mutant, others):
         slot.make([finder])
-        if slot.fails(finder, proof.limit(finder)):
-            return finder
-    return None
+        how = slot.fails(finder, proof.limit(finder))
+        if how:
+            return finder, how
+    return None, ""
 
 
 def judge(slot, mutant, others, proof):
@@ -216,7 +218,7 @@ def judge(slot, mutant, others, proof):
     started = time.monotonic()
     try:
         mutant.apply(slot.root)
-        finder = first_failing(slot, mutant, others, proof)
+        finder, how = first_failing(slot, mutant, others, proof)
     except ValueError as error:
         return None, str(error)
     finally:
@@ -227,7 +229,7 @@ def judge(slot, mutant, others, proof):
     if finder not in proof.seconds:
         proof.establish(slot, finder)
     named = "" if finder in mutant.finders else ", not by " + mutant.fields["found by"]
-    return finder, f"{seconds:.0f} s{named}"
+    return finder, f"{how}, {seconds:.0f} s{named}"
 
 
 def on_slots(slots, pool, work, items):

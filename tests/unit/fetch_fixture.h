@@ -138,6 +138,7 @@ struct reading {
     struct read read;
     struct lookup lookups[MODEL_KEYS];
     unsigned first; // of the model's keys
+    uint64_t index; // of its view
     sem_t finished;
 };
 
@@ -168,6 +169,7 @@ SUPPORT void reading_start_at(struct scene *scene, struct reading *reading, stru
         reading->lookups[i].key = model_name(&scene->model.keys[first + i]);
     }
     reading->first = first;
+    reading->index = view->place.index;
     sem_init(&reading->finished, 0, 0);
     loop_post(scene->node.loop, &reading->task);
 }
@@ -184,6 +186,7 @@ SUPPORT unsigned reading_end(struct scene *scene, struct reading *reading, int m
 {
     sem_wait(&reading->finished);
     sem_destroy(&reading->finished);
+    assert_int_equal(reading->read.view->place.index, reading->index);
     unsigned given = 0;
     for (unsigned i = 0; i < reading->read.count; i++) {
         const struct lookup *lookup = &reading->lookups[i];

@@ -31,6 +31,7 @@
 #define store_iterator_value model_store_iterator_value
 #define store_open model_store_open
 #define store_sizes model_store_sizes
+#define store_merge_bytes model_store_merge_bytes
 #define store_snapshot model_store_snapshot
 #define store_snapshot_release model_store_snapshot_release
 #define store_state model_store_state

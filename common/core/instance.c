@@ -276,8 +276,9 @@ static int open_journal(struct instance *instance, const struct state *state)
     }
     mem_free(directory);
     report_torn(instance, &report);
-    // Replay would have to begin before the journal does.
-    if (!root && state->place.number < journal_oldest(instance->journal).number) {
+    // Replay would have to begin before the journal does. It stays closed after other errors.
+    if (!root && instance->journal != NULL &&
+        state->place.number < journal_oldest(instance->journal).number) {
         atomic_store(&instance->wants_build, true);
     }
     if (error == ERR_DAMAGED && !root) {

@@ -10,7 +10,7 @@ static bool filter_version(struct model_disk *disk, unsigned family, void *own, 
 {
     struct row_version *version = *place;
     if (version->damaged) {
-        disk->broken = true;
+        disk->broken = ERR_CORRUPT;
         return false;
     }
     struct bytes changed = {0};

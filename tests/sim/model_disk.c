@@ -91,13 +91,15 @@ static int fault_of(struct model_disk *disk, enum store_model_call call)
 int disk_fault(struct model_disk *disk, enum store_model_call call)
 {
     counts.calls[call]++;
-    if (call != STORE_MODEL_READ && (disk->directory == NULL || disk->broken)) {
-        return ERR_IO;
+    if (call != STORE_MODEL_READ && (disk->directory == NULL || disk->broken != OK)) {
+        return disk->broken != OK ? disk->broken : ERR_IO;
     }
     int error = fault_of(disk, call);
     counts.faults += error != OK;
-    disk->broken |= error != OK && error != ERR_DISK_FULL && call != STORE_MODEL_READ &&
-                    call != STORE_MODEL_OPEN;
+    if (error != OK && error != ERR_DISK_FULL && call != STORE_MODEL_READ &&
+        call != STORE_MODEL_OPEN) {
+        disk->broken = error;
+    }
     return error;
 }
 

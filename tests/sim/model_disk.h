@@ -41,7 +41,7 @@ struct model_disk {
     struct model_pass passes[STORE_FAMILIES_MAX];
     struct model_fault faults[STORE_MODEL_CALLS];
     bool open;
-    bool broken; // until it is opened again
+    int broken; // what has failed: all writes say so until it is opened again
     bool full;
 };
 

@@ -63,7 +63,7 @@ int store_open(struct store **ret_store, const struct store_options *options)
     if (disk->open) {
         return ERR_IO; // another process has it
     }
-    disk->broken = false;
+    disk->broken = OK;
     int error = disk_fault(disk, STORE_MODEL_OPEN);
     if (error != OK) {
         return error;

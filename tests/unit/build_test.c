@@ -5,6 +5,7 @@
 #include "tests/unit/instance_fixture.h"
 
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "common/core/build.h"
 #include "common/core/shelf.h"
@@ -435,9 +436,39 @@ static void test_unreadable_store(void **unused)
     world_close(&world);
 }
 
+// A follower whose journal cannot be opened does not start, and says why.
+static void test_journal_that_is_none(void **unused)
+{
+    (void)unused;
+    struct test_node node;
+    test_node_open(&node);
+    struct instance_options options = test_options("zones", ROLE_REPLICA);
+    char *directory = mem_format("%s/zones", node.directory);
+    assert_int_equal(mkdir(directory, 0750), 0);
+    test_write_file(directory, "journal", bytes_text("not a directory"));
+    mem_free(directory);
+    struct instance_metrics *metrics = aligned_alloc(64, (sizeof *metrics + 63) / 64 * 64);
+    memset(metrics, 0, sizeof *metrics);
+    struct instance_setup setup = {.node = &node.options,
+                                   .options = &options,
+                                   .role = replica_role(),
+                                   .cache = node.cache,
+                                   .metrics = metrics,
+                                   .beats = beats_open(),
+                                   .home = node.loop};
+    struct instance *instance = NULL;
+    assert_int_not_equal(instance_open(&instance, &setup), OK);
+    assert_null(instance);
+    beats_close(setup.beats);
+    free(metrics);
+    test_node_stop(&node);
+    test_node_close(&node);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_journal_that_is_none),
         cmocka_unit_test(test_change_under_readers),
         cmocka_unit_test(test_ends_between_steps),
         cmocka_unit_test(test_what_does_not_add_up),

@@ -234,7 +234,7 @@ static int large_write(struct fixture *fixture, uint64_t number)
     return store_write(fixture->store, fixture->batch, bytes_of(&number, sizeof number));
 }
 
-// Role "damage": a compaction that meets a broken file fails, and says so.
+// Role "damage": a compaction that meets a broken file fails, and says so; nothing is written then.
 static int damage_main(char *directory)
 {
     log_open(LOG_ERROR + 1);
@@ -255,6 +255,7 @@ static int damage_main(char *directory)
     }
     CHECK(fixture_open(&fixture) == OK);
     CHECK(store_compact(fixture.store, 0, none, none) == ERR_IO);
+    CHECK(large_write(&fixture, 33) == ERR_CORRUPT); // the store says from then on what broke it
     _exit(0);
 }
 

@@ -25,8 +25,8 @@
 #define LOOK_EVERY_NS NS_PER_S // while there is nothing to do
 #define REST_SHARE 4 // the rest over the soft limit, as a part of the work before it
 // What is missed twice while this part of the cache was missed is read often enough to be worth its
-// place (fill.c); more would be admitted than the hand makes room for.
-#define MISSED_SHARE 4
+// place (fill.c): an LRU of that size would have kept it.
+#define MISSED_SHARE 1
 #define BARREN_NS (100 * NS_PER_MS)
 #define BARREN_DOUBLINGS 6
 

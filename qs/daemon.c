@@ -190,7 +190,9 @@ static void close_instances(struct daemon *daemon)
             gate_open(&gate);
             walker_remove(daemon->walker, each->instance, &gate.closed);
             gate_await(&gate);
-            daemon->left_open |= !instance_close(each->instance);
+            enum instance_end end = instance_close(each->instance);
+            daemon->left_open |= end != INSTANCE_CLOSED;
+            daemon->unflushed |= end == INSTANCE_LEFT_OPEN;
         }
         if (each->fanout != NULL) {
             fanout_close(each->fanout);
@@ -426,11 +428,12 @@ int daemon_run(const struct config *config)
     while (opened > 0) {
         parts[--opened].close(daemon);
     }
+    int code = error == OK && !daemon->unflushed ? 0 : 1;
     if (daemon->left_open) {
-        _exit(1);
+        _exit(code);
     }
     mem_free(daemon);
-    return error == OK ? 0 : 1;
+    return code;
 }
 
 // ---- finding instances

@@ -34,7 +34,8 @@ struct daemon {
     struct http *http;       // qs/http.c
     uint64_t started_ns, started_wall_ms;
     char run_id[41];
-    bool left_open; // a store that could not be flushed: the process must end by _exit
+    bool left_open; // a store that could not be closed: the process must end by _exit
+    bool unflushed; // ... and the next start has to replay for it
 };
 
 // By number or by name; NULL when there is none.

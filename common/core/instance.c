@@ -414,9 +414,8 @@ void instance_save_front(struct instance *instance)
     view_release(view);
 }
 
-bool instance_close(struct instance *instance)
+enum instance_end instance_close(struct instance *instance)
 {
-    bool clean = true;
     writer_close(instance);
     applier_close(instance);
     // Each may have posted to the other until both had ended.
@@ -429,12 +428,13 @@ bool instance_close(struct instance *instance)
         journal_close(instance->journal);
     }
     build_close(instance);
-    clean = volumes_sweep(&instance->retired, true);
-    if (instance->volume != NULL) {
-        clean = volume_close(instance->volume) && clean;
+    enum instance_end end =
+        volumes_sweep(&instance->retired, true) ? INSTANCE_CLOSED : INSTANCE_LEFT_REPLACED;
+    if (instance->volume != NULL && !volume_close(instance->volume)) {
+        end = INSTANCE_LEFT_OPEN;
     }
     // The filters of a store that stays open still look at what the role keeps.
-    if (instance->role_open && clean) {
+    if (instance->role_open && end == INSTANCE_CLOSED) {
         instance->role->close(instance);
     }
     if (instance->lock_fd >= 0) {
@@ -444,5 +444,5 @@ bool instance_close(struct instance *instance)
     pthread_mutex_destroy(&instance->lock);
     mem_free(instance->directory);
     mem_free(instance);
-    return clean;
+    return end;
 }

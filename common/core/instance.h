@@ -141,8 +141,14 @@ struct instance {
 int instance_open(struct instance **ret_instance, const struct instance_setup *setup) MUST_CHECK;
 
 // Ends both workers (what is sequenced is committed and applied first), flushes, closes. Links
-// and clients must be gone. False: the store had to be left open (store_close).
-bool instance_close(struct instance *instance);
+// and clients must be gone.
+enum instance_end {
+    INSTANCE_LEFT_OPEN = 0, // the store had to be (store_close): the journal will be replayed
+    INSTANCE_LEFT_REPLACED, // one had to be that another has taken the place of: nothing is lost
+    INSTANCE_CLOSED,
+};
+// But for INSTANCE_CLOSED the process shall end by _exit.
+enum instance_end instance_close(struct instance *instance);
 
 enum instance_state instance_state(const struct instance *instance);
 

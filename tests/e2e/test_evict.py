@@ -135,6 +135,17 @@ def misses(proxy, values, conn, numbers):
     return proxy.metrics("main")["fetch_misses"] - before
 
 
+def values_held(proxy):
+    """Bytes of its store's files, which come and go meanwhile."""
+    total = 0
+    for file in proxy.data.glob("main/store/*.sst"):
+        try:
+            total += file.stat().st_size
+        except FileNotFoundError:
+            pass
+    return total
+
+
 def zipf(count, exponent, length, seed):
     """`length` numbers below `count`, the popular ones spread over all of them."""
     chance = random.Random(seed)
@@ -179,7 +190,7 @@ def test_hits_are_near_those_of_an_ideal_cache(cluster, say):
             values.read(conn, trace[at : at + 50])
     missed = proxy.metrics("main")["fetch_misses"] - missed
     within(proxy)
-    held = sum(file.stat().st_size for file in proxy.data.glob("main/store/*.sst"))
+    held = values_held(proxy)
     reads = len(trace) - since
     hits, ideal = reads - missed, ideal_hits(trace, values.size, held, since)
     metrics = proxy.metrics("main")
@@ -216,18 +227,23 @@ def test_what_is_read_stays_across_a_restart(cluster, say):
             values.read(conn, some[at : at + 100])
         within(proxy)
 
+    # A burst of what is hot finds room for a part of it at a time, as the hand goes.
     with proxy.raw() as conn:
-        for _ in range(3):
+        before = len(hot)
+        for rounds in range(6):
             values.read(conn, hot)
             storm(conn)
             before = misses(proxy, values, conn, hot)
+            if before <= len(hot) / 10:
+                break
     evicted = proxy.metrics("main")["values_evicted"]
     proxy.restart()
     with proxy.raw() as conn:
         at_once = misses(proxy, values, conn, hot[: len(hot) // 10])
         storm(conn)
         after = misses(proxy, values, conn, hot)
-    say(f"of {len(hot)} hot values missed: {before:.0f} before a restart, {after:.0f} after it")
+    say(f"of {len(hot)} hot values missed: {before:.0f} before a restart "
+        f"({rounds + 1} rounds), {after:.0f} after it")
     assert evicted > 0
     assert at_once <= len(hot) / 100
     assert before <= len(hot) / 10 and after <= len(hot) / 10

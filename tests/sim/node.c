@@ -379,7 +379,7 @@ static void close_process(struct node *node)
 {
     struct process *process = &node->process;
     peers_free(process->peers);
-    node->left_open = !instance_close(process->instance);
+    node->left_open = instance_close(process->instance) != INSTANCE_CLOSED;
     fanout_close(process->fanout);
     if (process->sequencer != NULL) {
         sequencer_close(process->sequencer);

@@ -129,7 +129,7 @@ static void test_limit(void **unused)
     instance_limit_apply(at.instance, UINT64_MAX);
     view_release(test_view(&at, index_of(BLOCKS)));
     test_node_stop(&node);
-    assert_true(instance_close(at.instance));
+    assert_int_equal(instance_close(at.instance), INSTANCE_CLOSED);
     test_instance_end(&at);
     test_node_close(&node);
 }

@@ -226,7 +226,7 @@ static void place_close(struct place *place)
     store_batch_free(place->build.batch);
     assert_true(volume_close(place->build.volume));
     test_node_stop(&place->node);
-    assert_true(instance_close(place->at.instance));
+    assert_int_equal(instance_close(place->at.instance), INSTANCE_CLOSED);
     test_instance_end(&place->at);
     test_node_close(&place->node);
 }

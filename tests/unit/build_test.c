@@ -257,7 +257,7 @@ static void open_old(struct test_node *node, struct test_instance *at, const str
 static void close_all(struct test_node *node, struct test_instance *at)
 {
     test_node_stop(node);
-    assert_true(instance_close(at->instance));
+    assert_int_equal(instance_close(at->instance), INSTANCE_CLOSED);
     test_instance_end(at);
     test_node_close(node);
 }
@@ -322,14 +322,14 @@ static void check_copy(const struct test_node *from, const struct world *world, 
     }
     complete(&node, &at, world, seed);
     test_node_stop(&node);
-    assert_true(instance_close(at.instance));
+    assert_int_equal(instance_close(at.instance), INSTANCE_CLOSED);
     // And once more: the store in use is the only one.
     test_instance_open(&node, &at, replica_role());
     assert_int_equal(at.instance->shelf.building, 0);
     view = test_view(&at, index_of(world, world->end));
     check_view(world, view);
     view_release(view);
-    assert_true(instance_close(at.instance));
+    assert_int_equal(instance_close(at.instance), INSTANCE_CLOSED);
     test_instance_end(&at);
     test_node_close(&node);
 }
@@ -419,7 +419,7 @@ static void test_unreadable_store(void **unused)
     test_node_open(&node);
     open_old(&node, &at, &world);
     test_node_stop(&node);
-    assert_true(instance_close(at.instance));
+    assert_int_equal(instance_close(at.instance), INSTANCE_CLOSED);
     char *current = mem_format("%s/zones/store", node.directory);
     test_write_file(current, "MANIFEST-999999", bytes_text("this is not a manifest at all"));
     test_write_file(current, "CURRENT", bytes_text("MANIFEST-999999\n"));
@@ -430,7 +430,7 @@ static void test_unreadable_store(void **unused)
     check_view(&world, view);
     view_release(view);
     assert_false(atomic_load(&at.instance->wants_build));
-    assert_true(instance_close(at.instance));
+    assert_int_equal(instance_close(at.instance), INSTANCE_CLOSED);
     test_instance_end(&at);
     test_node_close(&node);
     world_close(&world);

@@ -75,7 +75,7 @@ static void scene_close(struct scene *scene)
     raised = NULL;
     view_release(scene->view);
     test_node_stop(&scene->node);
-    assert_true(instance_close(scene->at.instance));
+    assert_int_equal(instance_close(scene->at.instance), INSTANCE_CLOSED);
     test_instance_end(&scene->at);
     model_close(&scene->model);
     test_node_close(&scene->node);

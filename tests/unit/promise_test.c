@@ -39,7 +39,7 @@ static void proxy_of(struct test_node *node, struct test_instance *at)
 static void close_all(struct test_node *node, struct test_instance *at, struct model *model)
 {
     test_node_stop(node);
-    assert_true(instance_close(at->instance));
+    assert_int_equal(instance_close(at->instance), INSTANCE_CLOSED);
     test_instance_end(at);
     model_close(model);
     test_node_close(node);

@@ -93,7 +93,7 @@ static void follow(const struct role *role, int kind)
     }
     assert_int_equal(atomic_load(&scene.published), BLOCKS);
     test_node_stop(&scene.node);
-    assert_true(instance_close(scene.at.instance));
+    assert_int_equal(instance_close(scene.at.instance), INSTANCE_CLOSED);
     test_instance_end(&scene.at);
     model_close(&scene.model);
     test_node_close(&scene.node);

@@ -41,7 +41,7 @@ static void scene_open(struct scene *scene, const struct kind *kind, uint64_t se
 static void scene_close(struct scene *scene)
 {
     test_node_stop(&scene->node);
-    assert_true(instance_close(scene->at.instance));
+    assert_int_equal(instance_close(scene->at.instance), INSTANCE_CLOSED);
     test_instance_end(&scene->at);
     test_node_close(&scene->node);
     model_close(&scene->model);

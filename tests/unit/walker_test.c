@@ -59,7 +59,7 @@ static void scene_close(struct scene *scene)
 {
     walker_close(scene->walker);
     test_node_stop(&scene->node);
-    assert_true(instance_close(scene->at.instance));
+    assert_int_equal(instance_close(scene->at.instance), INSTANCE_CLOSED);
     test_instance_end(&scene->at);
     test_node_close(&scene->node);
     model_close(&scene->model);
@@ -401,10 +401,10 @@ static void test_two(void **state)
     remove_walked(scene.walker, scene.at.instance);
     walker_close(scene.walker);
     test_node_stop(&scene.node);
-    assert_true(instance_close(other.instance));
+    assert_int_equal(instance_close(other.instance), INSTANCE_CLOSED);
     test_instance_end(&other);
     model_close(&model);
-    assert_true(instance_close(scene.at.instance));
+    assert_int_equal(instance_close(scene.at.instance), INSTANCE_CLOSED);
     test_instance_end(&scene.at);
     test_node_close(&scene.node);
     model_close(&scene.model);

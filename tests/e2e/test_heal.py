@@ -197,10 +197,13 @@ def store_words(node):
 
 def wait_healed(node):
     """It says that it is at it, in three places, and then that it is done."""
-    wait_for(lambda: store_words(node) == "rebuilding", 20, "the status to say so")
+    at_it = lambda: store_words(node) == "rebuilding" or counters(node)["builds"] == 1
+    wait_for(at_it, 20, "the status to say so")
     code, out, _ = qs("-s", node.socket, "status")
-    assert code == 0 and b"rebuilding" in out
-    assert node.metrics("main")["store_unsound"] == 1
+    unsound = node.metrics("main")["store_unsound"]
+    assert code == 0
+    if counters(node)["builds"] == 0:  # else it was done in between
+        assert b"rebuilding" in out and unsound == 1
     assert "it is built anew" in node.log.read_text()
     wait_for(lambda: counters(node)["builds"] == 1, 60, "the new store")
     assert "is whole at index" in node.log.read_text()
@@ -343,9 +346,10 @@ def test_a_flipped_value(cluster, role):
             assert isinstance(reply, RespError) and reply.word == "CORRUPT", reply
     assert counters(node)["reads_corrupt"] >= 2
     assert scan(node).word == "CORRUPT"
-    assert counters(node)["walk_failures"] == 1, "one walk finds it"
+    # The reads have asked for a walk of their own.
+    assert counters(node)["walk_failures"] in (1, 2), "one walk finds it"
     wait_healed(node)
-    assert watched.end()["walk_failures"] == 1
+    assert watched.end()["walk_failures"] in (1, 2)
 
 
 # ---- the history -------------------------------------------------------------------------------

@@ -22,7 +22,10 @@ static void scene_start(struct scene *scene)
     driver_open(&scene->driver, &scene->at);
 }
 
-static void scene_stop(struct scene *scene) { assert_int_equal(instance_close(scene->at.instance), INSTANCE_CLOSED); }
+static void scene_stop(struct scene *scene)
+{
+    assert_int_equal(instance_close(scene->at.instance), INSTANCE_CLOSED);
+}
 
 static void scene_open(struct scene *scene, uint64_t seed)
 {

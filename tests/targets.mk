@@ -4,7 +4,7 @@
 # length of the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
-PYTEST_JOBS ?= 2
+PYTEST_JOBS ?= 3
 E2E_ARGS    ?=
 E2E          = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs \
                $(PYTEST) -n $(PYTEST_JOBS) --dist load

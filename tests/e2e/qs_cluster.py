@@ -281,7 +281,7 @@ class Node:
         return rss, int(re.search(r"Threads:\s+(\d+)", text)[1])
 
     def journal_files(self, instance):
-        return sorted((self.data / instance).rglob("*.qsj"))
+        return sorted((self.data / instance / "journal").glob("*.qsj"))
 
     def reports(self):
         """What sanitizers and failed checks have written."""

@@ -24,9 +24,6 @@
 #define PLACE_BYTES (32 * KIB)
 #define LOOK_EVERY_NS NS_PER_S // while there is nothing to do
 #define REST_SHARE 4 // the rest over the soft limit, as a part of the work before it
-// What is missed twice while this part of the cache was missed is read often enough to be worth its
-// place (fill.c): an LRU of that size would have kept it.
-#define MISSED_SHARE 1
 #define BARREN_NS (100 * NS_PER_MS)
 #define BARREN_DOUBLINGS 6
 
@@ -311,7 +308,9 @@ static void turn_period(struct hand *hand, struct store *store, const struct spa
 {
     struct proxy *proxy = hand->instance->role_state;
     uint64_t bytes = cache_bytes(store, space);
-    (void)recency_turn(proxy->missed, bytes / MISSED_SHARE);
+    // What is missed twice while no more than the cache was missed is worth its place (fill.c): an
+    // LRU of that size would have kept it.
+    (void)recency_turn(proxy->missed, bytes);
     if (recency_turn(hand->recency, bytes)) {
         ages_turn(&hand->ages);
         save_memory(hand);

@@ -3,8 +3,10 @@
 // (the journal is that), flushed atomically over all families. Only store*.c call RocksDB; the
 // simulator links another file in their place.
 //
-// Every batch writes the state row (empty key) in every family: so after a crash all families
-// stand at the same block, and store_state tells which. User keys are never empty.
+// Every batch writes the state row (empty key) in every family, and store_state tells where the
+// store stands. After a crash the families other than the first may hold rows of some batches more,
+// which are applied again: so such rows must come out the same the second time, and mislead nobody
+// before. User keys are never empty.
 //
 // One writer (the instance's applier); reads, snapshots and iterators from any thread.
 #ifndef QS_COMMON_DATA_STORE_H
@@ -97,8 +99,9 @@ void store_batch_delete(struct store_batch *batch, struct store *store, unsigned
 // ERR_DISK_FULL: nothing was written, try again later; ERR_IO, ERR_CORRUPT: the store is suspect.
 int store_write(struct store *store, struct store_batch *batch, struct bytes state) MUST_CHECK;
 
-// The state row at a tier; ERR_NOT_FOUND in a fresh store. Families that disagree: ERR_CORRUPT;
-// at STORE_PERSISTED the oldest of their states, as one family's new files may show a little later.
+// The state row at a tier; ERR_NOT_FOUND in a fresh store. The first family ahead of another:
+// ERR_CORRUPT; at STORE_PERSISTED the oldest of their states, as one family's new files may show a
+// little later.
 int store_state(struct store *store, enum store_tier tier,
                 struct store_value *ret_state) MUST_CHECK;
 

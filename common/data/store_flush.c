@@ -50,9 +50,11 @@ static int checkpoint(struct store *store)
 // Until the files of all families show the write `number`.
 static int flush_until(struct store *store, uint64_t number)
 {
-    uint64_t all = 0, any = 0, started_ns = clock_mono_ns(), asked_ns = 0;
+    struct store_numbers numbers = {0};
+    uint64_t started_ns = clock_mono_ns(), asked_ns = 0;
     int error;
-    while ((error = store_numbers(store, STORE_PERSISTED, &all, &any)) == OK && all < number) {
+    while ((error = store_numbers(store, STORE_PERSISTED, &numbers)) == OK &&
+           numbers.oldest < number) {
         uint64_t now_ns = clock_mono_ns();
         if (now_ns - started_ns > FLUSH_LIMIT_NS) {
             log_line(LOG_ERROR, store->scope, "store: a flush does not end");

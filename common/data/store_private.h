@@ -51,7 +51,12 @@ void store_reads_make(rocksdb_readoptions_t *read[STORE_TIERS],
 void store_reads_free(rocksdb_readoptions_t *read[STORE_TIERS]);
 
 // The numbers of the newest writes that all families have, and that any has; 0 in a fresh store.
-int store_numbers(struct store *store, enum store_tier tier, uint64_t *ret_all, uint64_t *ret_any);
+struct store_numbers {
+    uint64_t oldest;
+    uint64_t newest;
+    bool ordered; // `default` is not ahead of another
+};
+int store_numbers(struct store *store, enum store_tier tier, struct store_numbers *ret_numbers);
 
 // An integer property of RocksDB.
 uint64_t store_number(struct store *store, unsigned family, const char *property);

@@ -92,28 +92,30 @@ void store_snapshot_release(struct store *store, struct store_snapshot *snapshot
 static uint64_t row_number(const struct store_value *row)
 {
     size_t size = row->data.size;
-    return size > STORE_NUMBER_BYTES ? load_u64(row->data.data + size - STORE_NUMBER_BYTES) : 0;
+    return size >= STORE_NUMBER_BYTES ? load_u64(row->data.data + size - STORE_NUMBER_BYTES) : 0;
 }
 
-// Reads the state row of every family through `read` and lends the oldest of them, which is empty
-// when a family has none. *ret_newest is the number of the newest: the families agree when it is
-// that of the oldest, too.
+// Reads the state row of every family through `read`, and lends that of `default`: no other is
+// older, but for a moment at the persisted tier.
 static int state_rows(struct store *store, const rocksdb_readoptions_t *read,
-                      struct store_value *ret_oldest, uint64_t *ret_newest)
+                      struct store_value *ret_row, struct store_numbers *ret_numbers)
 {
     struct store_value rows[STORE_FAMILIES_MAX] = {0};
+    struct store_numbers numbers = {.oldest = UINT64_MAX};
     unsigned oldest = 0;
-    uint64_t newest = 0;
     int error = OK;
     for (unsigned i = 0; i < store->family_count && error == OK; i++) {
         int found = read_row(store, read, i, STORE_STATE_KEY, &rows[i]);
         error = found == ERR_NOT_FOUND ? OK : found;
-        oldest = row_number(&rows[i]) < row_number(&rows[oldest]) ? i : oldest;
-        newest = u64_max(newest, row_number(&rows[i]));
+        uint64_t number = row_number(&rows[i]);
+        oldest = number < numbers.oldest ? i : oldest;
+        numbers.oldest = u64_min(numbers.oldest, number);
+        numbers.newest = u64_max(numbers.newest, number);
     }
+    numbers.ordered = oldest == 0;
     if (error == OK) {
-        *ret_oldest = rows[oldest];
-        *ret_newest = newest;
+        *ret_numbers = numbers;
+        *ret_row = rows[oldest];
         rows[oldest] = (struct store_value){0};
     }
     for (unsigned i = 0; i < store->family_count; i++) {
@@ -129,19 +131,20 @@ int store_state(struct store *store, enum store_tier tier, struct store_value *r
     struct store_snapshot *snapshot = tier == STORE_PERSISTED ? NULL : store_snapshot(store);
     const rocksdb_readoptions_t *read = (snapshot != NULL ? snapshot->read : store->read)[tier];
     struct store_value row = {0};
-    uint64_t newest = 0;
-    int error = state_rows(store, read, &row, &newest);
+    struct store_numbers numbers = {0};
+    int error = state_rows(store, read, &row, &numbers);
     store_snapshot_release(store, snapshot);
     if (error != OK) {
         return error;
     }
-    bool damaged = row.pin != NULL && row_number(&row) == 0;
-    if (damaged || (tier != STORE_PERSISTED && newest != row_number(&row))) {
-        log_line(LOG_ERROR, store->scope, "store: the families do not stand at the same block");
+    bool damaged = row.pin != NULL && numbers.oldest == 0;
+    if (damaged || (tier != STORE_PERSISTED && !numbers.ordered)) {
+        log_line(LOG_ERROR, store->scope, "store: `default` is ahead of the other families");
         store_value_release(&row);
         return ERR_CORRUPT;
     }
-    if (row.pin == NULL) {
+    if (row.data.size <= STORE_NUMBER_BYTES) {
+        store_value_release(&row);
         return ERR_NOT_FOUND;
     }
     row.data.size -= STORE_NUMBER_BYTES;
@@ -149,19 +152,15 @@ int store_state(struct store *store, enum store_tier tier, struct store_value *r
     return OK;
 }
 
-// The numbers of the newest writes that all families have, and that any has; 0 in a fresh store.
-int store_numbers(struct store *store, enum store_tier tier, uint64_t *ret_all,
-                        uint64_t *ret_any)
+int store_numbers(struct store *store, enum store_tier tier, struct store_numbers *ret_numbers)
 {
     struct store_value row = {0};
-    int error = state_rows(store, store->read[tier], &row, ret_any);
+    int error = state_rows(store, store->read[tier], &row, ret_numbers);
     if (error == OK) {
-        *ret_all = row_number(&row);
         store_value_release(&row);
     }
     return error;
 }
-
 
 static struct store_iterator *iterator_open(struct store *store,
                                             const struct store_snapshot *snapshot, unsigned family,

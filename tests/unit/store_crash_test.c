@@ -51,24 +51,48 @@ static uint64_t state_number(struct fixture *fixture, enum store_tier tier)
     return number;
 }
 
-// Both families hold exactly the batches up to their state. Returns that state.
-static uint64_t kill_verify(struct fixture *fixture)
+// What `family` holds under the key of this slot, 0 when nothing.
+static uint64_t slot_number(struct fixture *fixture, unsigned family, uint64_t slot)
 {
-    uint64_t number = state_number(fixture, STORE_ANY);
+    uint64_t key = 1 + slot;
+    struct store_value got = {0};
+    int error =
+        store_get(fixture->store, NULL, family, bytes_of(&key, sizeof key), STORE_ANY, &got);
+    assert_true(error == OK || error == ERR_NOT_FOUND);
+    uint64_t number = error == OK ? load_u64(got.data.data) : 0;
+    store_value_release(&got);
+    return number;
+}
+
+// `family` holds exactly the batches up to `number`, which count from 1.
+static void family_verify(struct fixture *fixture, unsigned family, uint64_t number)
+{
     uint64_t cycle = KILL_KEYS / KILL_PUTS;
     for (uint64_t slot = 0; slot < KILL_KEYS; slot++) {
-        uint64_t key = 1 + slot, turn = slot / KILL_PUTS;
-        // The newest batch up to `number` whose turn it was; batches count from 1.
+        uint64_t turn = slot / KILL_PUTS; // the newest batch up to `number` whose turn it was:
         uint64_t newest = number >= turn ? number - (number - turn) % cycle : 0;
-        for (unsigned family = 0; family < 2; family++) {
-            struct store_value got = {0};
-            int error = store_get(fixture->store, NULL, family, bytes_of(&key, sizeof key),
-                                  STORE_ANY, &got);
-            assert_int_equal(error, newest == 0 ? ERR_NOT_FOUND : OK);
-            assert_int_equal(error == OK ? load_u64(got.data.data) : 0, newest);
-            store_value_release(&got);
-        }
+        assert_int_equal(slot_number(fixture, family, slot), newest);
     }
+}
+
+// The first family holds exactly the batches up to its state; the other, too, or after a crash some
+// more, which *ret_ahead tells. Returns the state.
+static uint64_t kill_verify_ahead(struct fixture *fixture, uint64_t *ret_ahead)
+{
+    uint64_t number = state_number(fixture, STORE_ANY), ahead = number;
+    for (uint64_t slot = 0; slot < KILL_KEYS; slot++) {
+        ahead = u64_max(ahead, slot_number(fixture, 1, slot));
+    }
+    family_verify(fixture, 0, number);
+    family_verify(fixture, 1, ahead);
+    *ret_ahead = ahead;
+    return number;
+}
+
+static uint64_t kill_verify(struct fixture *fixture)
+{
+    uint64_t ahead = 0, number = kill_verify_ahead(fixture, &ahead);
+    assert_int_equal(ahead, number);
     return number;
 }
 
@@ -189,8 +213,11 @@ static void run_kill(struct fixture *fixture, const char *role)
         assert_int_equal(waitpid(pid, &status, 0), pid);
         assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         assert_int_equal(fixture_open(fixture), OK);
-        persisted = kill_verify(fixture);
+        uint64_t ahead = 0;
+        persisted = kill_verify_ahead(fixture, &ahead);
         assert_in_range(persisted, flushed, written + 1);
+        assert_in_range(ahead, persisted, written + 1);
+        assert_int_equal(store_flush(fixture->store), OK); // also when nothing new was written
     }
 }
 

@@ -226,6 +226,9 @@ static void batch_add(struct store_batch *batch, struct store *store, enum batch
         batch->capacity = used * 2;
         batch->data = mem_realloc(batch->data, batch->capacity);
     }
+    if (batch->used == 0) {
+        batch->told_bytes += 4 * (store->disk->family_count - 1); // rows that come first
+    }
     batch_bytes(batch, bytes_of(&head, sizeof head));
     for (unsigned i = 0; i < 2; i++) {
         batch_bytes(batch, key[i]);

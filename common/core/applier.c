@@ -306,6 +306,13 @@ static void finish(struct handed *handed)
     mem_free(handed);
 }
 
+void applier_pass_all(struct applier *applier)
+{
+    while (!list_empty(&applier->blocks)) {
+        finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
+    }
+}
+
 static void show(struct applier *applier)
 {
     struct instance *instance = applier->instance;
@@ -437,9 +444,7 @@ void applier_close(struct instance *instance)
         return;
     }
     worker_stop(instance->applier);
-    while (!list_empty(&applier->blocks)) {
-        finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
-    }
+    applier_pass_all(applier);
     attempt_close(&applier->attempt);
     journal_cursor_close(&applier->cursor);
     front_close(&applier->front);

@@ -21,8 +21,9 @@ void applier_mended(struct instance *instance, uint64_t until);
 // Writer thread: the journal was begun anew behind block `number`.
 void applier_restarted(struct instance *instance, uint64_t number);
 
-// The rest is for build.c, on the applier's thread. The store in use takes no more blocks, and what
-// it shows is on disk: its journal may go.
+// The rest is for build.c, on the applier's thread. The store in use takes no more blocks until
+// another one takes its place, and what it shows is on disk: its journal may go. ERR_BUSY: it is
+// catching up from that journal, ask again; ERR_DISK_FULL, ERR_IO.
 int applier_freeze(struct instance *instance) MUST_CHECK;
 // Number of the last block that is known to be synced.
 uint64_t applier_synced(const struct instance *instance);

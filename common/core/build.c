@@ -316,12 +316,13 @@ static void carry_out(struct build *build, struct build_order *order)
     build->restart_due = order->freeze;
     if (instance_state(build->instance) == INSTANCE_STOPPED) {
         order->error = ERR_STOPPED;
-    } else if (order->kind == BUILD_ADD) {
-        order->error = build->row.complete ? ERR_PROTOCOL : add_slice(build, order);
-    } else if (order->kind == BUILD_DROP) {
-        drop(build, "it is begun anew");
     } else if (order->freeze) {
         order->error = applier_freeze(build->instance);
+    }
+    if (order->error == OK && order->kind == BUILD_ADD) {
+        order->error = build->row.complete ? ERR_PROTOCOL : add_slice(build, order);
+    } else if (order->error == OK && order->kind == BUILD_DROP) {
+        drop(build, "it is begun anew");
     }
     order->begun = build->volume != NULL;
     order->complete = build->row.complete;

@@ -180,9 +180,30 @@ void applier_mended(struct instance *instance, uint64_t until)
 
 // ---- changing to another store -----------------------------------------------------------------
 
+// A replay at rest may stay there for ever: it waits for a repair, or stands at a limit.
+static bool rests(const struct applier *applier)
+{
+    bool mending = applier->damaged && applier->state.place.number >= applier->replay_until;
+    return mending || applier->limited;
+}
+
 int applier_freeze(struct instance *instance)
 {
-    instance->apply->frozen = true;
+    struct applier *applier = instance->apply;
+    // What it goes on to show would not be on disk when the journal goes; so it ends first.
+    if (applier->replaying && !rests(applier)) {
+        return ERR_BUSY;
+    }
+    if (instance_state(instance) == INSTANCE_LOADING) {
+        log_line(LOG_ERROR, instance->name,
+                 "nobody has what was shown behind block %llu and is damaged here: nothing is "
+                 "served until another store is built",
+                 (unsigned long long)applier->state.place.number);
+    }
+    applier->frozen = true;
+    applier->replaying = false;
+    // Whoever asked may have done so before another store took its place.
+    atomic_store(&instance->wants_build, true);
     int error = store_flush(instance->store);
     if (error == ERR_IO || error == ERR_CORRUPT) {
         // For ever, until it is opened again; and no block will come that tells.
@@ -202,9 +223,9 @@ static void on_restarted(struct task *task)
 {
     struct mended *restarted = CONTAINER_OF(task, struct mended, task);
     struct applier *applier = restarted->instance->apply;
+    CHECK(applier->frozen && !applier->replaying);
+    applier_pass_all(applier); // they are of the journal before
     applier->synced_block = restarted->until;
-    applier->frozen = true;
-    applier->replaying = false; // what it was to replay is gone
     applier->damaged = false;
     close_cursor(applier);
     build_journal_restarted(restarted->instance);
@@ -239,6 +260,8 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     close_cursor(applier);
     applier->frozen = false;
     applier->replaying = true;
+    applier->limited = false; // until it is asked for this one
+    METRIC_SET(instance->metrics, instance, apply_limited, false);
     applier->damaged = atomic_load(&instance->damaged_last) > state->place.number;
     applier->replay_until = applier->synced_block;
     // It only rises, also where the new store is of a history with lower indexes: rows may have

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+// The file that says which store is in use, where the disk refuses to say that it was changed.
+#include "tests/unit/build_fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+static _Atomic unsigned refusals; // of the directory whose shelf says that store 1 is in use
+
+static bool says_changed(int fd)
+{
+    char text[256] = "";
+    int file = openat(fd, "STORES", O_RDONLY | O_CLOEXEC);
+    ssize_t size = file >= 0 ? read(file, text, sizeof text - 1) : -1;
+    if (file >= 0) {
+        close(file);
+    }
+    return size > 0 && strstr(text, "serving 1\n") != NULL;
+}
+
+int fsync(int fd)
+{
+    struct stat info;
+    if (atomic_load(&refusals) > 0 && fstat(fd, &info) == 0 && S_ISDIR(info.st_mode) &&
+        says_changed(fd)) {
+        atomic_fetch_sub(&refusals, 1);
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
+
+// The name of the new store is written but perhaps not for certain: it is written again, and the
+// store is neither lost nor given up.
+static void test_refused_change(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 21);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    atomic_store(&at.instance->wants_build, true);
+    atomic_store(&refusals, 1);
+    complete(&node, &at, &world, 21);
+    assert_int_equal(atomic_load(&refusals), 0);
+    test_node_stop(&node);
+    assert_int_equal(instance_close(at.instance), INSTANCE_CLOSED);
+    test_instance_open(&node, &at, replica_role());
+    assert_int_equal(at.instance->shelf.serving, 1);
+    assert_int_equal(at.instance->shelf.building, 0);
+    struct view *view = test_view(&at, index_of(&world, world.end));
+    check_view(&world, view);
+    view_release(view);
+    assert_int_equal(instance_close(at.instance), INSTANCE_CLOSED);
+    test_instance_end(&at);
+    test_node_close(&node);
+    world_close(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_refused_change),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -128,10 +128,29 @@ static void learn(struct applier *applier, const struct block *block)
     }
 }
 
+// The log leads on from where the store stands: not only by numbers, which another history has too.
+static int check_follows(const struct state *state, const struct block *block)
+{
+    struct block_header stands;
+    block_genesis(&stands, block->header.history);
+    if (state->place.number > 0) {
+        memcpy(stands.history, state->history, HISTORY_ID_BYTES);
+        stands.epoch = state->epoch;
+        stands.number = state->place.number;
+        stands.first_index = state->place.index + 1; // block_end of a header without batches
+        stands.chain = state->place.chain;
+    }
+    return block_follows(&stands, block) == OK ? OK : ERR_HISTORY;
+}
+
 static int apply_block(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
     CHECK(block->header.number == applier->state.place.number + 1);
+    int follows = check_follows(&applier->state, block);
+    if (follows != OK) {
+        return follows;
+    }
     uint64_t start_ns = clock_mono_ns();
     struct state after = state_after(&applier->state, block);
     store_batch_clear(applier->batch);
@@ -216,6 +235,21 @@ void instance_limit_apply(struct instance *instance, uint64_t index)
     notice_raise(&instance->apply->wake);
 }
 
+// NULL: it is not that the store does not fit the log.
+static const char *unfit_reason(int error)
+{
+    switch (error) {
+    case ERR_CORRUPT:
+        return "a record that is to be replaced failed its check";
+    case ERR_DIVERGED:
+        return "an update replaces another version than is there";
+    case ERR_HISTORY:
+        return "the log does not lead on from it";
+    default:
+        return NULL;
+    }
+}
+
 // True when the block is applied; false when it must be tried again later. Anything else stops
 // the instance.
 bool applier_try(struct applier *applier, const struct block *block)
@@ -239,12 +273,10 @@ bool applier_try(struct applier *applier, const struct block *block)
             return false;
         }
     }
-    bool unfit = error == ERR_CORRUPT || error == ERR_DIVERGED;
-    if (unfit && instance->options->role != ROLE_ROOT) {
+    const char *unfit = unfit_reason(error);
+    if (unfit != NULL && instance->options->role != ROLE_ROOT) {
         // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
-        instance_store_failed(instance, error == ERR_CORRUPT
-                                            ? "a record that is to be replaced failed its check"
-                                            : "an update replaces another version than is there");
+        instance_store_failed(instance, unfit);
         applier->frozen = true;
         applier->replaying = false;
         return false;

@@ -32,12 +32,14 @@ SUPPORT int by_name(const void *a, const void *b)
     return bytes_compare(model_name(*left), model_name(*right));
 }
 
-SUPPORT void world_open(struct world *world, uint64_t seed)
+SUPPORT void world_open_in(struct world *world, const uint8_t history[HISTORY_ID_BYTES],
+                           uint64_t seed)
 {
     *world = (struct world){.start = OLD_BLOCKS + MISSED_BLOCKS};
     world->end = world->start + LATER_BLOCKS;
     model_open(&world->model, seed);
-    for (uint64_t number = 1; number <= world->end; number++) {
+    block_genesis(&world->model.last, history);
+    for (uint64_t number = 1; number < ARRAY_LEN(world->blocks); number++) {
         world->blocks[number] = model_block(&world->model, 3);
     }
     for (unsigned i = 0; i < MODEL_KEYS; i++) {
@@ -46,9 +48,14 @@ SUPPORT void world_open(struct world *world, uint64_t seed)
     qsort(world->keys, MODEL_KEYS, sizeof world->keys[0], by_name);
 }
 
+SUPPORT void world_open(struct world *world, uint64_t seed)
+{
+    world_open_in(world, test_history, seed);
+}
+
 SUPPORT void world_close(struct world *world)
 {
-    for (uint64_t number = 1; number <= world->end; number++) {
+    for (uint64_t number = 1; number < ARRAY_LEN(world->blocks); number++) {
         block_release(world->blocks[number]);
     }
     model_close(&world->model);

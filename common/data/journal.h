@@ -119,8 +119,8 @@ uint64_t journal_bytes(struct journal *journal); // on disk; any thread
 
 // Begins the journal anew behind the block that `before` is the header of, perhaps of another
 // history: all that it holds goes, cursors find ERR_TOO_OLD where they stand, damage is forgotten.
-// Once it is decided on disk, the next open finishes what a crash left. A failure after that is
-// final, as journal_sync's. ERR_IO, ERR_DISK_FULL.
+// Once it is decided on disk, the next open finishes what a crash left; a failure after that is
+// final, as journal_sync's. ERR_DISK_FULL: it is not, and nothing has changed; ERR_IO.
 int journal_restart(struct journal *journal, const struct block_header *before) MUST_CHECK;
 
 // A cursor stands before a block. It holds its segment open.

@@ -175,7 +175,7 @@ int journal_restart(struct journal *journal, const struct block_header *before)
     }
     if (error != OK) {
         journal->failed = true; // the files say something else than the memory
-        return error;
+        return ERR_IO;
     }
     take_over(journal, segment, before);
     journal_raise(journal);

@@ -225,6 +225,8 @@ static void on_restarted(struct task *task)
         bootstrap->birth.size = 0;
         follow_journal_restarted(follow);
         bootstrap_look(follow);
+    } else if (!follow->closing) {
+        try_later(follow); // a full disk; where the instance has stopped, it is told then
     }
     follow_end_if_over(follow);
 }

@@ -116,8 +116,8 @@ SUPPORT struct build_order locate(struct test_node *node, struct instance *insta
     return order;
 }
 
-SUPPORT void begin_journal(struct test_node *node, struct instance *instance,
-                          const struct block_header *before)
+SUPPORT int try_journal(struct test_node *node, struct instance *instance,
+                        const struct block_header *before)
 {
     struct restart_order order = {.instance = instance,
                                   .before = *before,
@@ -127,7 +127,13 @@ SUPPORT void begin_journal(struct test_node *node, struct instance *instance,
     instance_restart_journal(&order);
     sem_wait(&waiting.raised);
     sem_destroy(&waiting.raised);
-    assert_int_equal(order.error, OK);
+    return order.error;
+}
+
+SUPPORT void begin_journal(struct test_node *node, struct instance *instance,
+                           const struct block_header *before)
+{
+    assert_int_equal(try_journal(node, instance, before), OK);
 }
 
 static const struct model_key *hidden; // a key that the source has lost

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The file that says which store is in use, where the disk refuses to say that it was changed.
+// A disk that refuses one of the durable steps of a change of stores: the step is taken again.
 #include "tests/unit/build_fixture.h"
 
 #include <errno.h>
@@ -8,6 +8,18 @@
 #include <sys/syscall.h>
 
 static _Atomic unsigned refusals; // of the directory whose shelf says that store 1 is in use
+
+static _Atomic bool full; // a new place of the journal cannot be written
+
+// In place of the C library's.
+int openat(int fd, const char *path, int flags, ...)
+{
+    if (atomic_load(&full) && strcmp(path, "RESTART.qsj.tmp") == 0) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return (int)syscall(SYS_openat, fd, path, flags, 0640);
+}
 
 static bool says_changed(int fd)
 {
@@ -61,9 +73,34 @@ static void test_refused_change(void **unused)
     world_close(&world);
 }
 
+// The journal stays what it was, and the instance goes on.
+static void test_no_space_for_the_place(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 22);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    atomic_store(&at.instance->wants_build, true);
+    struct build_order where = locate(&node, at.instance, true);
+    where.freeze = true;
+    where = give_slice(&node, at.instance, &world, world.start, &where);
+    atomic_store(&full, true);
+    assert_int_equal(try_journal(&node, at.instance, &where.start), ERR_DISK_FULL);
+    atomic_store(&full, false);
+    assert_int_equal(instance_state(at.instance), INSTANCE_SERVING);
+    assert_int_equal(journal_end(at.instance->journal).number, OLD_BLOCKS);
+    complete(&node, &at, &world, 22);
+    close_all(&node, &at);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_no_space_for_the_place),
         cmocka_unit_test(test_refused_change),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

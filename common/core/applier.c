@@ -396,8 +396,12 @@ static uint64_t apply_turn(struct applier *applier)
     space_poll(applier->instance, false);
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // The replay may have read it from the journal already. A frozen store lets it pass: it is
-        // in the journal for the one under construction.
+        // A frozen store lets it pass: it is in the journal for the one under construction. But that
+        // journal would grow without a bound if nothing were waited for.
+        if (applier->frozen && atomic_load(&applier->instance->space_level) == SPACE_RESERVE) {
+            return APPLIER_RETRY_NS;
+        }
+        // The replay may have read it from the journal already.
         if (!applier->frozen &&
             handed->block->header.number > applier->state.place.number) {
             if (applier_limited(applier, &handed->block->header) ||

@@ -2,9 +2,12 @@
 // A disk that refuses one of the durable steps of a change of stores: the step is taken again.
 #include "tests/unit/build_fixture.h"
 
+#include "common/core/space.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 
 static _Atomic unsigned refusals; // of the directory whose shelf says that store 1 is in use
@@ -19,6 +22,21 @@ int openat(int fd, const char *path, int flags, ...)
         return -1;
     }
     return (int)syscall(SYS_openat, fd, path, flags, 0640);
+}
+
+static _Atomic bool scarce; // no space is left at all
+
+int statvfs(const char *path, struct statvfs *ret_system)
+{
+    int fd = open(path, O_PATH | O_CLOEXEC);
+    int code = fd >= 0 ? fstatvfs(fd, ret_system) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (code == 0 && atomic_load(&scarce)) {
+        ret_system->f_bavail = 0;
+    }
+    return code;
 }
 
 static bool says_changed(int fd)
@@ -97,9 +115,48 @@ static void test_no_space_for_the_place(void **unused)
     world_close(&world);
 }
 
+// A store that is frozen lets blocks pass; below the reserve it does not, like any other. Else the
+// journal would grow for as long as no other store gets built.
+static void test_reserve(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 23);
+    test_node_open(&node);
+    open_old_with(&node, &at, &world, MIB);
+    struct instance *instance = at.instance;
+    locate(&node, instance, true);
+    atomic_store(&scarce, true);
+    while (atomic_load(&instance->space_level) != SPACE_RESERVE) {
+        locate(&node, instance, true); // a turn of the applier, which looks
+    }
+    for (uint64_t number = OLD_BLOCKS + 1; number <= OLD_BLOCKS + LATER_BLOCKS; number++) {
+        test_feed(&at, world.blocks[number]);
+    }
+    while (atomic_load(&instance->synced) < index_of(&world, OLD_BLOCKS + LATER_BLOCKS)) {
+        sched_yield();
+    }
+    uint64_t waiting_bytes = 0;
+    for (uint64_t i = OLD_BLOCKS + 1; i <= OLD_BLOCKS + LATER_BLOCKS; i++) {
+        waiting_bytes += world.blocks[i]->stored.size + world.blocks[i]->raw.size;
+        locate(&node, instance, true); // each turn would let one pass
+    }
+    assert_int_equal(atomic_load(&instance->apply_bytes), waiting_bytes);
+    atomic_store(&scarce, false);
+    while (atomic_load(&instance->apply_bytes) > 0) {
+        sched_yield();
+    }
+    complete(&node, &at, &world, 23);
+    close_all(&node, &at);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reserve),
         cmocka_unit_test(test_no_space_for_the_place),
         cmocka_unit_test(test_refused_change),
     };

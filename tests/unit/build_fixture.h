@@ -235,14 +235,21 @@ SUPPORT void complete(struct test_node *node, struct test_instance *at, const st
     assert_false(atomic_load(&instance->wants_build));
 }
 
-SUPPORT void open_old(struct test_node *node, struct test_instance *at, const struct world *world)
+SUPPORT void open_old_with(struct test_node *node, struct test_instance *at,
+                           const struct world *world, uint64_t reserve_bytes)
 {
     *at = (struct test_instance){.options = test_options("zones", ROLE_REPLICA)};
+    at->options.reserve = reserve_bytes;
     test_instance_open(node, at, replica_role());
     for (uint64_t number = 1; number <= OLD_BLOCKS; number++) {
         test_feed(at, world->blocks[number]);
     }
     view_release(test_view(at, index_of(world, OLD_BLOCKS)));
+}
+
+SUPPORT void open_old(struct test_node *node, struct test_instance *at, const struct world *world)
+{
+    open_old_with(node, at, world, 0);
 }
 
 SUPPORT void close_all(struct test_node *node, struct test_instance *at)

@@ -46,19 +46,20 @@ void applier_publish(struct applier *applier)
     applier->republish = false;
 }
 
-// Posts every waiter that the visible index has reached.
-void applier_wake(struct instance *instance, uint64_t visible)
+void applier_wake(struct instance *instance)
 {
+    struct view *view = instance_pin(instance);
     pthread_mutex_lock(&instance->lock);
     LIST_FOR_EACH(node, &instance->waiters) {
         struct index_waiter *waiter = CONTAINER_OF(node, struct index_waiter, node);
-        if (waiter->index <= visible) {
+        if (instance_waited(waiter, view)) {
             list_remove(&waiter->node);
             waiter->waiting = false;
             loop_post(waiter->loop, &waiter->task);
         }
     }
     pthread_mutex_unlock(&instance->lock);
+    view_release(view);
 }
 
 static int write_state(struct applier *applier, struct store_batch *batch,
@@ -349,7 +350,7 @@ static void show(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     applier_publish(applier);
-    applier_wake(instance, applier->state.place.index);
+    applier_wake(instance);
     if (instance->answer != NULL) {
         instance->answer(instance);
     }

@@ -40,8 +40,8 @@ struct applier {
 
 // Publishes a view of the store as it is.
 void applier_publish(struct applier *applier);
-// Posts every waiter that the visible index has reached.
-void applier_wake(struct instance *instance, uint64_t visible);
+// Posts every waiter that the view just published is what it waits for.
+void applier_wake(struct instance *instance);
 // May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
 bool applier_limited(struct applier *applier, const struct block_header *header);
 // True when the block is applied; false when it must be tried again later, or passes by a store

@@ -40,12 +40,17 @@ bool instance_disk_full(const struct instance *instance)
            atomic_load(&instance->space_level) == SPACE_RESERVE;
 }
 
+bool instance_waited(const struct index_waiter *waiter, const struct view *view)
+{
+    return view->place.index >= waiter->index || view->forks != waiter->forks;
+}
+
 void instance_wait(struct instance *instance, struct index_waiter *waiter)
 {
     pthread_mutex_lock(&instance->lock);
     // Published views are made before waiters are woken, so one of both sees the other.
     struct view *view = views_pin(&instance->views);
-    bool reached = view != NULL && view->place.index >= waiter->index;
+    bool reached = view != NULL && instance_waited(waiter, view);
     waiter->waiting = !reached;
     if (reached) {
         loop_post(waiter->loop, &waiter->task);

@@ -37,7 +37,7 @@ void replay_serve(struct applier *applier)
     log_line(LOG_INFO, instance->name, "serving at index %llu, %llu keys",
              (unsigned long long)applier->state.place.index,
              (unsigned long long)applier->state.digest.keys);
-    applier_wake(instance, applier->state.place.index);
+    applier_wake(instance);
     instance_wake_walk(instance);
     if (instance->role->published != NULL) {
         instance->role->published(instance);
@@ -250,10 +250,6 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     pthread_mutex_unlock(&instance->lock);
     store_compact_cancel(before->store);
     list_append(&instance->retired, &before->node);
-    if (memcmp(applier->state.history, state->history, HISTORY_ID_BYTES) != 0) {
-        views_forked(&instance->views);
-        atomic_fetch_add(&instance->forks, applier->state.place.number > 0);
-    }
     applier->state = *state;
     applier->flushed_block = state->place.number;
     applier->unflushed_bytes = 0;

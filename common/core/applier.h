@@ -29,6 +29,8 @@ int applier_freeze(struct instance *instance) MUST_CHECK;
 uint64_t applier_synced(const struct instance *instance);
 // The history of the store in use; zeroes when it is empty.
 const uint8_t *applier_history(const struct instance *instance);
+// Is `history` another one than that of the store in use?
+bool applier_is_fork(const struct instance *instance, const uint8_t history[HISTORY_ID_BYTES]);
 // Takes another store into use, which stands at `state` on disk for certain and in the shelf. It is
 // shown once it has reached what was shown before; the store before goes with its last view.
 void applier_replace(struct instance *instance, struct volume *volume, const struct state *state);

@@ -219,6 +219,12 @@ const uint8_t *applier_history(const struct instance *instance)
     return instance->apply->state.history;
 }
 
+bool applier_is_fork(const struct instance *instance, const uint8_t history[HISTORY_ID_BYTES])
+{
+    const struct state *state = &instance->apply->state;
+    return state->place.number > 0 && memcmp(state->history, history, HISTORY_ID_BYTES) != 0;
+}
+
 static void on_restarted(struct task *task)
 {
     struct mended *restarted = CONTAINER_OF(task, struct mended, task);
@@ -240,6 +246,15 @@ void applier_restarted(struct instance *instance, uint64_t number)
     mailbox_post(worker_mailbox(instance->applier), &restarted->task);
 }
 
+// A limit on applying, also that of starts that died, was about the history before.
+static void forget_limit(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    atomic_store(&instance->apply_limit, UINT64_MAX);
+    applier->hold_block = UINT64_MAX;
+    attempt_forget(&applier->attempt, instance->directory, instance->name);
+}
+
 void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
 {
     struct applier *applier = instance->apply;
@@ -250,6 +265,9 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     pthread_mutex_unlock(&instance->lock);
     store_compact_cancel(before->store);
     list_append(&instance->retired, &before->node);
+    if (applier_is_fork(instance, state->history)) {
+        forget_limit(applier);
+    }
     applier->state = *state;
     applier->flushed_block = state->place.number;
     applier->unflushed_bytes = 0;

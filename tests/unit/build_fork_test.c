@@ -77,9 +77,62 @@ static void test_ends_with_a_damaged_block(void **unused)
     world_close(&world);
 }
 
+static uint64_t shown(struct instance *instance)
+{
+    struct view *view = instance_pin(instance);
+    uint64_t number = view->place.number;
+    view_release(view);
+    return number;
+}
+
+// A limit on applying holds for a store that is built, too, and ends with the history it was set in.
+static void test_limit(void **unused)
+{
+    (void)unused;
+    struct world world, other;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 33);
+    open_other(&other, 34);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    struct instance *instance = at.instance;
+    char *verdict = mem_format("%s/REPLAYING", instance->directory);
+    test_write_file(instance->directory, "REPLAYING", bytes_text("block 30 is poison"));
+    instance_limit_apply(instance, index_of(&world, LATER));
+    atomic_store(&instance->wants_build, true);
+    struct build_order where = locate(&node, instance, false);
+    where = try_slice(&node, instance, &world, LATER + 1, &where);
+    assert_int_equal(where.error, ERR_BUSY);
+    assert_false(where.begun);
+    for (uint64_t number = OLD_BLOCKS + 1; number <= LATER + 1; number++) {
+        test_feed(&at, world.blocks[number]);
+    }
+    while (!where.complete) {
+        where = give_slice(&node, instance, &world, where.begun ? LATER : START, &where);
+    }
+    while (atomic_load(&instance->wants_build)) {
+        sched_yield();
+    }
+    while (METRIC_GET(at.metrics, instance, apply_limited) == 0) {
+        sched_yield(); // it catches up to the limit
+    }
+    assert_int_equal(shown(instance), LATER);
+    assert_int_equal(access(verdict, F_OK), 0);
+    begin_fork(&node, instance, &other);
+    complete(&node, &at, &other, 34);
+    assert_int_equal(shown(instance), other.end);
+    assert_int_equal(access(verdict, F_OK), -1);
+    mem_free(verdict);
+    close_all(&node, &at);
+    world_close(&other);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_limit),
         cmocka_unit_test(test_ends_with_a_damaged_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

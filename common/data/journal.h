@@ -94,6 +94,9 @@ void journal_unsubscribe(struct journal *journal, struct journal_subscriber *sub
 // the place just before the oldest block still kept. Any thread.
 struct journal_place journal_end(struct journal *journal);
 struct journal_place journal_oldest(struct journal *journal);
+// Number of the last block that this history's journal held here, also where a damage hides the
+// way to it: it may have been shown. Any thread.
+uint64_t journal_seen(struct journal *journal);
 // The header of block `number` (0 = genesis), read from its segment and checked.
 // ERR_TOO_OLD: trimmed; ERR_NOT_FOUND: past the published end; ERR_DAMAGED.
 int journal_header(struct journal *journal, uint64_t number,

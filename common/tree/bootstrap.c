@@ -54,7 +54,8 @@ static uint64_t first_least(const struct follow *follow)
     }
     struct instance *instance = follow->instance;
     struct view *view = instance_pin(instance);
-    uint64_t shown = view != NULL ? view->place.number : 0;
+    // What an earlier run has shown of a journal that cannot be replayed is not known.
+    uint64_t shown = view != NULL ? view->place.number : journal_seen(instance->journal);
     view_release(view);
     uint64_t end = journal_end(instance->journal).number;
     if (follow->bootstrap.journal_lost) {

@@ -1,23 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 // A block that kills whoever applies it: after the third start that died there the next one stops
-// before it and serves. And the limit on applying by itself.
-#include "tests/unit/instance_fixture.h"
+// before it and serves. What is done meanwhile to what it shows. And the limit on applying by
+// itself.
+#include "tests/unit/walk_fixture.h"
 
 #include <sys/wait.h>
 
 #include "common/base/clock.h"
+#include "common/core/applier.h"
 #include "replica/replica.h"
 
 #define BLOCKS 10
 #define POISON 7
+#define STUCK 9 // has no space on the disk for a while
 
 static struct role role;
 static bool poisoned;
+static _Atomic bool stuck;
 
 static int apply(struct instance *instance, const struct block *block, struct store_batch *batch)
 {
     if (poisoned && block->header.number == POISON) {
         _exit(9);
+    }
+    if (block->header.number == STUCK && atomic_load(&stuck)) {
+        return ERR_DISK_FULL;
     }
     return replica_role()->apply(instance, block, batch);
 }
@@ -75,6 +82,37 @@ static void start_poisoned(struct test_node *node, struct test_instance *at)
     CHECK(atomic_load(&at->instance->apply_limit) == index_of(POISON - 1));
 }
 
+// The replay goes on behind what is shown, and a walk begins there: what came between is in no view
+// that the walk reads, and was applied before there was a filter to be told of it.
+static void start_walked(struct test_node *node, struct test_instance *at)
+{
+    struct driver driver;
+    use_role(false);
+    atomic_store(&stuck, true);
+    test_instance_open(node, at, &role);
+    driver_open(&driver, at);
+    instance_limit_apply(at->instance, UINT64_MAX);
+    while (!instance_disk_full(at->instance)) {
+        sched_yield();
+    }
+    CHECK(applier_state(at->instance)->place.number == STUCK - 1); // it waits
+    CHECK(test_view(at, 0)->place.number == POISON - 1);
+    CHECK(driver_walk(&driver, at, 3) == OK);
+    atomic_store(&stuck, false);
+    instance_limit_apply(at->instance, UINT64_MAX); // try again now
+    struct view *view = test_view(at, index_of(BLOCKS));
+    unsigned came = 0;
+    CHECK(view->front != NULL);
+    for (unsigned i = 0; i < MODEL_KEYS; i++) {
+        const struct model_key *key = &model.keys[i];
+        bool present = model_at(key, view->place.index) != NULL;
+        came += present && model_at(key, index_of(POISON - 1)) == NULL &&
+                model_at(key, index_of(STUCK - 1)) != NULL;
+        CHECK(!present || !front_absent(view->front, model_name(key)));
+    }
+    CHECK(came > 0);
+}
+
 static void start_cured(struct test_node *node, struct test_instance *at)
 {
     use_role(false);
@@ -98,6 +136,7 @@ static void test_starts_that_die(void **unused)
     }
     assert_int_equal(in_process(start_poisoned, directory), 0);
     assert_int_equal(in_process(start_poisoned, directory), 0); // it stays so
+    assert_int_equal(in_process(start_walked, directory), 0);
     assert_int_equal(in_process(start_cured, directory), 0);
     assert_int_equal(nftw(directory, test_remove, 16, FTW_DEPTH | FTW_PHYS), 0);
     mem_free(directory);

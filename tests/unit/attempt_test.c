@@ -82,6 +82,31 @@ static void start_poisoned(struct test_node *node, struct test_instance *at)
     CHECK(atomic_load(&at->instance->apply_limit) == index_of(POISON - 1));
 }
 
+// A row that no block speaks of, as a fill is: it is shown though blocks wait.
+static void show_a_fill(struct test_instance *at)
+{
+    struct bytes key = model_name(&model.keys[0]), row = row_of(at, key);
+    struct view *before = instance_pin(at->instance);
+    tamper(at, key, &row);
+    struct view *view = instance_pin(at->instance);
+    CHECK(view->place.index == before->place.index);
+    view_release(view);
+    view_release(before);
+    mem_free((void *)row.data);
+}
+
+// At the limit of a replay fills are shown, and where it is raised, what lies below.
+static void start_held(struct test_node *node, struct test_instance *at)
+{
+    use_role(false);
+    test_instance_open(node, at, &role);
+    CHECK(test_view(at, 0)->place.number == POISON - 1);
+    show_a_fill(at);
+    instance_limit_apply(at->instance, index_of(STUCK - 1));
+    CHECK(test_view(at, index_of(STUCK - 1))->place.number == STUCK - 1);
+    show_a_fill(at);
+}
+
 // The replay goes on behind what is shown, and a walk begins there: what came between is in no view
 // that the walk reads, and was applied before there was a filter to be told of it.
 static void start_walked(struct test_node *node, struct test_instance *at)
@@ -136,6 +161,7 @@ static void test_starts_that_die(void **unused)
     }
     assert_int_equal(in_process(start_poisoned, directory), 0);
     assert_int_equal(in_process(start_poisoned, directory), 0); // it stays so
+    assert_int_equal(in_process(start_held, directory), 0);
     assert_int_equal(in_process(start_walked, directory), 0);
     assert_int_equal(in_process(start_cured, directory), 0);
     assert_int_equal(nftw(directory, test_remove, 16, FTW_DEPTH | FTW_PHYS), 0);
@@ -160,6 +186,7 @@ static void test_limit(void **unused)
     struct view *view = instance_pin(at.instance);
     assert_int_equal(view->place.number, 4);
     view_release(view);
+    show_a_fill(&at);
     instance_limit_apply(at.instance, index_of(6));
     view_release(test_view(&at, index_of(6)));
     view = instance_pin(at.instance);

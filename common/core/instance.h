@@ -106,7 +106,7 @@ struct instance {
     _Atomic uint64_t apply_bytes; // raw bytes of blocks between writer and applier
     _Atomic uint64_t receive_bytes; // bytes of received blocks that the writer has not appended
     _Atomic uint64_t window_floor; // a proxy's W: set by its role, goes into each new view
-    _Atomic uint64_t history_floor; // a replica's: only rises; set by its role, likewise
+    _Atomic uint64_t history_floor; // a replica's, likewise; only rises within one history
     struct walked *walked;          // common/core/walker.c's, once it was added there
     struct walk *walk;              // common/core/walk.c
     _Atomic int soundness;          // enum soundness

@@ -302,6 +302,9 @@ static int on_welcome(struct follow *follow, struct bytes payload)
         follow_leave(follow, ERR_HISTORY, false, "another history");
         return OK;
     }
+    if (!empty && follow->has_history) {
+        birth_learn(follow->instance, welcome.birth);
+    }
     on_answer(follow, &welcome);
     return OK;
 }

@@ -129,10 +129,29 @@ static void learn(struct applier *applier, const struct block *block)
     }
 }
 
+// The log leads on from where the store stands: not only by numbers, which another history has too.
+static int check_follows(const struct state *state, const struct block *block)
+{
+    struct block_header stands;
+    block_genesis(&stands, block->header.history);
+    if (state->place.number > 0) {
+        memcpy(stands.history, state->history, HISTORY_ID_BYTES);
+        stands.epoch = state->epoch;
+        stands.number = state->place.number;
+        stands.first_index = state->place.index + 1; // block_end of a header without batches
+        stands.chain = state->place.chain;
+    }
+    return block_follows(&stands, block) == OK ? OK : ERR_HISTORY;
+}
+
 static int apply_block(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
     CHECK(block->header.number == applier->state.place.number + 1);
+    int follows = check_follows(&applier->state, block);
+    if (follows != OK) {
+        return follows;
+    }
     uint64_t start_ns = clock_mono_ns();
     struct state after = state_after(&applier->state, block);
     store_batch_clear(applier->batch);
@@ -217,6 +236,21 @@ void instance_limit_apply(struct instance *instance, uint64_t index)
     notice_raise(&instance->apply->wake);
 }
 
+// NULL: it is not that the store does not fit the log.
+static const char *unfit_reason(int error)
+{
+    switch (error) {
+    case ERR_CORRUPT:
+        return "a record that is to be replaced failed its check";
+    case ERR_DIVERGED:
+        return "an update replaces another version than is there";
+    case ERR_HISTORY:
+        return "the log does not lead on from it";
+    default:
+        return NULL;
+    }
+}
+
 // True when the block is applied; false when it must be tried again later. Anything else stops
 // the instance.
 bool applier_try(struct applier *applier, const struct block *block)
@@ -240,12 +274,10 @@ bool applier_try(struct applier *applier, const struct block *block)
             return false;
         }
     }
-    bool unfit = error == ERR_CORRUPT || error == ERR_DIVERGED;
-    if (unfit && instance->options->role != ROLE_ROOT) {
+    const char *unfit = unfit_reason(error);
+    if (unfit != NULL && instance->options->role != ROLE_ROOT) {
         // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
-        instance_store_failed(instance, error == ERR_CORRUPT
-                                            ? "a record that is to be replaced failed its check"
-                                            : "an update replaces another version than is there");
+        instance_store_failed(instance, unfit);
         applier->frozen = true;
         applier->replaying = false;
         return false;
@@ -307,6 +339,13 @@ static void finish(struct handed *handed)
     mem_free(handed);
 }
 
+void applier_pass_all(struct applier *applier)
+{
+    while (!list_empty(&applier->blocks)) {
+        finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
+    }
+}
+
 static void show(struct applier *applier)
 {
     struct instance *instance = applier->instance;
@@ -358,8 +397,12 @@ static uint64_t apply_turn(struct applier *applier)
     space_poll(applier->instance, false);
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // The replay may have read it from the journal already. A frozen store lets it pass: it is
-        // in the journal for the one under construction.
+        // A frozen store lets it pass: it is in the journal for the one under construction. But that
+        // journal would grow without a bound if nothing were waited for.
+        if (applier->frozen && atomic_load(&applier->instance->space_level) == SPACE_RESERVE) {
+            return APPLIER_RETRY_NS;
+        }
+        // The replay may have read it from the journal already.
         if (!applier->frozen &&
             handed->block->header.number > applier->state.place.number) {
             if (applier_limited(applier, &handed->block->header) ||
@@ -438,9 +481,7 @@ void applier_close(struct instance *instance)
         return;
     }
     worker_stop(instance->applier);
-    while (!list_empty(&applier->blocks)) {
-        finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
-    }
+    applier_pass_all(applier);
     attempt_close(&applier->attempt);
     journal_cursor_close(&applier->cursor);
     front_close(&applier->front);

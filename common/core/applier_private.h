@@ -47,6 +47,8 @@ bool applier_limited(struct applier *applier, const struct block_header *header)
 // True when the block is applied; false when it must be tried again later, or passes by a store
 // that is frozen now, or the instance has stopped.
 bool applier_try(struct applier *applier, const struct block *block);
+// Lets all blocks in the queue pass by.
+void applier_pass_all(struct applier *applier);
 
 // Some of the replay; returns when it wants its next turn.
 uint64_t replay_turn(struct applier *applier);

@@ -230,8 +230,9 @@ struct volume *instance_volume(struct instance *instance) MUST_CHECK;
 void instance_store_failed(struct instance *instance, const char *reason);
 
 // Begins the journal anew behind a block (journal_restart), on the writer's thread. What was
-// received and is not synced is dropped. `answered` is posted to `loop` with `error` set; a failure
-// has stopped the instance. The order lives until then.
+// received and is not synced is dropped. `answered` is posted to `loop` with `error` set:
+// ERR_DISK_FULL, nothing has changed; any other has stopped the instance. The order lives until
+// then.
 struct restart_order {
     struct task task; // writer.c's own
     struct instance *instance;

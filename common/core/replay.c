@@ -180,9 +180,30 @@ void applier_mended(struct instance *instance, uint64_t until)
 
 // ---- changing to another store -----------------------------------------------------------------
 
+// A replay at rest may stay there for ever: it waits for a repair, or stands at a limit.
+static bool rests(const struct applier *applier)
+{
+    bool mending = applier->damaged && applier->state.place.number >= applier->replay_until;
+    return mending || applier->limited;
+}
+
 int applier_freeze(struct instance *instance)
 {
-    instance->apply->frozen = true;
+    struct applier *applier = instance->apply;
+    // What it goes on to show would not be on disk when the journal goes; so it ends first.
+    if (applier->replaying && !rests(applier)) {
+        return ERR_BUSY;
+    }
+    if (instance_state(instance) == INSTANCE_LOADING) {
+        log_line(LOG_ERROR, instance->name,
+                 "nobody has what was shown behind block %llu and is damaged here: nothing is "
+                 "served until another store is built",
+                 (unsigned long long)applier->state.place.number);
+    }
+    applier->frozen = true;
+    applier->replaying = false;
+    // Whoever asked may have done so before another store took its place.
+    atomic_store(&instance->wants_build, true);
     int error = store_flush(instance->store);
     if (error == ERR_IO || error == ERR_CORRUPT) {
         // For ever, until it is opened again; and no block will come that tells.
@@ -198,13 +219,19 @@ const uint8_t *applier_history(const struct instance *instance)
     return instance->apply->state.history;
 }
 
+bool applier_is_fork(const struct instance *instance, const uint8_t history[HISTORY_ID_BYTES])
+{
+    const struct state *state = &instance->apply->state;
+    return state->place.number > 0 && memcmp(state->history, history, HISTORY_ID_BYTES) != 0;
+}
+
 static void on_restarted(struct task *task)
 {
     struct mended *restarted = CONTAINER_OF(task, struct mended, task);
     struct applier *applier = restarted->instance->apply;
+    CHECK(applier->frozen && !applier->replaying);
+    applier_pass_all(applier); // they are of the journal before
     applier->synced_block = restarted->until;
-    applier->frozen = true;
-    applier->replaying = false; // what it was to replay is gone
     applier->damaged = false;
     close_cursor(applier);
     build_journal_restarted(restarted->instance);
@@ -219,6 +246,15 @@ void applier_restarted(struct instance *instance, uint64_t number)
     mailbox_post(worker_mailbox(instance->applier), &restarted->task);
 }
 
+// A limit on applying, also that of starts that died, was about the history before.
+static void forget_limit(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    atomic_store(&instance->apply_limit, UINT64_MAX);
+    applier->hold_block = UINT64_MAX;
+    attempt_forget(&applier->attempt, instance->directory, instance->name);
+}
+
 void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
 {
     struct applier *applier = instance->apply;
@@ -229,12 +265,17 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     pthread_mutex_unlock(&instance->lock);
     store_compact_cancel(before->store);
     list_append(&instance->retired, &before->node);
+    if (applier_is_fork(instance, state->history)) {
+        forget_limit(applier);
+    }
     applier->state = *state;
     applier->flushed_block = state->place.number;
     applier->unflushed_bytes = 0;
     close_cursor(applier);
     applier->frozen = false;
     applier->replaying = true;
+    applier->limited = false; // until it is asked for this one
+    METRIC_SET(instance->metrics, instance, apply_limited, false);
     applier->damaged = atomic_load(&instance->damaged_last) > state->place.number;
     applier->replay_until = applier->synced_block;
     // It only rises, also where the new store is of a history with lower indexes: rows may have

@@ -236,6 +236,17 @@ void instance_limit_apply(struct instance *instance, uint64_t index)
     notice_raise(&instance->apply->wake);
 }
 
+void applier_say_unserved(struct applier *applier)
+{
+    if (instance_state(applier->instance) == INSTANCE_LOADING && !applier->told_unserved) {
+        applier->told_unserved = true;
+        log_line(LOG_ERROR, applier->instance->name,
+                 "nothing is served until another store is built: the one here ends at block %llu, "
+                 "and more may have been shown",
+                 (unsigned long long)applier->state.place.number);
+    }
+}
+
 // NULL: it is not that the store does not fit the log.
 static const char *unfit_reason(int error)
 {
@@ -278,6 +289,7 @@ bool applier_try(struct applier *applier, const struct block *block)
     if (unfit != NULL && instance->options->role != ROLE_ROOT) {
         // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
         instance_store_failed(instance, unfit);
+        applier_say_unserved(applier);
         applier->frozen = true;
         applier->replaying = false;
         return false;
@@ -359,6 +371,35 @@ static void show(struct applier *applier)
     }
 }
 
+// A store that was taken into use first comes to where the one before it was.
+static bool would_go_back(const struct applier *applier)
+{
+    struct view *view = instance_pin(applier->instance);
+    bool back = view == NULL || applier->state.place.index < view->place.index;
+    view_release(view);
+    return back;
+}
+
+static void show_fills(struct applier *applier)
+{
+    if (applier->republish && !would_go_back(applier)) {
+        applier_publish(applier);
+    }
+}
+
+void applier_catch_up(struct applier *applier)
+{
+    struct view *view = instance_pin(applier->instance);
+    bool moved = view != NULL && (applier->state.place.number != view->place.number ||
+                                  applier->instance->store != view->store);
+    view_release(view);
+    if (moved && !would_go_back(applier)) {
+        show(applier);
+    } else {
+        show_fills(applier);
+    }
+}
+
 // What age alone makes due, also where nothing is written.
 static void idle(struct applier *applier)
 {
@@ -391,31 +432,38 @@ static void come_back(struct applier *applier)
     }
 }
 
-// The next block as it comes from the writer.
-static uint64_t apply_turn(struct applier *applier)
+// The next block as it comes from the writer. False: it has to wait.
+static bool apply_next(struct applier *applier)
 {
-    space_poll(applier->instance, false);
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // A frozen store lets it pass: it is in the journal for the one under construction. But that
-        // journal would grow without a bound if nothing were waited for.
+        // A frozen store lets it pass: it is in the journal for the one under construction. But
+        // that would grow without a bound if nothing were waited for.
         if (applier->frozen && atomic_load(&applier->instance->space_level) == SPACE_RESERVE) {
-            return APPLIER_RETRY_NS;
+            return false;
         }
         // The replay may have read it from the journal already.
         if (!applier->frozen &&
             handed->block->header.number > applier->state.place.number) {
             if (applier_limited(applier, &handed->block->header) ||
                 !applier_try(applier, handed->block)) {
-                return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
-                                                                             : APPLIER_RETRY_NS;
+                return false;
             }
             show(applier);
         }
         finish(handed);
     }
-    if (applier->republish) {
-        applier_publish(applier);
+    return true;
+}
+
+static uint64_t apply_turn(struct applier *applier)
+{
+    space_poll(applier->instance, false);
+    bool waits = !apply_next(applier);
+    show_fills(applier);
+    if (waits) {
+        return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
+                                                                     : APPLIER_RETRY_NS;
     }
     idle(applier);
     come_back(applier);
@@ -460,6 +508,9 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
     }
     front_open(&applier->front, instance->options);
     list_init(&applier->blocks);
+    if (!fits && !applier->unserved) {
+        applier_say_unserved(applier);
+    }
     instance->apply = applier;
     int error = worker_start(&instance->applier, "qs-applier", applier_turn, applier);
     if (error != OK) {

@@ -29,6 +29,7 @@ struct applier {
     bool limited;                // it was said that applying waits at apply_limit
     struct notice wake;
     bool unserved;               // frozen from the start: what it has is to be shown once
+    bool told_unserved;
     bool damaged;                // the journal goes on behind a damage: replay waits for the repair
     bool republish;              // fills are to be shown
     uint64_t unflushed_bytes;    // raw bytes applied since the persisted state was seen to move
@@ -40,6 +41,8 @@ struct applier {
 
 // Publishes a view of the store as it is.
 void applier_publish(struct applier *applier);
+// Shows what the newest view does not, as far as that does not take it back.
+void applier_catch_up(struct applier *applier);
 // Posts every waiter that the view just published is what it waits for.
 void applier_wake(struct instance *instance);
 // May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
@@ -47,6 +50,9 @@ bool applier_limited(struct applier *applier, const struct block_header *header)
 // True when the block is applied; false when it must be tried again later, or passes by a store
 // that is frozen now, or the instance has stopped.
 bool applier_try(struct applier *applier, const struct block *block);
+// The replay has come to nothing. An earlier run may have shown what lies behind it, so nothing is
+// shown until another store is built; says so, once.
+void applier_say_unserved(struct applier *applier);
 // Lets all blocks in the queue pass by.
 void applier_pass_all(struct applier *applier);
 

@@ -334,6 +334,10 @@ void fetcher_on_flush(struct task *task)
         fetcher_forked(fetcher);
     }
     fetcher_admit(fetcher);
+    fetcher->recalls_first = !fetcher->recalls_first;
+    if (fetcher->recalls_first) {
+        recall_serve(fetcher);
+    }
     ask(fetcher);
     recall_serve(fetcher);
     show(fetcher);

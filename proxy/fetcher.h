@@ -66,6 +66,7 @@ struct fetcher {
     struct timer timer;
     struct task flush, open, close;
     bool flush_queued, closing;
+    bool recalls_first; // alternately, as fetches and recalls live on one budget
     struct notice *closed;
     struct log_gate bad_gate, never_gate, quarantine_gate;
 };

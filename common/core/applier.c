@@ -359,6 +359,35 @@ static void show(struct applier *applier)
     }
 }
 
+// A store that was taken into use first comes to where the one before it was.
+static bool would_go_back(const struct applier *applier)
+{
+    struct view *view = instance_pin(applier->instance);
+    bool back = view == NULL || applier->state.place.index < view->place.index;
+    view_release(view);
+    return back;
+}
+
+static void show_fills(struct applier *applier)
+{
+    if (applier->republish && !would_go_back(applier)) {
+        applier_publish(applier);
+    }
+}
+
+void applier_catch_up(struct applier *applier)
+{
+    struct view *view = instance_pin(applier->instance);
+    bool moved = view != NULL && (applier->state.place.number != view->place.number ||
+                                  applier->instance->store != view->store);
+    view_release(view);
+    if (moved && !would_go_back(applier)) {
+        show(applier);
+    } else {
+        show_fills(applier);
+    }
+}
+
 // What age alone makes due, also where nothing is written.
 static void idle(struct applier *applier)
 {
@@ -391,10 +420,9 @@ static void come_back(struct applier *applier)
     }
 }
 
-// The next block as it comes from the writer.
-static uint64_t apply_turn(struct applier *applier)
+// The next block as it comes from the writer. False: it has to wait.
+static bool apply_next(struct applier *applier)
 {
-    space_poll(applier->instance, false);
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
         // A frozen store lets it pass: it is in the journal for the one under construction. But that
@@ -407,15 +435,23 @@ static uint64_t apply_turn(struct applier *applier)
             handed->block->header.number > applier->state.place.number) {
             if (applier_limited(applier, &handed->block->header) ||
                 !applier_try(applier, handed->block)) {
-                return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
-                                                                             : APPLIER_RETRY_NS;
+                return false;
             }
             show(applier);
         }
         finish(handed);
     }
-    if (applier->republish) {
-        applier_publish(applier);
+    return true;
+}
+
+static uint64_t apply_turn(struct applier *applier)
+{
+    space_poll(applier->instance, false);
+    bool waits = !apply_next(applier);
+    show_fills(applier);
+    if (waits) {
+        return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
+                                                                     : APPLIER_RETRY_NS;
     }
     idle(applier);
     come_back(applier);

@@ -40,6 +40,8 @@ struct applier {
 
 // Publishes a view of the store as it is.
 void applier_publish(struct applier *applier);
+// Shows what the newest view does not, as far as that does not take it back.
+void applier_catch_up(struct applier *applier);
 // Posts every waiter that the view just published is what it waits for.
 void applier_wake(struct instance *instance);
 // May this block be applied? What may not waits in the queue, which is bounded, or in the journal.

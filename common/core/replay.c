@@ -97,8 +97,8 @@ static int replay_next(struct applier *applier, struct block **ret_block)
     return error == ERR_NOT_FOUND ? ERR_DAMAGED : error;
 }
 
-// The replay stands at a limit: what there is so far is served. At a root the blocks behind it are
-// acknowledged writes that no view shows, so it takes no more.
+// The replay stands at a limit: what there is so far is served, and fills are shown. At a root the
+// blocks behind it are acknowledged writes that no view shows, so it takes no more.
 static bool stops_before(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
@@ -115,6 +115,8 @@ static bool stops_before(struct applier *applier, const struct block *block)
         if (instance->options->role == ROLE_ROOT) {
             instance_stop_updates(instance, ERR_STOPPED, "applying waits at a limit");
         }
+    } else {
+        applier_catch_up(applier);
     }
     close_cursor(applier);
     return true;

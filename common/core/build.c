@@ -97,8 +97,8 @@ static int flush(struct build *build)
     return store_flush(build->volume->store);
 }
 
-// The store is whole at the highest block of any slice, and its log is added up to there: so none may
-// be read beyond what may be applied.
+// The store is whole at the highest block of any slice, and its log is added up to there: so none
+// may be read beyond what may be applied.
 static bool beyond_limit(const struct instance *instance, const struct block_header *header)
 {
     uint64_t limit = atomic_load(&instance->apply_limit);

@@ -20,7 +20,6 @@ struct actor {
     void (*run)(struct actor *actor);
     struct host *host; // whose code it runs, NULL: the world's own
     uint64_t at_ns;    // when it wants to run
-    uint64_t order;
     size_t place;      // in the queue, 0 = not queued
     uint32_t id;
 };

@@ -264,6 +264,7 @@ static void open_stores(void)
     struct store_model_odds odds = {
         .incomplete = (unsigned)chance_between(2, 30),
         .flush = (unsigned)chance_between(5, 300),
+        .beside = (unsigned)chance_between(5, 300),
         .compaction = (unsigned)chance_between(2, 60),
         .missed = (unsigned)chance_between(2, 60),
     };
@@ -277,6 +278,7 @@ static void close_stores(void)
     count_add(COUNT_store_flushes, counts.own_flushes);
     count_add(COUNT_store_compactions, counts.own_compactions);
     count_add(COUNT_store_losses, counts.lost);
+    count_add(COUNT_store_beside, counts.beside);
     count_add(COUNT_store_errors, counts.faults);
     count_add(COUNT_rows_filtered, counts.dropped + counts.changed);
     store_model_reset(0);

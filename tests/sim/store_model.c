@@ -226,6 +226,9 @@ static void batch_add(struct store_batch *batch, struct store *store, enum batch
         batch->capacity = used * 2;
         batch->data = mem_realloc(batch->data, batch->capacity);
     }
+    if (batch->used == 0) {
+        batch->told_bytes += 4 * (store->disk->family_count - 1); // rows that come first
+    }
     batch_bytes(batch, bytes_of(&head, sizeof head));
     for (unsigned i = 0; i < 2; i++) {
         batch_bytes(batch, key[i]);
@@ -285,6 +288,9 @@ int store_write(struct store *store, struct store_batch *batch, struct bytes sta
     // One that fails tells nobody but the next write.
     if (disk_chance(disk_odds()->flush) && disk_flush(disk) == OK) {
         disk_counts()->own_flushes++;
+    }
+    if (disk_chance(disk_odds()->beside)) {
+        disk_flush_beside(disk);
     }
     if (disk_chance(disk_odds()->compaction)) {
         disk_compact_some(disk);

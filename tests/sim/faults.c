@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/faults.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "tests/sim/seams.h"
@@ -242,7 +243,20 @@ static bool strike_flip(struct node *node)
     return flipped;
 }
 
-// A row of the store in use can be read no more.
+// While it is down, a file beside journal and store goes bad.
+static bool strike_file(struct node *node)
+{
+    if (node->phase == NODE_DOWN) {
+        return false;
+    }
+    node_kill(node, chance_permille(500));
+    node->harmed = disk_harm(node->number, node_is_root(node)) || node->harmed;
+    node_start_after(node, away_ns());
+    return node->harmed;
+}
+
+// A row of the store in use can be read no more; or, of a replica, it says something else and only
+// its own check tells.
 static bool strike_row(struct node *node)
 {
     if (node_is_root(node) || node->phase != NODE_UP) {
@@ -250,9 +264,11 @@ static bool strike_row(struct node *node)
     }
     char path[NODE_STORE_BYTES];
     node_store(node, false, path);
-    bool flipped = store_model_flip(path, 0, false).size > 0;
+    bool silent = node->instance_options.role == ROLE_REPLICA && chance_permille(600);
+    unsigned family = silent && chance_permille(300) ? 1 : 0;
+    bool flipped = store_model_flip(path, family, silent).size > 0;
     node->decayed = node->decayed || flipped;
-    count_add(COUNT_flips_row, flipped);
+    count_add(silent ? COUNT_flips_silent : COUNT_flips_row, flipped);
     return flipped;
 }
 
@@ -275,8 +291,9 @@ static const struct fault table[] = {
     {"sync error", 4, strike_sync},
     {"I/O error", 2, strike_io},
     {"flip", 3, strike_flip},
+    {"bad file", 4, strike_file},
     {"store error", 4, strike_store},
-    {"bad row", 3, strike_row},
+    {"bad row", 5, strike_row},
 };
 
 static void strike(struct actor *actor)
@@ -306,6 +323,15 @@ static void look_after(struct node *node)
         return;
     }
     struct instance *instance = node->process.instance;
+    if (node->host.held) {
+        char path[NODE_STORE_BYTES];
+        snprintf(path, sizeof path, "%s/%s/REPLAYING", node->data_dir, instance->name);
+        node_kill(node, false);
+        disk_lose(node->number, path);
+        node->host.held = false;
+        node_start_after(node, NS_PER_S);
+        return;
+    }
     if (instance_state(instance) == INSTANCE_STOPPED) {
         if (!node->stop_counted) {
             node->stop_counted = true;

@@ -33,6 +33,7 @@ struct host {
     uint64_t wall_ms;        // what its wall clock said then
     uint64_t asleep_until_ns; // nothing of it runs before
     uint64_t deadly_steps;   // touches of the disk until it dies, 0 = lives on
+    bool held; // it said that it stops before a block at which its starts died
     void (*died)(struct host *host); // it did so while one of its actors ran
 };
 

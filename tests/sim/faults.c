@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/core/record.h"
+#include "common/wire/slice_items.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/store_model.h"
 
@@ -21,6 +23,7 @@ static struct {
     uint64_t every_ns;
     uint64_t struck;
     struct actor striker, operator, weather, filler, presser;
+    unsigned lies;    // still to be told
     unsigned full;    // number of the node whose disk is full
     unsigned pressed; // ... whose disk others fill
 } faults;
@@ -138,6 +141,32 @@ static bool strike_swizzle(struct node *node)
     }
     count_add(COUNT_swizzles, 1);
     return true;
+}
+
+// Some rows of the next snapshots are not what their donor has, under checksums that are right:
+// nothing but the digest of the whole can tell.
+static bool strike_lies(struct node *node)
+{
+    (void)node;
+    faults.lies = (unsigned)chance_between(1, 3);
+    return true;
+}
+
+void __real_slice_item_append(struct buf *to, const struct slice_item *item);
+void __wrap_slice_item_append(struct buf *to, const struct slice_item *item);
+void __wrap_slice_item_append(struct buf *to, const struct slice_item *item)
+{
+    struct slice_item told = *item;
+    if (faults.lies > 0 && chance_permille(50)) {
+        faults.lies--;
+        count_add(COUNT_lies, 1);
+        if (chance_permille(300)) {
+            return;
+        }
+        told.version = chance_between(1, item->version);
+        told.check = item->held ? record_check(told.version, item->value) : item->check;
+    }
+    __real_slice_item_append(to, &told);
 }
 
 static bool strike_cut(struct node *node)
@@ -284,6 +313,7 @@ static const struct fault table[] = {
     {"clog", 8, strike_clog},
     {"swizzle", 4, strike_swizzle},
     {"cut", 8, strike_cut},
+    {"lying donor", 4, strike_lies},
     {"reset", 8, strike_reset},
     {"weather", 6, strike_weather},
     {"disk full", 5, strike_full},
@@ -372,6 +402,7 @@ void faults_heal(void)
     actor_cancel(&faults.weather);
     actor_cancel(&faults.filler);
     actor_cancel(&faults.presser);
+    faults.lies = 0;
     calm(NULL);
     net_heal();
     for (unsigned i = 0; i < faults.count; i++) {

@@ -57,13 +57,18 @@ uint64_t budget_wait_ns(struct budget *budget, uint64_t now_ns)
     return (lacking / budget->rate_bytes + 1) * NS_PER_US;
 }
 
+void budget_owe(struct budget *budget, uint64_t bytes)
+{
+    if (budget->rate_bytes != 0) {
+        budget->tokens -= (int64_t)(bytes * UNITS);
+    }
+}
+
 void budget_take(struct budget *budget, uint64_t bytes)
 {
     budget->requests++;
     budget->bytes += bytes;
-    if (budget->rate_bytes != 0) {
-        budget->tokens -= (int64_t)(bytes * UNITS);
-    }
+    budget_owe(budget, bytes);
     budget->hedge_percents = (unsigned)u64_min(budget->hedge_percents + BUDGET_HEDGE_PERCENT,
                                                100 * BUDGET_HEDGE_BURST);
 }

@@ -38,6 +38,8 @@ uint64_t budget_wait_ns(struct budget *budget, uint64_t now_ns);
 void budget_take(struct budget *budget, uint64_t bytes);
 void budget_return(struct budget *budget, uint64_t bytes);
 void budget_refund(struct budget *budget, uint64_t bytes);
+// More came than it was taken to be: that much is owed.
+void budget_owe(struct budget *budget, uint64_t bytes);
 
 // True: a hedge may be sent, and is paid for.
 bool budget_hedge(struct budget *budget);

@@ -86,7 +86,7 @@ static void on_answers(struct source *source, struct source_request *request,
     struct instance_metrics *metrics = fetcher->instance->metrics;
     uint64_t now = fetcher_now_ns(fetcher);
     unsigned sound = 0, wasted = 0;
-    fetcher_look(fetcher);
+    (void)fetcher_look(fetcher);
     pool_reported(&fetcher->pool, source->number, message->visible, message->floor, now);
     pool_measured(&fetcher->pool, source->number, now - request->sent_ns, now);
     fetcher_unburden(fetcher, source, request);
@@ -129,7 +129,7 @@ static void on_unanswered(struct source *source, struct source_request *request)
 static void on_ready(struct source *source, uint64_t index)
 {
     struct fetcher *fetcher = source->owner;
-    fetcher_look(fetcher);
+    (void)fetcher_look(fetcher);
     pool_joined(&fetcher->pool, source->number, index, fetcher_now_ns(fetcher));
     fetcher->alone_ns = 0;
     fetcher_stir(fetcher);

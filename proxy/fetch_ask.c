@@ -10,11 +10,13 @@
 
 // ---- what happens to a flight ------------------------------------------------------------------
 
-void fetcher_look(struct fetcher *fetcher)
+unsigned fetcher_look(struct fetcher *fetcher)
 {
     struct view *view = instance_pin(fetcher->instance);
+    unsigned forks = view == NULL ? 0 : view->forks;
     fetcher->pool.index = view == NULL ? 0 : view->place.index;
     view_release(view);
+    return forks;
 }
 
 void fetcher_stir(struct fetcher *fetcher)
@@ -326,8 +328,16 @@ void fetcher_on_flush(struct task *task)
 {
     struct fetcher *fetcher = CONTAINER_OF(task, struct fetcher, flush);
     fetcher->flush_queued = false;
-    fetcher_look(fetcher);
+    unsigned forks = fetcher_look(fetcher);
+    if (forks != fetcher->forks) {
+        fetcher->forks = forks;
+        fetcher_forked(fetcher);
+    }
     fetcher_admit(fetcher);
+    fetcher->recalls_first = !fetcher->recalls_first;
+    if (fetcher->recalls_first) {
+        recall_serve(fetcher);
+    }
     ask(fetcher);
     recall_serve(fetcher);
     show(fetcher);

@@ -94,6 +94,23 @@ void fetcher_expire(struct fetcher *fetcher)
     }
 }
 
+// Nobody who is asked from now on answers for the history before, and a version of one history is
+// none of the other: what is missed at an old view has come to nothing.
+void fetcher_forked(struct fetcher *fetcher)
+{
+    while (!list_empty(&fetcher->waiters)) {
+        struct waiter *waiter = CONTAINER_OF(fetcher->waiters.next, struct waiter, age);
+        fetcher_fail(fetcher, waiter->flight, ERR_UNAVAILABLE);
+    }
+    for (unsigned i = 0; i < fetcher->source_count; i++) {
+        struct source *source = &fetcher->sources[i];
+        if (source_state(source) == SOURCE_READY && source_is_outdated(source)) {
+            pool_leaving(&fetcher->pool, i);
+            source_leave(source, ERR_HISTORY, "the data here is that of another history now");
+        }
+    }
+}
+
 // ---- beginnings --------------------------------------------------------------------------------
 
 bool fetcher_hopeful(const struct fetcher *fetcher)
@@ -139,8 +156,8 @@ static bool admit_next(struct fetcher *fetcher, struct fetch_call *call)
     struct waiter *waiter = &call->waiters[call->admitted];
     int error = call->failure;
     if (error == OK) {
-        error = fetcher_hopeful(fetcher) ? flight_for(fetcher, waiter->lookup, &waiter->flight)
-                                 : ERR_UNAVAILABLE;
+        bool hopeful = fetcher_hopeful(fetcher) && call->read->view->forks == fetcher->forks;
+        error = hopeful ? flight_for(fetcher, waiter->lookup, &waiter->flight) : ERR_UNAVAILABLE;
     }
     if (error == ERR_BUSY && call->failure == OK && call->admitted > 0) {
         return false;

@@ -62,9 +62,11 @@ struct fetcher {
     struct budget budget;
     struct recalls recalls;
     uint64_t alone_ns;  // since when no replica is connected, 0 = one is
+    unsigned forks;     // of the view that was looked at last: flights are of its history
     struct timer timer;
     struct task flush, open, close;
     bool flush_queued, closing;
+    bool recalls_first; // alternately, as fetches and recalls live on one budget
     struct notice *closed;
     struct log_gate bad_gate, never_gate, quarantine_gate;
 };
@@ -78,6 +80,8 @@ static inline uint64_t fetcher_now_ns(const struct fetcher *fetcher)
 void fetcher_land(struct fetcher *fetcher, struct flight *flight, struct bytes value);
 // Ends every waiter of a flight with `error`, and the flight.
 void fetcher_fail(struct fetcher *fetcher, struct flight *flight, int error);
+// The data shown became that of another history: what is under way is of the one before.
+void fetcher_forked(struct fetcher *fetcher);
 // True when a replica may come up before the deadline, as far as is known.
 bool fetcher_hopeful(const struct fetcher *fetcher);
 // Ends the waiters whose deadline is over.
@@ -94,8 +98,8 @@ void fetcher_fault(struct fetcher *fetcher, struct source *source, const char *w
 // Something happened: what can be asked for is, at the end of this turn. (fetch_ask.c, as all
 // that follows)
 void fetcher_stir(struct fetcher *fetcher);
-// Where this proxy stands now, which is what replicas are measured by.
-void fetcher_look(struct fetcher *fetcher);
+// Where this proxy stands now, which is what replicas are measured by. Returns the view's forks.
+unsigned fetcher_look(struct fetcher *fetcher);
 // `flight` shall be asked for; it is in no list.
 void fetcher_want(struct fetcher *fetcher, struct flight *flight);
 // A replica did not give the value, and `flight` is in that slot no more.

@@ -79,17 +79,19 @@ static void move_window(struct proxy *proxy)
 }
 
 // Passes of the evictor rest on the floor that the newest view shows, and W moves only after that:
-// so a view never claims more than the rows it shows hold.
+// so a view never claims more than the rows it shows hold. After a change of stores the newest view
+// is of the one before for a while, and says nothing of this one.
 static void proxy_published(struct instance *instance)
 {
     struct proxy *proxy = instance->role_state;
     struct view *view = instance_pin(instance);
-    if (view != NULL) {
+    bool current = view == NULL || view->store == atomic_load(&instance->store);
+    if (view != NULL && current) {
         begin_window(instance, view->place.index);
         evict_show(proxy->evict, view->window_floor);
-        view_release(view);
     }
-    if (proxy->window_begun) {
+    view_release(view);
+    if (current && proxy->window_begun) {
         move_window(proxy);
     }
 }
@@ -149,12 +151,14 @@ static void put_row(struct instance *instance, struct store_batch *batch,
     proxy_put(instance, instance->store, batch, entry->key, &record);
 }
 
-// Nothing is claimed of the new store but what will arrive.
+// Nothing is claimed of the new store but what will arrive: of another history it may stand lower
+// than what was given up of the one before.
 static void proxy_replaced(struct instance *instance, uint64_t index)
 {
     struct proxy *proxy = instance->role_state;
     proxy->window_begun = false;
     atomic_store(&instance->window_floor, index);
+    evict_show(proxy->evict, index);
 }
 
 static int proxy_apply(struct instance *instance, const struct block *block,

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A call is always in one of two states: a replica is asked (`source` is set), or it waits for the
 // next tick of the timer, which asks, gives up waiting for an answer, and ends what is over. One
-// that found all replicas busy waits for the first to be less so, too. Fetches and these share
-// what a replica may have in flight, so each end of one wakes the other.
+// that found no room for it waits for some, too. Fetches and these share
+// one budget, and what a replica may have in flight, so each end of one wakes the other.
 #include "proxy/recall.h"
 
 #include "common/base/mem.h"
@@ -12,6 +12,8 @@
 
 #define TICK_NS (20 * NS_PER_MS) // also the pause between two rounds
 #define ATTEMPTS 3               // a replica has this part of the time before another is asked
+// What an answer is taken to bring until it is here and can be counted.
+#define ANSWER_BYTES (64 * KIB)
 
 struct recall_call {
     struct list node;
@@ -53,7 +55,8 @@ static void call_done(struct task *task)
 static void leave_source(struct recall_call *call)
 {
     if (call->source != NULL) {
-        pool_over(&call->fetcher->pool, call->source->number, 0);
+        pool_over(&call->fetcher->pool, call->source->number, ANSWER_BYTES);
+        budget_return(&call->fetcher->budget, ANSWER_BYTES);
         call->source = NULL;
         fetcher_stir(call->fetcher);
     }
@@ -164,7 +167,10 @@ static void ask(struct recall_call *call)
         return;
     }
     uint64_t now_ns = fetcher_now_ns(fetcher);
-    int number = pool_choose(&fetcher->pool, call->read->at, call->tried, false, now_ns);
+    int number = -1;
+    if (budget_room(&fetcher->budget, now_ns) > 0) {
+        number = pool_choose(&fetcher->pool, call->read->at, call->tried, false, now_ns);
+    }
     if (number < 0) {
         list_append(&fetcher->recalls.busy, &call->busy);
         return;
@@ -182,7 +188,8 @@ static void ask(struct recall_call *call)
     call->source = source;
     call->asked_ns = now_ns;
     call->id = fetcher->recalls.next_id++;
-    (void)pool_sent(&fetcher->pool, source->number, 0);
+    budget_take(&fetcher->budget, ANSWER_BYTES);
+    (void)pool_sent(&fetcher->pool, source->number, ANSWER_BYTES);
     if (call->range != NULL) {
         send_past(call, link_out(&source->link));
     } else {
@@ -388,6 +395,8 @@ static void answered(struct recall_call *call, const struct message_pasted *answ
     struct fetcher *fetcher = call->fetcher;
     struct source *source = call->source;
     uint64_t now_ns = fetcher_now_ns(fetcher);
+    uint64_t came = u64_min(answer->items.size, ANSWER_BYTES);
+    budget_refund(&fetcher->budget, ANSWER_BYTES - came);
     pool_reported(&fetcher->pool, source->number, answer->visible, answer->floor, now_ns);
     pool_measured(&fetcher->pool, source->number, now_ns - call->asked_ns, now_ns);
     enum fetch_status status = (enum fetch_status)answer->status;
@@ -449,6 +458,8 @@ int recall_message(struct fetcher *fetcher, struct source *source, uint16_t code
     if (error != OK) {
         return error;
     }
+    // Also what nobody waits for any more.
+    budget_owe(&fetcher->budget, answer.items.size - u64_min(answer.items.size, ANSWER_BYTES));
     LIST_FOR_EACH(node, &fetcher->recalls.calls) {
         struct recall_call *call = CONTAINER_OF(node, struct recall_call, node);
         if (call->source == source && call->id == answer.id) {
@@ -468,6 +479,7 @@ void recall_lost(struct fetcher *fetcher, struct source *source)
     LIST_FOR_EACH(node, &fetcher->recalls.calls) {
         struct recall_call *call = CONTAINER_OF(node, struct recall_call, node);
         if (call->source == source) {
+            budget_refund(&fetcher->budget, ANSWER_BYTES);
             leave_source(call); // another is asked with the next tick
         }
     }

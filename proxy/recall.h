@@ -18,7 +18,7 @@ struct source;
 
 struct recalls {
     struct list calls; // struct recall_call
-    struct list busy;  // those that all replicas were too busy for
+    struct list busy;  // those that there was no room for
     uint64_t count;
     uint64_t next_id;
     struct timer timer; // runs while there are calls

@@ -195,7 +195,7 @@ static void locate(struct source *source, struct journal_place *ret_place)
     view_release(view);
 }
 
-static bool is_outdated(const struct source *source)
+bool source_is_outdated(const struct source *source)
 {
     struct view *view = instance_pin(source->instance);
     bool outdated = view != NULL && view->place.number > 0 &&
@@ -276,7 +276,7 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     if (state == SOURCE_LEAVING) {
         return OK;
     }
-    if (is_outdated(source)) {
+    if (source_is_outdated(source)) {
         source_leave(source, ERR_HISTORY, "the data here is that of another history now");
         return OK;
     }

@@ -93,6 +93,9 @@ static inline enum source_state source_state(const struct source *source)
 struct source_request *source_ask(struct source *source, struct flight *const *flights,
                                   unsigned count);
 
+// Is its link of another history than the one that is shown now? Then it answers nothing any more.
+bool source_is_outdated(const struct source *source);
+
 // Leaves this replica for a moment: it misbehaved or does not answer.
 void source_leave(struct source *source, int error, const char *reason);
 

@@ -13,6 +13,7 @@
 #include "common/core/read.h"
 #include "common/wire/resp.h"
 #include "qs/daemon.h"
+#include "qs/token.h"
 #include "replica/sequencer.h"
 
 enum command_flag {
@@ -36,8 +37,7 @@ struct command_steps {
     void (*start)(struct request *request, struct call *call);
     // READ: true when it must not start before an index is visible, and how long it may wait for
     // that. Only where it stands alone.
-    bool (*least)(struct request *request, struct call *call, uint64_t *ret_index,
-                  uint64_t *ret_ms);
+    bool (*least)(struct call *call, struct token *ret_least, uint64_t *ret_ms);
     // READ: checks the words and says what is to be read (call_keys, call_range). False: the
     // answer, an error or one that needs no reading, is in `to`.
     bool (*plan)(struct request *request, struct call *call, struct buf *to);
@@ -104,7 +104,7 @@ void call_past(struct request *request, struct call *call, struct bytes key, uin
 
 // Reads an index or a token that the view must have reached. False: it is none, is of another
 // history, or the view has not, as `to` says.
-bool call_at(const struct request *request, struct bytes word, uint64_t *ret_at, struct buf *to);
+bool call_at(struct request *request, struct bytes word, uint64_t *ret_at, struct buf *to);
 
 // False when the key's size is not allowed, as `to` says.
 bool key_check(struct bytes key, struct buf *to);

@@ -4,22 +4,17 @@
 // What they call the index is the view's, or, in a transaction that writes, the transaction's.
 #include "qs/dispatch.h"
 #include "qs/status.h"
-#include "qs/token.h"
 
 // ---- QS.INDEX ----------------------------------------------------------------------------------
 
 // The visible index, or, inside a transaction that writes, the transaction's.
-static void reply_index(struct request *request, struct call *call, uint64_t index, struct buf *to)
+static void reply_index(struct call *call, const uint8_t *history, uint64_t index, struct buf *to)
 {
     if (call->word_count == 1) {
         reply_integer(to, (int64_t)index);
     } else if (call->word_count == 2 && word_is(call_word(call, 1), "TOKEN")) {
-        if (!journal_has_history(request->at->instance->journal)) {
-            reply_error_code(to, ERR_LOADING); // an empty node that no parent has answered yet
-            return;
-        }
         char text[TOKEN_BYTES];
-        token_text(request->at->instance, index, text);
+        token_text(history, index, text);
         reply_bulk(to, bytes_text(text));
     } else {
         reply_error(to, "ERR syntax error");
@@ -28,13 +23,19 @@ static void reply_index(struct request *request, struct call *call, uint64_t ind
 
 static void answer_qs_index(struct request *request, struct call *call, struct buf *to)
 {
-    reply_index(request, call, request->index, to);
+    if (call->word_count > 1 && request->view->place.number == 0) {
+        reply_error_code(to, ERR_LOADING); // an empty node that no parent has answered yet
+    } else {
+        reply_index(call, request->view->history, request->index, to);
+    }
 }
 
 static int evaluate_qs_index(struct request *request, struct call *call, struct txn *txn,
                              struct buf *to)
 {
-    reply_index(request, call, txn_index(txn), to);
+    // The journal of a root never begins anew.
+    const uint8_t *history = journal_history(request->at->instance->journal);
+    reply_index(call, history, txn_index(txn), to);
     return OK;
 }
 

@@ -27,12 +27,11 @@ static void reply_versioned(const struct request *request, const struct lookup *
 struct least {
     unsigned keys;
     bool named;
-    uint64_t index;
+    struct token token;
     uint64_t ms;
 };
 
-static bool least_words(const struct request *request, const struct call *call, struct least *least,
-                        struct buf *to)
+static bool least_words(const struct call *call, struct least *least, struct buf *to)
 {
     unsigned count = call->word_count;
     *least = (struct least){.keys = count - 1};
@@ -42,7 +41,8 @@ static bool least_words(const struct request *request, const struct call *call, 
     int64_t ms;
     least->named = true;
     least->keys = count - 4;
-    if (!token_word(request->at->instance, call_word(call, count - 2), &least->index, to)) {
+    if (token_parse(call_word(call, count - 2), &least->token) != OK) {
+        reply_error(to, "ERR value is not an integer or out of range");
         return false;
     }
     if (!parse_i64(call_word(call, count - 1), &ms) || ms > WAIT_MS_MAX) {
@@ -58,15 +58,14 @@ static bool least_words(const struct request *request, const struct call *call, 
 }
 
 // Words that are wrong are the plan's to answer.
-static bool least_values(struct request *request, struct call *call, uint64_t *ret_index,
-                         uint64_t *ret_ms)
+static bool least_values(struct call *call, struct token *ret_least, uint64_t *ret_ms)
 {
     struct buf error = {0};
     struct least least;
-    bool named = least_words(request, call, &least, &error) && least.named;
+    bool named = least_words(call, &least, &error) && least.named;
     buf_free(&error);
     if (named) {
-        *ret_index = least.index;
+        *ret_least = least.token;
         *ret_ms = least.ms;
     }
     return named;
@@ -75,7 +74,7 @@ static bool least_values(struct request *request, struct call *call, uint64_t *r
 static bool plan_values(struct request *request, struct call *call, struct buf *to)
 {
     struct least least;
-    if (!least_words(request, call, &least, to)) {
+    if (!least_words(call, &least, to)) {
         return false;
     }
     if (least.named && request->exec) {

@@ -3,10 +3,9 @@
 // and QS.WAITINDEX (an index becomes visible here). Both are barriers: what stands behind them in
 // the pipeline is there because of them.
 //
-// A waiter is freed only when nobody can call it any more: the timer is cleared, and the notice or
-// the posted task has run.
+// A waiter is freed only when nobody can call it any more: the timer is cleared, and the notice has
+// run.
 #include "qs/dispatch.h"
-#include "qs/token.h"
 
 // Longer than any process lives, and still a sound number of nanoseconds.
 #define WAIT_MS_MAX ((int64_t)10 * 365 * 86400 * 1000)
@@ -147,93 +146,21 @@ const struct command_steps *command_wait(void)
 
 // ---- QS.WAITINDEX ------------------------------------------------------------------------------
 
-struct index_wait {
-    struct request *request;
-    struct index_waiter waiter;
-    struct timer timer;
-};
-
-static void reply_visible(struct request *request, uint64_t wanted)
+static void index_reached(struct request *request, uint64_t visible)
 {
-    struct buf *to = request_out(request);
-    struct view *view = instance_pin(request->at->instance);
-    if (view == NULL) {
-        reply_error_code(to, ERR_LOADING);
-    } else if (view->place.index >= wanted) {
-        reply_integer(to, (int64_t)view->place.index);
-    } else {
-        reply_error(to, "BEHIND %llu", (unsigned long long)view->place.index);
-    }
-    view_release(view);
-}
-
-static void index_answer(struct index_wait *wait)
-{
-    struct request *request = wait->request;
-    uint64_t wanted = wait->waiter.index;
-    loop_timer_clear(&wait->timer);
-    request->wait = NULL;
-    request->cancel = NULL;
-    mem_free(wait);
-    reply_visible(request, wanted);
+    reply_integer(request_out(request), (int64_t)visible);
     request_finish(request);
-}
-
-static void index_reached(struct task *task)
-{
-    index_answer(CONTAINER_OF(task, struct index_wait, waiter.task));
-}
-
-// When it cannot be cancelled, its task is on the way and answers.
-static void index_give_up(struct index_wait *wait)
-{
-    if (instance_wait_cancel(wait->request->at->instance, &wait->waiter)) {
-        index_answer(wait);
-    }
-}
-
-static void index_expired(struct timer *timer)
-{
-    index_give_up(CONTAINER_OF(timer, struct index_wait, timer));
-}
-
-static void index_cancel(struct request *request) { index_give_up(request->wait); }
-
-static void index_wait_start(struct request *request, uint64_t index, uint64_t ms)
-{
-    struct loop *loop = request->session->home->loop;
-    struct index_wait *wait = mem_zalloc(sizeof *wait);
-    wait->request = request;
-    wait->waiter.index = index;
-    wait->waiter.loop = loop;
-    wait->waiter.task.run = index_reached;
-    timer_init(&wait->timer, index_expired);
-    loop_timer_set(loop, &wait->timer, ms * NS_PER_MS);
-    request->wait = wait;
-    request->cancel = index_cancel;
-    instance_wait(request->at->instance, &wait->waiter);
 }
 
 static void start_waitindex(struct request *request, struct call *call)
 {
-    uint64_t index = 0;
-    int64_t ms = 0;
+    struct token token;
+    int64_t ms;
     struct buf error = {0};
-    int code = token_parse(request->at->instance, call_word(call, 1), &index);
-    if (code == ERR_USAGE) {
+    if (token_parse(call_word(call, 1), &token) != OK) {
         reply_error(&error, "ERR value is not an integer or out of range");
-    } else if (code != OK) {
-        reply_error_code(&error, code);
     } else if (parse_ms(call_word(call, 2), &ms, &error)) {
-        struct view *view = instance_pin(request->at->instance);
-        bool reached = view != NULL && view->place.index >= index;
-        view_release(view);
-        if (reached || ms == 0) {
-            reply_visible(request, index);
-            request_finish(request);
-        } else {
-            index_wait_start(request, index, (uint64_t)ms);
-        }
+        request_await(request, &token, (uint64_t)ms, index_reached);
         return;
     }
     buf_append_bytes(request_out(request), buf_bytes(&error));

@@ -121,6 +121,19 @@ static bool exceeds(option_SPACE a, option_SPACE b)
     return alike && (a & ~SPACE_PERCENT) > (b & ~SPACE_PERCENT);
 }
 
+// The pause of replication is the last resort: what can be given up goes before. 0 = no limit.
+static void check_reserve(struct checking *checking, int position)
+{
+    const struct instance_options *options = &checking->config->instances[position];
+    option_SPACE soft = options->cache.soft_limit, hard = options->cache.hard_limit;
+    option_SPACE least = hard != 0 ? hard : soft;
+    if (least != 0 && exceeds(options->reserve, least)) {
+        FAIL(checking, line_of(checking, position, "reserve"),
+             "reserve must not be above %s: both are free disk, and replication would pause "
+             "before any value is given up", hard != 0 ? "hard_limit" : "soft_limit");
+    }
+}
+
 static void check_cache(struct checking *checking, int position)
 {
     const struct instance_options *options = &checking->config->instances[position];
@@ -135,6 +148,9 @@ static void check_cache(struct checking *checking, int position)
         FAIL(checking, line != 0 ? line : section->cache_line,
              "hard_limit must not be above soft_limit: both are free disk, and the soft one is "
              "reached first");
+    }
+    if (section->cache_line != 0) {
+        check_reserve(checking, position);
     }
 }
 

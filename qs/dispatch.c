@@ -211,11 +211,18 @@ static void refuse_arity(struct session *session, struct request *request,
     refuse(session, request);
 }
 
+static void read_reached(struct request *request, uint64_t visible)
+{
+    (void)visible;
+    request_read(request); // at that view or a newer one
+}
+
 static void run_read(struct request *request, struct call *call)
 {
-    uint64_t least, ms;
-    if (call->steps->least != NULL && call->steps->least(request, call, &least, &ms)) {
-        request_await(request, least, ms);
+    struct token least;
+    uint64_t ms;
+    if (call->steps->least != NULL && call->steps->least(call, &least, &ms)) {
+        request_await(request, &least, ms, read_reached);
     } else {
         request_read(request);
     }
@@ -276,23 +283,6 @@ bool dispatch_alone(const struct session *session, const struct command *command
     return command != NULL && !session->multi.active && command->steps()->streams;
 }
 
-// What this client has seen was of a history that ended: nothing of it binds what comes now. It
-// shall know, and connect again.
-static bool has_forked(const struct session *session)
-{
-    const struct daemon_instance *at = session->selected;
-    return at != NULL && atomic_load(&at->instance->forks) != session->forks;
-}
-
-static void part(struct session *session, struct request *request)
-{
-    reply_error(request_out(request),
-                "HISTORY the data here became that of another history: connect again");
-    request->closes = true;
-    session->ended = true;
-    refuse(session, request);
-}
-
 void dispatch(struct session *session, const struct command *command, const struct bytes *words,
               unsigned word_count)
 {
@@ -306,8 +296,10 @@ void dispatch(struct session *session, const struct command *command, const stru
         refuse_arity(session, request, command);
         return;
     }
-    if (has_forked(session)) {
-        part(session, request);
+    // What this client has seen was of a history that ended: nothing of it binds what comes now.
+    if (session->selected != NULL && session_forked(session, session->selected)) {
+        request_refuse(request, ERR_FORKED, request_out(request));
+        refuse(session, request);
         return;
     }
     const struct command_steps *steps = command->steps();

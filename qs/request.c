@@ -5,7 +5,6 @@
 #include "qs/request.h"
 
 #include "qs/session.h"
-#include "qs/token.h"
 
 #define SPARE_MAX 1024
 #define REPLY_KEPT (16 * KIB)
@@ -119,15 +118,45 @@ void request_finish(struct request *request)
     session_settle(session);
 }
 
+void request_refuse(struct request *request, int code, struct buf *to)
+{
+    reply_error_code(to, code);
+    if (code == ERR_FORKED) {
+        request->closes = true;
+        request->session->ended = true;
+    }
+}
+
 bool request_pin(struct request *request, struct buf *to)
 {
     CHECK(request->view == NULL && request->at != NULL);
-    request->view = instance_pin(request->at->instance);
-    if (request->view == NULL) {
-        reply_error_code(to, ERR_LOADING);
+    int code = session_pin(request->session, request->at, &request->view);
+    if (code != OK) {
+        request_refuse(request, code, to);
         return false;
     }
     request->index = request->view->place.index;
+    return true;
+}
+
+bool request_token(struct request *request, struct bytes word, uint64_t *ret_index, struct buf *to)
+{
+    struct token token;
+    if (token_parse(word, &token) != OK) {
+        reply_error(to, "ERR value is not an integer or out of range");
+        return false;
+    }
+    struct view *view = request->view != NULL ? view_hold(request->view) : NULL;
+    int code = view != NULL ? OK : session_pin(request->session, request->at, &view);
+    if (code == OK) {
+        code = token_check(&token, view);
+    }
+    view_release(view);
+    if (code != OK) {
+        request_refuse(request, code, to);
+        return false;
+    }
+    *ret_index = token.index;
     return true;
 }
 
@@ -192,9 +221,9 @@ void call_past(struct request *request, struct call *call, struct bytes key, uin
     *call->past = (struct call_past){.read.at = at, .lookup.key = key, .request = request};
 }
 
-bool call_at(const struct request *request, struct bytes word, uint64_t *ret_at, struct buf *to)
+bool call_at(struct request *request, struct bytes word, uint64_t *ret_at, struct buf *to)
 {
-    if (!token_word(request->at->instance, word, ret_at, to)) {
+    if (!request_token(request, word, ret_at, to)) {
         return false;
     }
     // Without a view it is refused anyway: it stands in a transaction that writes.

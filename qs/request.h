@@ -75,16 +75,24 @@ struct buf *request_out(struct request *request) MUST_CHECK;
 // may be gone after this.
 void request_finish(struct request *request);
 
-// Pins the instance's view. False: `-LOADING` was answered into `to`.
+// Answers an error into `to`; behind ERR_FORKED's the connection ends.
+void request_refuse(struct request *request, int code, struct buf *to);
+// Pins the instance's view. False: the error was answered into `to`.
 bool request_pin(struct request *request, struct buf *to);
+// Reads a word that is an index or a token of the history that the request sees: of its view, or
+// of the newest one before it has any. False: it is none, as `to` says.
+bool request_token(struct request *request, struct bytes word, uint64_t *ret_index,
+                   struct buf *to) MUST_CHECK;
 
 // Plans all READ calls and lays out their lookups.
 void request_plan(struct request *request);
 
 // Runs the calls at one view, then answers and finishes. qs/request_read.c
 void request_read(struct request *request);
-// The same once index `least` is visible; `-BEHIND` when it is not within `ms`. qs/request_await.c
-void request_await(struct request *request, uint64_t least, uint64_t ms);
+// Goes on by `reached` once `least` is visible, at index `visible`; answers `-BEHIND` when it is
+// not within `ms`, and `-HISTORY` as soon as it never will be. qs/request_await.c
+void request_await(struct request *request, const struct token *least, uint64_t ms,
+                   void (*reached)(struct request *request, uint64_t visible));
 // Runs the calls as one transaction, then answers and finishes. qs/request_write.c
 void request_write(struct request *request);
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A read that must not start before an index is visible (MININDEX). Until then it holds back what
-// stands behind it, as what starts later must not be answered from an earlier view; once its view
-// is pinned it is a read like any other.
+// A request that must not go on before an index is visible (QS.WAITINDEX, MININDEX). Until then it
+// holds back what stands behind it, as what starts later must not be answered from an earlier view;
+// once it goes on it is like any other. It is bound to the history of the view that it first saw:
+// when that ends, so does the wait.
 //
 // A waiter is freed only when nobody can call it any more: the timer is cleared, and the posted
 // task has run.
@@ -10,21 +11,40 @@
 
 struct awaited {
     struct request *request;
+    struct token least;
+    void (*reached)(struct request *request, uint64_t visible);
     struct index_waiter waiter;
     struct timer timer;
 };
 
-// Reads, or says that the index is not there. The request may be gone afterwards.
-static void go_on(struct request *request, uint64_t least)
+// Where the wait stands. OK: it is over; ERR_BEHIND, ERR_LOADING: not yet; else it never will be.
+static int look(struct request *request, const struct token *least, uint64_t *ret_visible,
+                unsigned *ret_forks)
 {
-    struct view *view = instance_pin(request->at->instance);
-    uint64_t visible = view != NULL ? view->place.index : 0;
-    view_release(view);
-    if (visible >= least) {
-        request_read(request); // at that view or a newer one
-        return;
+    struct view *view;
+    int code = session_pin(request->session, request->at, &view);
+    if (code != OK) {
+        return code;
     }
-    reply_error(request_out(request), "BEHIND %llu", (unsigned long long)visible);
+    *ret_visible = view->place.index;
+    *ret_forks = view->forks;
+    code = token_check(least, view);
+    if (code == OK && view->place.index < least->index) {
+        code = ERR_BEHIND;
+    }
+    view_release(view);
+    return code;
+}
+
+// The request may be gone afterwards.
+static void answer(struct request *request, int code, uint64_t visible)
+{
+    struct buf *to = request_out(request);
+    if (code == ERR_BEHIND) {
+        reply_error(to, "BEHIND %llu", (unsigned long long)visible);
+    } else {
+        request_refuse(request, code, to);
+    }
     request_finish(request);
 }
 
@@ -32,7 +52,10 @@ static void await_end(struct awaited *awaited)
 {
     struct request *request = awaited->request;
     struct session *session = request->session;
-    uint64_t least = awaited->waiter.index;
+    void (*reached)(struct request *request, uint64_t visible) = awaited->reached;
+    uint64_t visible = 0;
+    unsigned forks;
+    int code = look(request, &awaited->least, &visible, &forks);
     loop_timer_clear(&awaited->timer);
     mem_free(awaited);
     request->wait = NULL;
@@ -40,7 +63,11 @@ static void await_end(struct awaited *awaited)
     session->holds++; // beyond the request's end
     request->barrier = false;
     session->barriers--;
-    go_on(request, least);
+    if (code == OK) {
+        reached(request, visible);
+    } else {
+        answer(request, code, visible);
+    }
     session->holds--;
     session_settle(session);
 }
@@ -65,26 +92,34 @@ static void await_expired(struct timer *timer)
 
 static void await_cancel(struct request *request) { await_give_up(request->wait); }
 
-void request_await(struct request *request, uint64_t least, uint64_t ms)
+void request_await(struct request *request, const struct token *least, uint64_t ms,
+                   void (*reached)(struct request *request, uint64_t visible))
 {
     struct session *session = request->session;
-    struct view *view = instance_pin(request->at->instance);
-    bool reached = view != NULL && view->place.index >= least;
-    view_release(view);
-    if (reached || ms == 0) {
-        go_on(request, least);
+    uint64_t visible = 0;
+    unsigned forks = 0; // of the first view, where there is none yet
+    int code = look(request, least, &visible, &forks);
+    if (code == OK) {
+        reached(request, visible);
+        return;
+    }
+    if ((code != ERR_BEHIND && code != ERR_LOADING) || ms == 0) {
+        answer(request, code, visible);
         return;
     }
     struct loop *loop = session->home->loop;
     struct awaited *awaited = mem_zalloc(sizeof *awaited);
     awaited->request = request;
-    awaited->waiter.index = least;
+    awaited->least = *least;
+    awaited->reached = reached;
+    awaited->waiter.index = least->index;
+    awaited->waiter.forks = forks;
     awaited->waiter.loop = loop;
     awaited->waiter.task.run = await_reached;
     timer_init(&awaited->timer, await_expired);
     loop_timer_set(loop, &awaited->timer, ms * NS_PER_MS);
+    session->barriers += request->barrier ? 0 : 1;
     request->barrier = true;
-    session->barriers++;
     request->wait = awaited;
     request->cancel = await_cancel;
     instance_wait(request->at->instance, &awaited->waiter);

@@ -176,6 +176,35 @@ static ssize_t on_data(struct stream *stream, struct bytes data)
     return (ssize_t)run_data(session, data);
 }
 
+// ---- views -------------------------------------------------------------------------------------
+
+static unsigned *seen_of(const struct session *session, const struct daemon_instance *at)
+{
+    return &session->seen[at - session->daemon->instances];
+}
+
+int session_pin(struct session *session, struct daemon_instance *at, struct view **ret_view)
+{
+    struct view *view = instance_pin(at->instance);
+    if (view == NULL) {
+        return ERR_LOADING;
+    }
+    unsigned *seen = seen_of(session, at);
+    if (*seen != 0 && *seen != view->forks + 1) {
+        view_release(view);
+        return ERR_FORKED;
+    }
+    *seen = view->forks + 1;
+    *ret_view = view;
+    return OK;
+}
+
+bool session_forked(const struct session *session, const struct daemon_instance *at)
+{
+    unsigned seen = *seen_of(session, at);
+    return seen != 0 && seen != views_forks(&at->instance->views) + 1;
+}
+
 // ---- answers -----------------------------------------------------------------------------------
 
 static void flush_answers(struct session *session)
@@ -282,6 +311,7 @@ void session_free_if_idle(struct session *session)
     resp_close(&session->parser);
     multi_clear(&session->multi);
     session_unwatch(session);
+    mem_free(session->seen);
     mem_free(session->address);
     mem_free(session->local_address);
     METRIC_ADD(&session->daemon->metrics, node, clients, -1);
@@ -355,6 +385,7 @@ void session_open(struct client_loop *home, int fd, struct daemon_instance *firs
     session->clients = clients;
     session->daemon = clients->daemon;
     session->first = first;
+    session->seen = mem_zalloc(session->daemon->instance_count * sizeof *session->seen);
     session->fd = fd;
     session->active_ns = session->opened_ns = loop_now_ns(home->loop);
     session_set(session, first, 2);
@@ -385,7 +416,6 @@ void session_set(struct session *session, struct daemon_instance *selected, int 
 {
     pthread_mutex_lock(&session->clients->lock);
     session->selected = selected;
-    session->forks = selected != NULL ? atomic_load(&selected->instance->forks) : 0;
     session->protocol = protocol;
     pthread_mutex_unlock(&session->clients->lock);
 }

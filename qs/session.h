@@ -64,6 +64,7 @@ struct session {
     struct watched *watched; // from mem_alloc
     unsigned watched_count, watched_capacity;
     struct arena watched_keys;
+    unsigned *seen; // of each instance: 1 + the forks of the first view that was pinned, 0 = none
     uint64_t last_index; // of this connection's last write
     struct daemon_instance *last_at;
     struct timer idle;
@@ -71,7 +72,6 @@ struct session {
     uint64_t opened_ns;
     // Read by CLIENT LIST from other loops: changed under clients->lock.
     struct daemon_instance *selected; // NULL = none
-    unsigned forks; // of the selected instance, when it was
     int protocol;
     char name[CLIENT_NAME_MAX + 1];
     int fd;
@@ -81,6 +81,13 @@ struct session {
 // Takes over an accepted descriptor. `first` is what it has selected, or NULL.
 void session_open(struct client_loop *home, int fd, struct daemon_instance *first);
 void session_close(struct session *session); // now; what is under way is waited for
+
+// Pins the newest view of `at`. Whatever one connection sees of an instance is of one history, that
+// of the first view it pinned: ERR_FORKED, and it shall end; ERR_LOADING: there is no view yet.
+int session_pin(struct session *session, struct daemon_instance *at,
+                struct view **ret_view) MUST_CHECK;
+// Would it be ERR_FORKED?
+bool session_forked(const struct session *session, const struct daemon_instance *at);
 
 // Sends finished answers that have their turn, and goes on reading where that was held up.
 void session_settle(struct session *session);

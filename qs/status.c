@@ -66,11 +66,13 @@ void instance_status_take(struct instance_status *ret_status, const struct daemo
         ret_status->epoch = view->epoch;
         ret_status->history_floor = view->history_floor;
         ret_status->digest = view->digest;
+        ret_status->has_history = view->place.number > 0;
+        hex_text(view->history, HISTORY_ID_BYTES, ret_status->history);
         view_release(view);
     }
     hash128_text(ret_status->digest.sum, ret_status->digest_text);
-    ret_status->has_history = journal_has_history(instance->journal);
-    if (ret_status->has_history) {
+    if (!ret_status->has_history && journal_has_history(instance->journal)) {
+        ret_status->has_history = true;
         hex_text(journal_history(instance->journal), HISTORY_ID_BYTES, ret_status->history);
     }
 }

@@ -10,9 +10,10 @@
 // The command has its connection for itself and streams until that closes, or QUIT or RESET comes
 // (qs/session.c). At any time it waits for an index to become visible, or a reader thread goes on
 // in the journal for it, or it waits for the other side to read.
+// All that it tells is of the history that is shown: the journal may be of the one to come already,
+// whose blocks it does not tell, and when that one is shown the connection ends.
 // While a reader thread has it, cursor, `next` and `out` are that thread's; all else is the loop's.
 #include "qs/dispatch.h"
-#include "qs/token.h"
 
 // Nothing more is read for a side that has this much to read, or half of output_bytes.
 #define OUTPUT_BYTES MIB
@@ -35,7 +36,9 @@ struct watching {
     struct journal_cursor cursor;
     bool placed;
     uint64_t next;         // the first index that was not told
-    uint64_t until;        // for the reader thread: what is visible
+    uint64_t until;        // what is visible; for the reader thread, likewise:
+    uint8_t history[HISTORY_ID_BYTES]; // ... and of which history
+    unsigned forks;
     struct buf out, entries;
     int error;
 };
@@ -117,6 +120,11 @@ static void tell_block(struct watching *watching, const struct block *block)
     }
 }
 
+static bool is_shown(const struct watching *watching, const struct block *block)
+{
+    return memcmp(block->header.history, watching->history, HISTORY_ID_BYTES) == 0;
+}
+
 static void watch_work(struct read_job *job)
 {
     struct watching *watching = CONTAINER_OF(job, struct watching, job);
@@ -126,6 +134,10 @@ static void watch_work(struct read_job *job)
            watching->out.size < OUTPUT_BYTES) {
         struct block *block;
         error = journal_cursor_next(&watching->cursor, &block);
+        if (error == OK && !is_shown(watching, block)) {
+            block_release(block);
+            error = ERR_NOT_FOUND;
+        }
         if (error == OK) {
             tell_block(watching, block);
             watching->next = u64_max(watching->next, block_end(&block->header) + 1);
@@ -133,19 +145,28 @@ static void watch_work(struct read_job *job)
             block_release(block);
         }
     }
-    watching->error = error;
+    // What is visible was in the journal: it has been begun anew since.
+    watching->error = error == ERR_NOT_FOUND ? ERR_TOO_OLD : error;
 }
 
 // ---- on the loop -------------------------------------------------------------------------------
 
 static void watch_go_on(struct watching *watching);
 
-static uint64_t visible_index(const struct watching *watching)
+// Looks how far it may tell. False: it will end, by `error`.
+static bool look(struct watching *watching)
 {
-    struct view *view = instance_pin(watching->instance);
-    uint64_t index = view == NULL ? 0 : view->place.index;
+    struct request *request = watching->request;
+    struct view *view;
+    watching->error = session_pin(request->session, request->at, &view);
+    if (watching->error != OK) {
+        return false;
+    }
+    watching->until = view->place.index;
+    watching->forks = view->forks;
+    memcpy(watching->history, view->history, HISTORY_ID_BYTES);
     view_release(view);
-    return index;
+    return true;
 }
 
 // Ends for good, once nothing is under way: with an error that `watching` met, or silently.
@@ -166,7 +187,8 @@ static void watch_end(struct watching *watching)
     request->cancel = NULL;
     struct buf *to = request_out(request);
     if (watching->error != OK) {
-        reply_error_code(to, watching->error == ERR_TOO_OLD ? ERR_GONE : watching->error);
+        int code = watching->error == ERR_TOO_OLD ? ERR_GONE : watching->error;
+        request_refuse(request, code, to);
     }
     METRIC_ADD(&session->daemon->metrics, node, watchers, -1);
     journal_cursor_close(&watching->cursor);
@@ -183,14 +205,14 @@ static bool has_room(const struct watching *watching)
     return stream_pending(&session->stream) < limit;
 }
 
-// Everything up to this index has been told.
+// Everything up to this index has been told. After a look.
 static void tell_progress(struct watching *watching)
 {
     struct stream *stream = &watching->request->session->stream;
     struct buf *to = stream_out(stream);
     reply_push(to, 2, watching->protocol);
     reply_bulk(to, bytes_text("qs.progress"));
-    reply_integer(to, (int64_t)u64_min(watching->next - 1, visible_index(watching)));
+    reply_integer(to, (int64_t)u64_min(watching->next - 1, watching->until));
     stream_wrote(stream);
     watching->announced = true;
 }
@@ -238,10 +260,14 @@ static void watch_go_on(struct watching *watching)
         stream_want_drained(&session->stream); // comes back through request->turn
         return;
     }
-    watching->until = visible_index(watching);
+    if (!look(watching)) {
+        watch_end(watching);
+        return;
+    }
     if (watching->next > watching->until) {
         watching->waiting = true;
         watching->waiter.index = watching->next;
+        watching->waiter.forks = watching->forks;
         instance_wait(watching->instance, &watching->waiter);
         return;
     }
@@ -258,6 +284,10 @@ static void watch_tick(struct timer *timer)
     struct watching *watching = CONTAINER_OF(timer, struct watching, timer);
     // While a reader thread has it, what it tells shows how far it is.
     if (!watching->reading && has_room(watching)) {
+        if (!look(watching)) {
+            watch_end(watching);
+            return;
+        }
         tell_progress(watching);
     }
     loop_timer_set(watching->request->session->home->loop, timer, PROGRESS_NS);
@@ -285,46 +315,53 @@ static void watch_begin(struct request *request, struct call *call, uint64_t fro
     request->cancel = watch_cancel;
     session->streaming = request;
     METRIC_ADD(&session->daemon->metrics, node, watchers, 1);
-    if (from > visible_index(watching)) {
+    if (look(watching) && from > watching->until) {
         tell_progress(watching);
     }
-    watch_go_on(watching);
+    watch_go_on(watching); // looks again
 }
 
-// Where to begin: the index that FROM names, else the one after what is visible.
-static int parse_from(const struct request *request, const struct call *call, uint64_t *ret_from)
+// Where to begin: the index that FROM names, else the one after what is visible. False: the answer
+// is in `to`.
+static bool parse_from(struct request *request, const struct call *call, uint64_t *ret_from,
+                       struct buf *to)
 {
-    uint64_t from;
+    if (call_word(call, 1).size > KEY_BYTES_MAX) {
+        reply_error_code(to, ERR_KEY_SIZE);
+        return false;
+    }
     if (call->word_count == 2) {
-        struct view *view = instance_pin(request->at->instance);
-        *ret_from = view == NULL ? 1 : view->place.index + 1;
+        struct view *view;
+        int code = session_pin(request->session, request->at, &view);
+        if (code != OK) {
+            request_refuse(request, code, to);
+            return false;
+        }
+        *ret_from = view->place.index + 1;
         view_release(view);
-        return OK;
+        return true;
     }
     if (call->word_count != 4 || !word_is(call_word(call, 2), "FROM")) {
-        return ERR_USAGE;
+        reply_error(to, "ERR syntax error, try QS.WATCH prefix [FROM index|token]");
+        return false;
     }
-    int error = token_parse(request->at->instance, call_word(call, 3), &from);
-    if (error == OK) {
-        *ret_from = u64_min(u64_max(from, 1), INT64_MAX);
+    if (!request_token(request, call_word(call, 3), ret_from, to)) {
+        return false;
     }
-    return error;
+    *ret_from = u64_min(u64_max(*ret_from, 1), INT64_MAX);
+    return true;
 }
 
 static void start_qs_watch(struct request *request, struct call *call)
 {
     uint64_t from;
-    int error = parse_from(request, call, &from);
-    if (error == OK && call_word(call, 1).size <= KEY_BYTES_MAX) {
+    struct buf error = {0};
+    if (parse_from(request, call, &from, &error)) {
         watch_begin(request, call, from);
         return;
     }
-    struct buf *to = request_out(request);
-    if (error == ERR_USAGE) {
-        reply_error(to, "ERR syntax error, try QS.WATCH prefix [FROM index|token]");
-    } else {
-        reply_error_code(to, error == OK ? ERR_KEY_SIZE : error);
-    }
+    buf_append_bytes(request_out(request), buf_bytes(&error));
+    buf_free(&error);
     request_finish(request);
 }
 

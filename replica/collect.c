@@ -59,22 +59,17 @@ static bool stretch_end(const struct store_files *files, struct bytes place, str
     return more;
 }
 
-static void sweep_end(struct collector *collector, uint64_t rows_in_files)
+static void sweep_end(struct collector *collector, struct store *store, uint64_t rows_in_files)
 {
     struct history_size size;
+    struct store_sizes sizes;
     history_size(collector->history, &size);
+    store_sizes(store, &sizes);
+    collector->overfull = sizes.family_bytes[REPLICA_MVCC] >
+                          collector->history->instance->options->history_bytes;
     uint64_t known = collector->rows + size.added - collector->added;
     collector->kept = rows_in_files > known ? rows_in_files - known : 0;
     collector->sweeping = false;
-}
-
-static uint64_t count_rows(const struct store_files *files)
-{
-    uint64_t rows = 0;
-    for (size_t i = 0; i < files->count; i++) {
-        rows += files->files[i].entries;
-    }
-    return rows;
 }
 
 static uint64_t sweep_step(struct collector *collector, struct store *store,
@@ -103,7 +98,7 @@ static uint64_t sweep_step(struct collector *collector, struct store *store,
     } else {
         struct store_files left;
         store_files(store, REPLICA_MVCC, &left);
-        sweep_end(collector, count_rows(&left));
+        sweep_end(collector, store, history_rows(&left));
         store_files_free(&left);
     }
     return (clock_mono_ns() - start_ns) * REST_FACTOR;
@@ -127,12 +122,14 @@ static void consider(struct collector *collector, const struct store_files *file
     uint64_t limit = history->instance->options->history_bytes;
     struct history_size size;
     history_size(history, &size);
-    uint64_t in_files = count_rows(files);
+    uint64_t in_files = history_rows(files);
     uint64_t known = size.rows + collector->kept;
     uint64_t garbage = in_files > known ? in_files - known : 0;
     bool swept = collector->floor == size.floor;
     bool full = bytes > limit;
-    if (full && swept) {
+    // By age the floor may rise during each sweep: then none is ever complete up to the newest.
+    if (full && (swept || collector->overfull)) {
+        collector->overfull = false;
         uint64_t excess = (uint64_t)((double)(bytes - limit) / (double)bytes * 1024);
         if (!history_cut(history, u64_min(excess + CUT_SLACK, 1024))) {
             return;

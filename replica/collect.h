@@ -19,6 +19,7 @@ struct collector {
     uint64_t rows;     // above the floor when it began
     uint64_t added;    // history_size's, then
     uint64_t kept;     // rows in files that are not known of, and yet no garbage
+    bool overfull;     // the last whole sweep has left more than history_bytes
     struct buf place;  // where the sweep goes on; empty = at the beginning
     struct log_gate error_gate;
 };

@@ -100,14 +100,20 @@ void history_close(struct history *history) { pthread_mutex_destroy(&history->lo
 
 // ---- the window --------------------------------------------------------------------------------
 
+uint64_t history_rows(const struct store_files *files)
+{
+    uint64_t rows = 0;
+    for (size_t i = 0; i < files->count; i++) {
+        rows += files->files[i].entries;
+    }
+    return rows;
+}
+
 static uint64_t count_rows(struct store *store)
 {
     struct store_files files;
     store_files(store, REPLICA_MVCC, &files);
-    uint64_t rows = 0;
-    for (size_t i = 0; i < files.count; i++) {
-        rows += files.files[i].entries;
-    }
+    uint64_t rows = history_rows(&files);
     store_files_free(&files);
     return rows;
 }

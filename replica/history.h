@@ -62,5 +62,7 @@ bool history_cut(struct history *history, uint64_t share) MUST_CHECK;
 uint64_t history_pause_ns(const struct history *history);
 
 void history_size(struct history *history, struct history_size *ret_size);
+// In these files of the mvcc family, collected ones too.
+uint64_t history_rows(const struct store_files *files);
 
 #endif

@@ -46,19 +46,20 @@ void applier_publish(struct applier *applier)
     applier->republish = false;
 }
 
-// Posts every waiter that the visible index has reached.
-void applier_wake(struct instance *instance, uint64_t visible)
+void applier_wake(struct instance *instance)
 {
+    struct view *view = instance_pin(instance);
     pthread_mutex_lock(&instance->lock);
     LIST_FOR_EACH(node, &instance->waiters) {
         struct index_waiter *waiter = CONTAINER_OF(node, struct index_waiter, node);
-        if (waiter->index <= visible) {
+        if (instance_waited(waiter, view)) {
             list_remove(&waiter->node);
             waiter->waiting = false;
             loop_post(waiter->loop, &waiter->task);
         }
     }
     pthread_mutex_unlock(&instance->lock);
+    view_release(view);
 }
 
 static int write_state(struct applier *applier, struct store_batch *batch,
@@ -128,10 +129,29 @@ static void learn(struct applier *applier, const struct block *block)
     }
 }
 
+// The log leads on from where the store stands: not only by numbers, which another history has too.
+static int check_follows(const struct state *state, const struct block *block)
+{
+    struct block_header stands;
+    block_genesis(&stands, block->header.history);
+    if (state->place.number > 0) {
+        memcpy(stands.history, state->history, HISTORY_ID_BYTES);
+        stands.epoch = state->epoch;
+        stands.number = state->place.number;
+        stands.first_index = state->place.index + 1; // block_end of a header without batches
+        stands.chain = state->place.chain;
+    }
+    return block_follows(&stands, block) == OK ? OK : ERR_HISTORY;
+}
+
 static int apply_block(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
     CHECK(block->header.number == applier->state.place.number + 1);
+    int follows = check_follows(&applier->state, block);
+    if (follows != OK) {
+        return follows;
+    }
     uint64_t start_ns = clock_mono_ns();
     struct state after = state_after(&applier->state, block);
     store_batch_clear(applier->batch);
@@ -216,6 +236,21 @@ void instance_limit_apply(struct instance *instance, uint64_t index)
     notice_raise(&instance->apply->wake);
 }
 
+// NULL: it is not that the store does not fit the log.
+static const char *unfit_reason(int error)
+{
+    switch (error) {
+    case ERR_CORRUPT:
+        return "a record that is to be replaced failed its check";
+    case ERR_DIVERGED:
+        return "an update replaces another version than is there";
+    case ERR_HISTORY:
+        return "the log does not lead on from it";
+    default:
+        return NULL;
+    }
+}
+
 // True when the block is applied; false when it must be tried again later. Anything else stops
 // the instance.
 bool applier_try(struct applier *applier, const struct block *block)
@@ -239,12 +274,10 @@ bool applier_try(struct applier *applier, const struct block *block)
             return false;
         }
     }
-    bool unfit = error == ERR_CORRUPT || error == ERR_DIVERGED;
-    if (unfit && instance->options->role != ROLE_ROOT) {
+    const char *unfit = unfit_reason(error);
+    if (unfit != NULL && instance->options->role != ROLE_ROOT) {
         // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
-        instance_store_failed(instance, error == ERR_CORRUPT
-                                            ? "a record that is to be replaced failed its check"
-                                            : "an update replaces another version than is there");
+        instance_store_failed(instance, unfit);
         applier->frozen = true;
         applier->replaying = false;
         return false;
@@ -306,16 +339,52 @@ static void finish(struct handed *handed)
     mem_free(handed);
 }
 
+void applier_pass_all(struct applier *applier)
+{
+    while (!list_empty(&applier->blocks)) {
+        finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
+    }
+}
+
 static void show(struct applier *applier)
 {
     struct instance *instance = applier->instance;
     applier_publish(applier);
-    applier_wake(instance, applier->state.place.index);
+    applier_wake(instance);
     if (instance->answer != NULL) {
         instance->answer(instance);
     }
     if (instance->role->published != NULL) {
         instance->role->published(instance);
+    }
+}
+
+// A store that was taken into use first comes to where the one before it was.
+static bool would_go_back(const struct applier *applier)
+{
+    struct view *view = instance_pin(applier->instance);
+    bool back = view == NULL || applier->state.place.index < view->place.index;
+    view_release(view);
+    return back;
+}
+
+static void show_fills(struct applier *applier)
+{
+    if (applier->republish && !would_go_back(applier)) {
+        applier_publish(applier);
+    }
+}
+
+void applier_catch_up(struct applier *applier)
+{
+    struct view *view = instance_pin(applier->instance);
+    bool moved = view != NULL && (applier->state.place.number != view->place.number ||
+                                  applier->instance->store != view->store);
+    view_release(view);
+    if (moved && !would_go_back(applier)) {
+        show(applier);
+    } else {
+        show_fills(applier);
     }
 }
 
@@ -351,27 +420,38 @@ static void come_back(struct applier *applier)
     }
 }
 
-// The next block as it comes from the writer.
-static uint64_t apply_turn(struct applier *applier)
+// The next block as it comes from the writer. False: it has to wait.
+static bool apply_next(struct applier *applier)
 {
-    space_poll(applier->instance, false);
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // The replay may have read it from the journal already. A frozen store lets it pass: it is
-        // in the journal for the one under construction.
+        // A frozen store lets it pass: it is in the journal for the one under construction. But that
+        // journal would grow without a bound if nothing were waited for.
+        if (applier->frozen && atomic_load(&applier->instance->space_level) == SPACE_RESERVE) {
+            return APPLIER_RETRY_NS;
+        }
+        // The replay may have read it from the journal already.
         if (!applier->frozen &&
             handed->block->header.number > applier->state.place.number) {
             if (applier_limited(applier, &handed->block->header) ||
                 !applier_try(applier, handed->block)) {
-                return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
-                                                                             : APPLIER_RETRY_NS;
+                return false;
             }
             show(applier);
         }
         finish(handed);
     }
-    if (applier->republish) {
-        applier_publish(applier);
+    return true;
+}
+
+static uint64_t apply_turn(struct applier *applier)
+{
+    space_poll(applier->instance, false);
+    bool waits = !apply_next(applier);
+    show_fills(applier);
+    if (waits) {
+        return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
+                                                                     : APPLIER_RETRY_NS;
     }
     idle(applier);
     come_back(applier);
@@ -437,9 +517,7 @@ void applier_close(struct instance *instance)
         return;
     }
     worker_stop(instance->applier);
-    while (!list_empty(&applier->blocks)) {
-        finish(CONTAINER_OF(applier->blocks.next, struct handed, node));
-    }
+    applier_pass_all(applier);
     attempt_close(&applier->attempt);
     journal_cursor_close(&applier->cursor);
     front_close(&applier->front);

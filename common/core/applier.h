@@ -21,13 +21,16 @@ void applier_mended(struct instance *instance, uint64_t until);
 // Writer thread: the journal was begun anew behind block `number`.
 void applier_restarted(struct instance *instance, uint64_t number);
 
-// The rest is for build.c, on the applier's thread. The store in use takes no more blocks, and what
-// it shows is on disk: its journal may go.
+// The rest is for build.c, on the applier's thread. The store in use takes no more blocks until
+// another one takes its place, and what it shows is on disk: its journal may go. ERR_BUSY: it is
+// catching up from that journal, ask again; ERR_DISK_FULL, ERR_IO.
 int applier_freeze(struct instance *instance) MUST_CHECK;
 // Number of the last block that is known to be synced.
 uint64_t applier_synced(const struct instance *instance);
 // The history of the store in use; zeroes when it is empty.
 const uint8_t *applier_history(const struct instance *instance);
+// Is `history` another one than that of the store in use?
+bool applier_is_fork(const struct instance *instance, const uint8_t history[HISTORY_ID_BYTES]);
 // Takes another store into use, which stands at `state` on disk for certain and in the shelf. It is
 // shown once it has reached what was shown before; the store before goes with its last view.
 void applier_replace(struct instance *instance, struct volume *volume, const struct state *state);

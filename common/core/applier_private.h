@@ -40,13 +40,17 @@ struct applier {
 
 // Publishes a view of the store as it is.
 void applier_publish(struct applier *applier);
-// Posts every waiter that the visible index has reached.
-void applier_wake(struct instance *instance, uint64_t visible);
+// Shows what the newest view does not, as far as that does not take it back.
+void applier_catch_up(struct applier *applier);
+// Posts every waiter that the view just published is what it waits for.
+void applier_wake(struct instance *instance);
 // May this block be applied? What may not waits in the queue, which is bounded, or in the journal.
 bool applier_limited(struct applier *applier, const struct block_header *header);
 // True when the block is applied; false when it must be tried again later, or passes by a store
 // that is frozen now, or the instance has stopped.
 bool applier_try(struct applier *applier, const struct block *block);
+// Lets all blocks in the queue pass by.
+void applier_pass_all(struct applier *applier);
 
 // Some of the replay; returns when it wants its next turn.
 uint64_t replay_turn(struct applier *applier);

@@ -87,12 +87,25 @@ void attempt_block(struct attempt *attempt, uint64_t number)
     write_file(attempt);
 }
 
+static void remove_file(const struct attempt *attempt)
+{
+    if (unlink(attempt->path) != 0 && errno != ENOENT) {
+        failed(attempt, "unlink");
+    }
+}
+
+void attempt_forget(struct attempt *attempt, const char *directory, const char *scope)
+{
+    mem_free(attempt->path);
+    *attempt = (struct attempt){.path = mem_format("%s/REPLAYING", directory), .scope = scope};
+    remove_file(attempt);
+}
+
 void attempt_close(struct attempt *attempt)
 {
     // A verdict stays until somebody takes it away.
-    if (attempt->path != NULL && attempt->times < TIMES_MAX && unlink(attempt->path) != 0 &&
-        errno != ENOENT) {
-        failed(attempt, "unlink");
+    if (attempt->path != NULL && attempt->times < TIMES_MAX) {
+        remove_file(attempt);
     }
     mem_free(attempt->path);
     attempt->path = NULL;

@@ -23,6 +23,8 @@ uint64_t attempt_open(struct attempt *attempt, const char *directory, const char
                       uint64_t applied);
 // Block `number` is applied next.
 void attempt_block(struct attempt *attempt, uint64_t number);
+// The data that it was about has gone.
+void attempt_forget(struct attempt *attempt, const char *directory, const char *scope);
 // The replay is over, well or by an orderly end. Nothing happens when there was none.
 void attempt_close(struct attempt *attempt);
 

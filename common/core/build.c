@@ -97,6 +97,21 @@ static int flush(struct build *build)
     return store_flush(build->volume->store);
 }
 
+// The store is whole at the highest block of any slice, and its log is added up to there: so none may
+// be read beyond what may be applied.
+static bool beyond_limit(const struct instance *instance, const struct block_header *header)
+{
+    uint64_t limit = atomic_load(&instance->apply_limit);
+    if (block_end(header) <= limit || applier_is_fork(instance, header->history)) {
+        return false;
+    }
+    static struct log_gate gate;
+    LOG_GATED(&gate, LOG_WARN, instance->name,
+              "applying waits at index %llu: no store is built that is beyond it",
+              (unsigned long long)limit);
+    return true;
+}
+
 static int add_slice(struct build *build, const struct build_order *order)
 {
     struct instance *instance = build->instance;
@@ -107,6 +122,9 @@ static int add_slice(struct build *build, const struct build_order *order)
     int error = build_slice_decode(&slice, order->payload);
     if (error == OK) {
         error = build_slice_fits(&slice, build->volume != NULL ? &build->row : NULL, order->from);
+    }
+    if (error == OK && beyond_limit(instance, &slice.header)) {
+        error = ERR_BUSY;
     }
     bool first = error == OK && build->volume == NULL;
     if (first) {
@@ -316,12 +334,13 @@ static void carry_out(struct build *build, struct build_order *order)
     build->restart_due = order->freeze;
     if (instance_state(build->instance) == INSTANCE_STOPPED) {
         order->error = ERR_STOPPED;
-    } else if (order->kind == BUILD_ADD) {
-        order->error = build->row.complete ? ERR_PROTOCOL : add_slice(build, order);
-    } else if (order->kind == BUILD_DROP) {
-        drop(build, "it is begun anew");
     } else if (order->freeze) {
         order->error = applier_freeze(build->instance);
+    }
+    if (order->error == OK && order->kind == BUILD_ADD) {
+        order->error = build->row.complete ? ERR_PROTOCOL : add_slice(build, order);
+    } else if (order->error == OK && order->kind == BUILD_DROP) {
+        drop(build, "it is begun anew");
     }
     order->begun = build->volume != NULL;
     order->complete = build->row.complete;

@@ -27,13 +27,14 @@ struct build_order {
     struct task task; // build.c's own
     struct instance *instance;
     enum build_kind kind;
-    bool freeze;          // the journal will go: the store in use takes no more blocks
+    bool freeze; // the journal will go, once this is answered with OK (applier_freeze)
     struct bytes payload; // ADD: a slice_items message
     struct bytes from;    // ADD: the key that it was asked for by
     struct loop *loop;
     struct task answered; // posted to `loop`
     // The answer. ADD: ERR_PROTOCOL, ERR_CHECKSUM, ERR_CORRUPT, ERR_BEHIND, ERR_HISTORY: the slice
-    // is no good, nothing has changed; ERR_DISK_FULL; ERR_IO.
+    // is no good, nothing has changed. Any: ERR_BUSY (ask again later), ERR_DISK_FULL, ERR_IO,
+    // ERR_STOPPED.
     int error;
     bool begun, complete;
     unsigned given_up; // builds that came to nothing, since the last that was finished

@@ -8,8 +8,9 @@
 //   - the applier adds the new keys of a block (a put that replaced nothing) to every generation
 //     before it writes the block to the store, and publishes the view after that;
 //   - a generation that is being built takes part in this from its first moment, and the walk that
-//     builds it adds the keys it meets. A key present at the walk's end either was present all the
-//     while, and was met, or came later, and was added by the applier.
+//     builds it adds the keys it meets, in the store and in the log between a slice's view and the
+//     block applied when the slice is taken. A key present at the walk's end either was present in
+//     that view or put by one of these blocks, or came later, and was added by the applier.
 // A key that was deleted before the walk came to it is missing from the new generation, though an
 // older view may hold it: so `since` is the index at which the walk ended, and older views go on
 // with the older generation. Who reads as of an index below the view's must not ask at all.

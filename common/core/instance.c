@@ -40,12 +40,17 @@ bool instance_disk_full(const struct instance *instance)
            atomic_load(&instance->space_level) == SPACE_RESERVE;
 }
 
+bool instance_waited(const struct index_waiter *waiter, const struct view *view)
+{
+    return view->place.index >= waiter->index || view->forks != waiter->forks;
+}
+
 void instance_wait(struct instance *instance, struct index_waiter *waiter)
 {
     pthread_mutex_lock(&instance->lock);
     // Published views are made before waiters are woken, so one of both sees the other.
     struct view *view = views_pin(&instance->views);
-    bool reached = view != NULL && view->place.index >= waiter->index;
+    bool reached = view != NULL && instance_waited(waiter, view);
     waiter->waiting = !reached;
     if (reached) {
         loop_post(waiter->loop, &waiter->task);
@@ -240,6 +245,23 @@ static int sync_directory(const struct instance *instance, const char *path)
     return error;
 }
 
+// Opens it against the place of a store. ERR_AHEAD also where that is of another history: the start
+// found a change into the journal's under way, or somebody mixed two directories.
+static int open_journal_at(struct instance *instance, const struct journal_options *options,
+                           const struct state *state, struct journal_report *report)
+{
+    int error = journal_open(&instance->journal, options, &state->place, report);
+    report_torn(instance, report);
+    bool opened = error == OK || error == ERR_DAMAGED;
+    if (opened && state->place.number > 0 && journal_has_history(instance->journal) &&
+        memcmp(journal_history(instance->journal), state->history, HISTORY_ID_BYTES) != 0) {
+        journal_close(instance->journal);
+        instance->journal = NULL;
+        error = ERR_AHEAD;
+    }
+    return error;
+}
+
 static int open_journal(struct instance *instance, const struct state *state)
 {
     char *directory = mem_format("%s/journal", instance->directory);
@@ -266,16 +288,15 @@ static int open_journal(struct instance *instance, const struct state *state)
         .root = root,
     };
     struct journal_report report = {0};
-    int error = journal_open(&instance->journal, &options, &state->place, &report);
+    int error = open_journal_at(instance, &options, state, &report);
     if (error == ERR_AHEAD && !root) {
         log_line(LOG_WARN, instance->name,
                  "the journal does not lead to the store in %s: it serves on as it is until "
                  "another one is built", instance->directory);
         atomic_store(&instance->wants_build, true);
-        error = journal_open(&instance->journal, &options, &(struct journal_place){0}, &report);
+        error = open_journal_at(instance, &options, &(struct state){0}, &report);
     }
     mem_free(directory);
-    report_torn(instance, &report);
     // Replay would have to begin before the journal does. It stays closed after other errors.
     if (!root && instance->journal != NULL &&
         state->place.number < journal_oldest(instance->journal).number) {

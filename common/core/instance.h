@@ -46,11 +46,13 @@ struct instance_setup {
 // everything before the store's index is taken as collected.
 #define HISTORY_FLOOR_LOST UINT64_MAX
 
-// A waiter for the visible index to reach `index`: `task` is posted to `loop` once it has (or at
-// once). Cancelled by instance_wait_cancel; the waiter's memory must live until either.
+// A waiter for the visible index to reach `index`, or for another history to take the place of the
+// one that it means: `task` is posted to `loop` once either is so (or at once). Cancelled by
+// instance_wait_cancel; the waiter's memory must live until then.
 struct index_waiter {
     struct list node;
     uint64_t index;
+    unsigned forks; // of a view of that history
     struct loop *loop;
     struct task task;
     bool waiting; // in the list, under the instance's lock
@@ -129,7 +131,6 @@ struct instance {
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;
-    _Atomic unsigned forks;       // how often the data shown became that of another history
     _Atomic bool doubted;         // a read met a bad row: a walk is due
     _Atomic bool suspect;         // the store is not what the log says: no source for others
     _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
@@ -206,6 +207,8 @@ void instance_wake_walk(struct instance *instance);
 void instance_wake_hand(struct instance *instance);
 
 void instance_wait(struct instance *instance, struct index_waiter *waiter);
+// Is `view` what it waits for?
+bool instance_waited(const struct index_waiter *waiter, const struct view *view);
 // True when it was still waiting: the task will not run. False: it has been posted.
 bool instance_wait_cancel(struct instance *instance, struct index_waiter *waiter);
 
@@ -227,8 +230,9 @@ struct volume *instance_volume(struct instance *instance) MUST_CHECK;
 void instance_store_failed(struct instance *instance, const char *reason);
 
 // Begins the journal anew behind a block (journal_restart), on the writer's thread. What was
-// received and is not synced is dropped. `answered` is posted to `loop` with `error` set; a failure
-// has stopped the instance. The order lives until then.
+// received and is not synced is dropped. `answered` is posted to `loop` with `error` set:
+// ERR_DISK_FULL, nothing has changed; any other has stopped the instance. The order lives until
+// then.
 struct restart_order {
     struct task task; // writer.c's own
     struct instance *instance;

@@ -37,7 +37,7 @@ void replay_serve(struct applier *applier)
     log_line(LOG_INFO, instance->name, "serving at index %llu, %llu keys",
              (unsigned long long)applier->state.place.index,
              (unsigned long long)applier->state.digest.keys);
-    applier_wake(instance, applier->state.place.index);
+    applier_wake(instance);
     instance_wake_walk(instance);
     if (instance->role->published != NULL) {
         instance->role->published(instance);
@@ -97,8 +97,8 @@ static int replay_next(struct applier *applier, struct block **ret_block)
     return error == ERR_NOT_FOUND ? ERR_DAMAGED : error;
 }
 
-// The replay stands at a limit: what there is so far is served. At a root the blocks behind it are
-// acknowledged writes that no view shows, so it takes no more.
+// The replay stands at a limit: what there is so far is served, and fills are shown. At a root the
+// blocks behind it are acknowledged writes that no view shows, so it takes no more.
 static bool stops_before(struct applier *applier, const struct block *block)
 {
     struct instance *instance = applier->instance;
@@ -115,6 +115,8 @@ static bool stops_before(struct applier *applier, const struct block *block)
         if (instance->options->role == ROLE_ROOT) {
             instance_stop_updates(instance, ERR_STOPPED, "applying waits at a limit");
         }
+    } else {
+        applier_catch_up(applier);
     }
     close_cursor(applier);
     return true;
@@ -180,9 +182,30 @@ void applier_mended(struct instance *instance, uint64_t until)
 
 // ---- changing to another store -----------------------------------------------------------------
 
+// A replay at rest may stay there for ever: it waits for a repair, or stands at a limit.
+static bool rests(const struct applier *applier)
+{
+    bool mending = applier->damaged && applier->state.place.number >= applier->replay_until;
+    return mending || applier->limited;
+}
+
 int applier_freeze(struct instance *instance)
 {
-    instance->apply->frozen = true;
+    struct applier *applier = instance->apply;
+    // What it goes on to show would not be on disk when the journal goes; so it ends first.
+    if (applier->replaying && !rests(applier)) {
+        return ERR_BUSY;
+    }
+    if (instance_state(instance) == INSTANCE_LOADING) {
+        log_line(LOG_ERROR, instance->name,
+                 "nobody has what was shown behind block %llu and is damaged here: nothing is "
+                 "served until another store is built",
+                 (unsigned long long)applier->state.place.number);
+    }
+    applier->frozen = true;
+    applier->replaying = false;
+    // Whoever asked may have done so before another store took its place.
+    atomic_store(&instance->wants_build, true);
     int error = store_flush(instance->store);
     if (error == ERR_IO || error == ERR_CORRUPT) {
         // For ever, until it is opened again; and no block will come that tells.
@@ -198,13 +221,19 @@ const uint8_t *applier_history(const struct instance *instance)
     return instance->apply->state.history;
 }
 
+bool applier_is_fork(const struct instance *instance, const uint8_t history[HISTORY_ID_BYTES])
+{
+    const struct state *state = &instance->apply->state;
+    return state->place.number > 0 && memcmp(state->history, history, HISTORY_ID_BYTES) != 0;
+}
+
 static void on_restarted(struct task *task)
 {
     struct mended *restarted = CONTAINER_OF(task, struct mended, task);
     struct applier *applier = restarted->instance->apply;
+    CHECK(applier->frozen && !applier->replaying);
+    applier_pass_all(applier); // they are of the journal before
     applier->synced_block = restarted->until;
-    applier->frozen = true;
-    applier->replaying = false; // what it was to replay is gone
     applier->damaged = false;
     close_cursor(applier);
     build_journal_restarted(restarted->instance);
@@ -219,6 +248,15 @@ void applier_restarted(struct instance *instance, uint64_t number)
     mailbox_post(worker_mailbox(instance->applier), &restarted->task);
 }
 
+// A limit on applying, also that of starts that died, was about the history before.
+static void forget_limit(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    atomic_store(&instance->apply_limit, UINT64_MAX);
+    applier->hold_block = UINT64_MAX;
+    attempt_forget(&applier->attempt, instance->directory, instance->name);
+}
+
 void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
 {
     struct applier *applier = instance->apply;
@@ -229,9 +267,8 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     pthread_mutex_unlock(&instance->lock);
     store_compact_cancel(before->store);
     list_append(&instance->retired, &before->node);
-    if (memcmp(applier->state.history, state->history, HISTORY_ID_BYTES) != 0) {
-        views_forked(&instance->views);
-        atomic_fetch_add(&instance->forks, applier->state.place.number > 0);
+    if (applier_is_fork(instance, state->history)) {
+        forget_limit(applier);
     }
     applier->state = *state;
     applier->flushed_block = state->place.number;
@@ -239,6 +276,8 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     close_cursor(applier);
     applier->frozen = false;
     applier->replaying = true;
+    applier->limited = false; // until it is asked for this one
+    METRIC_SET(instance->metrics, instance, apply_limited, false);
     applier->damaged = atomic_load(&instance->damaged_last) > state->place.number;
     applier->replay_until = applier->synced_block;
     // It only rises, also where the new store is of a history with lower indexes: rows may have

@@ -156,6 +156,8 @@ int shelf_set(struct shelf *shelf, uint64_t serving, uint64_t building)
     mem_free(text);
     if (error == OK) {
         error = sync_directory(shelf);
+    }
+    if (error == OK) {
         shelf->serving = serving;
         shelf->building = building;
     }

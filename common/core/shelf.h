@@ -19,7 +19,9 @@ struct shelf {
 
 // Reads the file (none: `store` is in use) and removes leftovers. ERR_CORRUPT, ERR_IO: logged.
 int shelf_open(struct shelf *shelf, const char *directory, const char *scope) MUST_CHECK;
-// Makes `serving` and `building` the truth, durably, or changes nothing.
+// Makes `serving` and `building` the truth, durably. After a failure, which is logged, the shelf
+// here says what it said before, while the disk may hold either: so what both may name must stay,
+// and the same call may be made again.
 int shelf_set(struct shelf *shelf, uint64_t serving, uint64_t building) MUST_CHECK;
 // The directory of a store; to be freed.
 char *shelf_path(const struct shelf *shelf, uint64_t number) MUST_CHECK;

@@ -81,9 +81,10 @@ struct space_state space_judge(const struct space_limits *limits, const struct s
 {
     uint64_t max = limits->max_bytes;
     uint64_t reserve = part_of(limits->reserve, sample->total_bytes);
-    uint64_t hard = part_of(limits->hard, sample->total_bytes);
     uint64_t used = sample->used_bytes + sample->coming_bytes;
-    // A percentage and a size may come in the wrong order on a disk that the file does not know.
+    // A percentage and a size may come in the wrong order on a disk that the file does not know. A
+    // pause with nothing to be given up would last for ever: so each level is one of those below.
+    uint64_t hard = u64_max(part_of(limits->hard, sample->total_bytes), reserve);
     uint64_t soft = u64_max(part_of(limits->soft, sample->total_bytes), hard);
     const struct bound bounds[] = {
         {SPACE_SOFT, "max_bytes", max - max / 10, used, true,

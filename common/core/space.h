@@ -8,8 +8,8 @@
 // it and counts what is still coming: memtables, the merge of what came from them (which stands on
 // the disk twice for a while), the journal up to its limit. So what was kept before that level fits
 // below max_bytes, whatever the store does next; after it only keys are written. The other limits
-// are free disk, whoever takes it. A level is left only with some room to spare, so that it does
-// not come back at once.
+// are free disk, whoever takes it; a worse level's counts for those before it, too. A level is left
+// only with some room to spare, so that it does not come back at once.
 //
 // A measurement walks the directory and is made every SPACE_EVERY_NS, or so seldom that it costs at
 // most a fiftieth of a core; sooner where much was written since. Any thread.

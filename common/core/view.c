@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/core/view.h"
 
+#include <string.h>
+
 #include "common/base/mem.h"
 
 void views_open(struct views *views)
 {
     pthread_mutex_init(&views->lock, NULL);
     views->current = NULL;
-    views->forked = false;
+    atomic_init(&views->forks, 0);
 }
 
 void views_close(struct views *views)
@@ -17,23 +19,21 @@ void views_close(struct views *views)
     pthread_mutex_destroy(&views->lock);
 }
 
-void views_forked(struct views *views)
-{
-    pthread_mutex_lock(&views->lock);
-    views->forked = true;
-    pthread_mutex_unlock(&views->lock);
-}
-
 void views_publish(struct views *views, struct view *view)
 {
     pthread_mutex_lock(&views->lock);
     struct view *previous = views->current;
-    CHECK(previous == NULL || views->forked || view->place.index >= previous->place.index);
-    views->forked = false;
+    bool first = previous == NULL || previous->place.number == 0;
+    bool forked = !first && memcmp(previous->history, view->history, HISTORY_ID_BYTES) != 0;
+    CHECK(first || forked || view->place.index >= previous->place.index);
+    view->forks = atomic_load(&views->forks) + forked;
     views->current = view;
+    atomic_store(&views->forks, view->forks);
     pthread_mutex_unlock(&views->lock);
     view_release(previous);
 }
+
+unsigned views_forks(const struct views *views) { return atomic_load(&views->forks); }
 
 struct view *views_pin(struct views *views)
 {

@@ -27,21 +27,24 @@ struct view {
     uint64_t history_floor; // replica: reads and fetches below it are gone
     uint64_t window_floor;  // proxy: values newer than this index are all held
     uint64_t published_ns;
+    unsigned forks; // views_forks when it was published
 };
 
 struct views {
     pthread_mutex_t lock;
     struct view *current; // NULL until the first is published
-    bool forked;
+    _Atomic unsigned forks;
 };
 
 void views_open(struct views *views);
 void views_close(struct views *views); // releases the current one
 
-// Publishes `view` (one reference is taken over). The visible index must not go back, except once
-// after views_forked: within one history it never does.
-void views_forked(struct views *views); // the next one is of another history
+// Publishes `view` (one reference is taken over). Within one history the visible index never goes
+// back.
 void views_publish(struct views *views, struct view *view);
+// How often what is shown became that of another history: a view's own number tells whether two
+// views are of one. Any thread.
+unsigned views_forks(const struct views *views);
 
 // The current view, with a reference for the caller; NULL before the first.
 struct view *views_pin(struct views *views) MUST_CHECK;

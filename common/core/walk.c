@@ -166,6 +166,8 @@ static bool in_slice(const struct walk *walk, struct bytes key)
            (slice->whole || bytes_compare(key, bytes_of(slice->last, slice->last_size)) <= 0);
 }
 
+// The generation that is built learns the keys, too: the block may have been applied before the
+// walk began, and not been shown by the view that the slice was read at, as in a replay.
 static void add_block(struct walk *walk, const struct block *block)
 {
     struct block_walk entries;
@@ -174,6 +176,9 @@ static void add_block(struct walk *walk, const struct block *block)
     while (block_walk_next(&entries, &entry)) {
         if (in_slice(walk, entry.key)) {
             digest_entry(&walk->slice.digest, &entry);
+            if (entry.op == ENTRY_PUT && walk->built != NULL) {
+                front_learn(walk->built, entry.key);
+            }
         }
     }
 }

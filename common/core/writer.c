@@ -351,15 +351,17 @@ static void on_restart(struct task *task)
     struct restart_order *order = CONTAINER_OF(task, struct restart_order, task);
     struct instance *instance = order->instance;
     const struct block_header *before = &order->before;
-    drop_all(&instance->write->unsynced);
-    drop_all(&instance->write->incoming);
     order->error = journal_restart(instance->journal, before);
-    if (order->error != OK) {
+    if (order->error == ERR_DISK_FULL) {
+        log_line(LOG_ERROR, instance->name, "the disk is full: the journal cannot be begun anew");
+    } else if (order->error != OK) {
         instance_stop_updates(instance, order->error, "the journal could not be begun anew");
     } else {
         log_line(LOG_WARN, instance->name,
                  "the journal is begun anew behind block %llu, index %llu",
                  (unsigned long long)before->number, (unsigned long long)block_end(before));
+        drop_all(&instance->write->unsynced);
+        drop_all(&instance->write->incoming);
         if (order->birth.size > 0) {
             birth_set(instance, &order->birth);
         }

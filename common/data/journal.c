@@ -312,6 +312,11 @@ struct journal_place journal_oldest(struct journal *journal)
     return oldest;
 }
 
+uint64_t journal_seen(struct journal *journal)
+{
+    return u64_max(atomic_load(&journal->seen), journal_end(journal).number);
+}
+
 uint64_t journal_bytes(struct journal *journal)
 {
     uint64_t bytes = 0;

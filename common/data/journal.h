@@ -94,6 +94,9 @@ void journal_unsubscribe(struct journal *journal, struct journal_subscriber *sub
 // the place just before the oldest block still kept. Any thread.
 struct journal_place journal_end(struct journal *journal);
 struct journal_place journal_oldest(struct journal *journal);
+// Number of the last block that this history's journal held here, also where a damage hides the
+// way to it: it may have been shown. Any thread.
+uint64_t journal_seen(struct journal *journal);
 // The header of block `number` (0 = genesis), read from its segment and checked.
 // ERR_TOO_OLD: trimmed; ERR_NOT_FOUND: past the published end; ERR_DAMAGED.
 int journal_header(struct journal *journal, uint64_t number,
@@ -119,8 +122,8 @@ uint64_t journal_bytes(struct journal *journal); // on disk; any thread
 
 // Begins the journal anew behind the block that `before` is the header of, perhaps of another
 // history: all that it holds goes, cursors find ERR_TOO_OLD where they stand, damage is forgotten.
-// Once it is decided on disk, the next open finishes what a crash left. A failure after that is
-// final, as journal_sync's. ERR_IO, ERR_DISK_FULL.
+// Once it is decided on disk, the next open finishes what a crash left; a failure after that is
+// final, as journal_sync's. ERR_DISK_FULL: it is not, and nothing has changed; ERR_IO.
 int journal_restart(struct journal *journal, const struct block_header *before) MUST_CHECK;
 
 // A cursor stands before a block. It holds its segment open.

@@ -45,6 +45,7 @@ struct journal {
     size_t capacity;           // lock
     struct journal_place end;  // lock: published
     struct list subscribers;   // lock
+    _Atomic uint64_t seen; // the highest block behind a damage that was found when opening
     _Atomic bool has_history;  // set last, once: then `history` is there for any thread
     _Atomic(const uint8_t *) history; // its bytes never change; a restart may point elsewhere
     struct history_id *histories;     // all that it ever pointed to, since readers may still look
@@ -102,6 +103,8 @@ struct journal_scan {
 };
 int journal_read_on(struct journal *journal, struct journal_scan scan,
                     struct journal_report *report) MUST_CHECK;
+// By headers alone, what is there behind something bad: for journal_seen. ERR_IO.
+int journal_survey(struct journal *journal, const struct journal_scan *scan) MUST_CHECK;
 
 // Everything from the oldest copy on; again once that copy is mended.
 int journal_read_all(struct journal *journal, struct journal_report *report) MUST_CHECK;

@@ -155,6 +155,10 @@ static int report_copy_damage(struct journal *journal, struct journal_report *re
     struct segment *oldest = journal->segments[0];
     struct block_header nothing = {.number = oldest->first - 1};
     memcpy(nothing.history, journal->history, HISTORY_ID_BYTES);
+    struct journal_scan scan = {.offset = BLOCK_HEADER_BYTES, .previous = nothing};
+    if (journal_survey(journal, &scan) != OK) {
+        return ERR_IO;
+    }
     struct damage found = {
         .segment = oldest,
         .end_offset = BLOCK_HEADER_BYTES,

@@ -148,6 +148,10 @@ static void take_over(struct journal *journal, struct segment *segment,
     journal->segments =
         mem_realloc(journal->segments, journal->capacity * sizeof *journal->segments);
     segment->limit = BLOCK_HEADER_BYTES;
+    if (!journal->has_history ||
+        memcmp(journal->history, before->history, HISTORY_ID_BYTES) != 0) {
+        atomic_store(&journal->seen, 0);
+    }
     journal->segments[0] = segment;
     journal->count = 1;
     journal_set_history(journal, before->history);
@@ -175,7 +179,7 @@ int journal_restart(struct journal *journal, const struct block_header *before)
     }
     if (error != OK) {
         journal->failed = true; // the files say something else than the memory
-        return error;
+        return ERR_IO;
     }
     take_over(journal, segment, before);
     journal_raise(journal);

@@ -292,6 +292,19 @@ static int cut(struct journal *journal, const struct journal_scan *scan,
     return error == OK ? segment_sync(segment) : error;
 }
 
+int journal_survey(struct journal *journal, const struct journal_scan *scan)
+{
+    struct walk walk;
+    struct stretch stretch;
+    int error;
+    walk_open(&walk, journal, scan);
+    while ((error = walk_next(&walk, &stretch)) == OK) {
+    }
+    atomic_store(&journal->seen, walk.number - 1);
+    walk_close(&walk);
+    return error == ERR_IO ? ERR_IO : OK;
+}
+
 // The damaged range that begins at the scan's place.
 static struct damage range_of(const struct journal *journal, const struct journal_scan *scan,
                               const struct behind *behind)
@@ -341,6 +354,9 @@ static int judge(struct journal *journal, const struct journal_scan *scan,
     if (error == OK && torn) {
         error = cut(journal, scan, report);
         return error == OK ? finish(journal, scan) : error;
+    }
+    if (error == OK) {
+        error = journal_survey(journal, scan);
     }
     if (error != OK) {
         return error;

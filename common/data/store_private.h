@@ -27,7 +27,7 @@ struct store {
     pthread_mutex_t flush_lock; // one flush at a time, they share the directory
     _Atomic uint64_t written;   // number of the newest write
     _Atomic bool compact_cancelled;
-    uint64_t reserve_bytes; // of disk that must be free for a write
+    uint64_t reserve_bytes; // of disk that flushes of all that is in memory may need
     uint64_t compact_bytes; // the most that one step of a compaction rewrites, about
     struct log_gate read_gate;
     struct log_gate write_gate;

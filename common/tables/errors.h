@@ -49,6 +49,7 @@ ERROR(NO_INSTANCE, 47, "NOINSTANCE", "several instances are served here, SELECT 
 ERROR(CONFLICT, 48, "CONFLICT", "the key has another version")
 ERROR(HISTORY, 49, "HISTORY", "the token belongs to another history")
 ERROR(TOO_OLD, 50, "ERR", "the source no longer keeps the log from here on")
+ERROR(FORKED, 51, "HISTORY", "the data here became that of another history: connect again")
 
 ERROR(CONFIG, 60, "ERR", "the configuration is not valid")
 ERROR(IDENTITY, 61, "ERR", "the data directory belongs to another node, instance, cluster or role")

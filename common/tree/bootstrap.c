@@ -54,7 +54,8 @@ static uint64_t first_least(const struct follow *follow)
     }
     struct instance *instance = follow->instance;
     struct view *view = instance_pin(instance);
-    uint64_t shown = view != NULL ? view->place.number : 0;
+    // What an earlier run has shown of a journal that cannot be replayed is not known.
+    uint64_t shown = view != NULL ? view->place.number : journal_seen(instance->journal);
     view_release(view);
     uint64_t end = journal_end(instance->journal).number;
     if (follow->bootstrap.journal_lost) {
@@ -225,19 +226,24 @@ static void on_restarted(struct task *task)
         bootstrap->birth.size = 0;
         follow_journal_restarted(follow);
         bootstrap_look(follow);
+    } else if (!follow->closing) {
+        try_later(follow); // a full disk; where the instance has stopped, it is told then
     }
     follow_end_if_over(follow);
 }
 
 // The journal begins anew where the snapshot began. It does so already when the log from there on
-// has got lost too: then the snapshot is of no use any more.
+// has got lost too, and it must not when more has been shown or received since the snapshot was
+// asked for: then the snapshot is of no use any more. The store in use is frozen, so what it shows
+// is final.
 static void restart_journal(struct follow *follow)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
     struct instance *instance = follow->instance;
     const struct block_header *start = &bootstrap->order.start;
     struct journal_place oldest = journal_oldest(instance->journal);
-    if (oldest.number == start->number && hash128_equal(oldest.chain, start->chain)) {
+    bool there = oldest.number == start->number && hash128_equal(oldest.chain, start->chain);
+    if (there || start->number < first_least(follow)) {
         post(follow, BUILD_DROP);
         return;
     }
@@ -267,6 +273,8 @@ static void proceed(struct follow *follow)
                  memcmp(order->start.history, bootstrap->birth.history, HISTORY_ID_BYTES) != 0;
     if (other) {
         post(follow, BUILD_DROP); // it was of the history before
+    } else if (bootstrap->journal_lost && !order->freeze) {
+        locate(follow); // it got lost meanwhile
     } else if (bootstrap->journal_lost && order->begun) {
         restart_journal(follow);
     } else if (order->complete) {
@@ -312,9 +320,11 @@ static void on_answered(struct task *task)
         proceed(follow);
         return;
     }
-    if (error != OK) {
+    if (error != OK && bootstrap->order.kind == BUILD_ADD) {
         follow_alarm(follow, LOG_ERROR, "a slice of the snapshot from %s is not added: %s",
                      bootstrap->link.address, error_text(error));
+    } else if (error != OK) {
+        follow_alarm(follow, LOG_WARN, "no other store can be built yet: %s", error_text(error));
     }
     if (bootstrap->stage == BOOTSTRAP_IDLE) {
         bootstrap->at = (bootstrap->at + 1) % follow->parent_count;

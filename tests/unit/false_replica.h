@@ -24,6 +24,7 @@ enum trick {
     HANGS_UP,
     REFUSES,
     OTHER_HISTORY, // and else as one that lies
+    OTHER_GONE,    // likewise, and as one whose history does not reach back
     MISTAKES_US,   // honest, but takes the proxy for one of another history
 };
 
@@ -43,6 +44,8 @@ struct door {
     int fd;
     bool open;
 };
+
+static const uint8_t other_history[HISTORY_ID_BYTES] = "another history";
 
 static void on_false_close(struct link *link, int error)
 {
@@ -87,7 +90,8 @@ static void give_false(struct door *door, struct link *link, const struct messag
                                                  [SAYS_GONE] = FETCH_GONE,
                                                  [LIES] = FETCH_EXACT,
                                                  [SAYS_TOO_NEW] = FETCH_EXACT,
-                                                 [OTHER_HISTORY] = FETCH_EXACT};
+                                                 [OTHER_HISTORY] = FETCH_EXACT,
+                                                 [OTHER_GONE] = FETCH_GONE};
     int trick = atomic_load(&door->trick);
     if (trick == HANGS_UP) {
         link_close(link, OK);
@@ -181,9 +185,9 @@ static int on_hello(struct link *link, uint16_t code, struct bytes payload)
     assert_int_equal(hello.purpose, PURPOSE_FETCH);
     atomic_fetch_add(&door->greeted, 1);
     int trick = atomic_load(&door->trick);
-    static const uint8_t other[HISTORY_ID_BYTES] = "another history";
+    bool is_other = trick == OTHER_HISTORY || trick == OTHER_GONE;
     if (trick == MISTAKES_US) {
-        hello.history = bytes_of(other, sizeof other);
+        hello.history = bytes_of(other_history, HISTORY_ID_BYTES);
     }
     if (trick == HONEST || trick == MISTAKES_US) {
         door->link = NULL;
@@ -195,7 +199,7 @@ static int on_hello(struct link *link, uint16_t code, struct bytes payload)
         .protocol = PEER_PROTOCOL,
         .answer = trick == REFUSES ? ANSWER_REFUSED : ANSWER_RESUME,
         .reason = bytes_text("no"),
-        .history = bytes_of(trick == OTHER_HISTORY ? other : test_history, HISTORY_ID_BYTES)};
+        .history = bytes_of(is_other ? other_history : test_history, HISTORY_ID_BYTES)};
     message_welcome_encode(link_out(link), &welcome);
     link_wrote(link);
     return OK;

@@ -97,6 +97,64 @@ static void test_next_replica(void **state)
     }
 }
 
+struct forking {
+    struct task task;
+    struct instance *instance;
+    sem_t finished;
+};
+
+// On the applier: what is shown becomes that of another history, with the very same rows.
+static void fork_history(struct task *task)
+{
+    struct forking *forking = CONTAINER_OF(task, struct forking, task);
+    struct view *shown = instance_pin(forking->instance);
+    struct view *view = mem_zalloc(sizeof *view);
+    atomic_init(&view->references, 1);
+    view->volume = volume_hold(shown->volume);
+    view->store = shown->store;
+    view->snapshot = store_snapshot(shown->store);
+    view->place = shown->place;
+    view->digest = shown->digest;
+    view->window_floor = shown->window_floor;
+    memcpy(view->history, other_history, HISTORY_ID_BYTES);
+    view_release(shown);
+    views_publish(&forking->instance->views, view);
+    sem_post(&forking->finished);
+}
+
+// A version of one history is none of another: nobody joins a flight across the change, nobody is
+// asked for the one by a link of the other, and who waits at the old view is told.
+static void test_fork(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 60000, 1, (const enum trick[DOORS]){KEEPS_SILENT});
+    feed(&scene, 20, true, true);
+    unsigned live = live_keys(&scene);
+    struct view *old = instance_pin(scene.proxy.instance);
+    struct reading before, meanwhile, after;
+    reading_start(&scene, &before, view_hold(old), MODEL_KEYS);
+    while (atomic_load(&scene.doors[0].asked) < live) {
+        sched_yield();
+    }
+    atomic_store(&scene.doors[0].trick, OTHER_GONE);
+    struct forking forking = {.task.run = fork_history, .instance = scene.proxy.instance};
+    sem_init(&forking.finished, 0, 0);
+    mailbox_post(instance_applier(scene.proxy.instance), &forking.task);
+    sem_wait(&forking.finished);
+    sem_destroy(&forking.finished);
+    reading_start(&scene, &after, instance_pin(scene.proxy.instance), MODEL_KEYS);
+    reading_start(&scene, &meanwhile, old, MODEL_KEYS);
+    assert_int_equal(reading_end(&scene, &before, ERR_UNAVAILABLE), 0);
+    assert_int_equal(reading_end(&scene, &meanwhile, ERR_UNAVAILABLE), 0);
+    assert_int_equal(reading_end(&scene, &after, ERR_GONE), 0);
+    assert_int_equal(COUNTED(&scene, fetch_joined), 0);
+    assert_int_equal(COUNTED(&scene, fetch_timeouts), 0);
+    assert_int_equal(atomic_load(&scene.doors[0].greeted), 2);
+    assert_int_equal(atomic_load(&scene.doors[0].asked), 2 * live);
+    scene_close(&scene);
+}
+
 static void test_nobody_helps(void **state)
 {
     (void)state;
@@ -331,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_old_views),
         cmocka_unit_test(test_single_flight),
         cmocka_unit_test(test_next_replica),
+        cmocka_unit_test(test_fork),
         cmocka_unit_test(test_nobody_helps),
         cmocka_unit_test(test_replica_refuses_strangers),
         cmocka_unit_test(test_replica_catches_up),

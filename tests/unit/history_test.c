@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "replica/collect.h"
 #include "replica/floor_file.h"
 #include "replica/history.h"
 #include "replica/mvcc.h"
@@ -329,6 +330,48 @@ static void test_failed_sweep(void **state)
     fed_close(&fed);
 }
 
+// As age does it: the floor rises to an index, and all that follows from it is done.
+static void rise(struct fed *fed, struct history *history, uint64_t floor)
+{
+    window_raise(&history->window, floor);
+    history->next_ns = 0;
+    assert_true(history_age(history));
+    wait_for_floor(fed, floor);
+    assert_true(history_age(history));
+    assert_true(history_shown(history));
+}
+
+// A floor that rises by age before each look is no reason to sweep for ever, and never to cut.
+static void test_cut_while_the_floor_rises(void **state)
+{
+    (void)state;
+    struct fed fed;
+    fed_open(&fed, 3600000);
+    struct instance *instance = fed.at.instance;
+    assert_int_equal(store_flush(instance->store), OK);
+    struct store_sizes sizes;
+    store_sizes(instance->store, &sizes);
+    fed.at.options.history_bytes = sizes.family_bytes[REPLICA_MVCC] / 4 * 3;
+    // Beside the role's own, whose filter lets nothing go.
+    struct history history = {0};
+    struct collector collector;
+    assert_int_equal(history_open(&history, instance), OK);
+    history_applied(&history, LAST, 0);
+    collector_open(&collector, &history);
+    for (uint64_t floor = 1; floor <= 2; floor++) {
+        assert_int_equal(METRIC_GET(instance->metrics, instance, history_cut), 0);
+        rise(&fed, &history, floor);
+        (void)collector_step(&collector);
+    }
+    assert_int_equal(METRIC_GET(instance->metrics, instance, history_cut), 1);
+    uint64_t floor = atomic_load(&instance->history_floor);
+    assert_in_range(floor, 3, LAST / 2);
+    wait_for_floor(&fed, floor);
+    collector_close(&collector);
+    history_close(&history);
+    fed_close(&fed);
+}
+
 // A floor survives what the store forgets; a lost one is taken as the store's index.
 static void test_restart(void **state)
 {
@@ -366,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_malformed_rows_are_kept),
         cmocka_unit_test(test_collected),
         cmocka_unit_test(test_failed_sweep),
+        cmocka_unit_test(test_cut_while_the_floor_rises),
         cmocka_unit_test(test_restart),
     };
     return cmocka_run_group_tests_name("history", tests, NULL, NULL);

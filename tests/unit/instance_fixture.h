@@ -259,9 +259,9 @@ SUPPORT struct instance_options test_options(const char *name, int role)
                                      .quarantine = 10000};
 }
 
-// `at->options` is set. Ends when the instance serves or has stopped.
-SUPPORT void test_instance_open(struct test_node *node, struct test_instance *at,
-                                const struct role *role)
+// `at->options` is set. Comes back while it is loading.
+SUPPORT void test_instance_begin(struct test_node *node, struct test_instance *at,
+                                 const struct role *role)
 {
     if (at->metrics == NULL) {
         at->metrics = aligned_alloc(64, (sizeof *at->metrics + 63) / 64 * 64);
@@ -276,6 +276,13 @@ SUPPORT void test_instance_open(struct test_node *node, struct test_instance *at
                                    .beats = at->beats,
                                    .home = node->loop};
     assert_int_equal(instance_open(&at->instance, &setup), OK);
+}
+
+// Likewise, and ends when the instance serves or has stopped.
+SUPPORT void test_instance_open(struct test_node *node, struct test_instance *at,
+                                const struct role *role)
+{
+    test_instance_begin(node, at, role);
     while (instance_state(at->instance) == INSTANCE_LOADING) {
         sched_yield();
     }

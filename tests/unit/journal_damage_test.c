@@ -153,6 +153,7 @@ static void check_damaged(struct journal *journal, const struct intact *intact, 
     assert_int_equal(report->damaged_last, flip.number);
     assert_int_equal(report->torn_bytes, 0);
     assert_int_equal(journal_end(journal).number, flip.number - 1);
+    assert_int_equal(journal_seen(journal), intact->last);
     assert_int_equal(journal_append(journal, intact->blocks[flip.number]), ERR_DAMAGED);
     if (flip.number > intact->first) {
         assert_int_equal(first_bad(journal, intact->first), 0); // up to the published end
@@ -395,6 +396,7 @@ static void test_copies(void **unused)
     test_flip(path, intact.files->names[1], 30, 1);
     journal = test_journal(path, SEGMENT_BYTES, true, intact.ends[250], ERR_DAMAGED, &report);
     assert_int_equal(report.damaged_first, before);
+    assert_int_equal(journal_seen(journal), intact.last);
     assert_int_equal(journal_append(journal, intact.blocks[before + 1]), ERR_DAMAGED);
     assert_int_equal(patch_all(journal, &intact, &report), OK);
     assert_int_equal(journal_oldest(journal).number, before);

@@ -120,11 +120,73 @@ static void test_evictor_waits_for_the_view(void **unused)
     close_all(&node, &at, &model);
 }
 
+struct change {
+    struct task task;
+    struct instance *instance;
+    struct store *store; // the other one
+    uint64_t index;      // where it stands
+    uint64_t floor, taken;
+    sem_t done;
+};
+
+// What comes between the change and the first view of the new store: turns without a block.
+static void change_store(struct task *task)
+{
+    struct change *change = CONTAINER_OF(task, struct change, task);
+    struct instance *instance = change->instance;
+    const struct proxy *proxy = instance->role_state;
+    struct store *before = atomic_exchange(&instance->store, change->store);
+    instance->role->replaced(instance, change->index);
+    instance->role->published(instance);
+    change->floor = atomic_load(&instance->window_floor);
+    change->taken = evict_floor(proxy->evict);
+    atomic_store(&instance->store, before);
+    sem_post(&change->done);
+}
+
+// A store taken into use, which stands before or behind what is shown: until it is shown itself,
+// its floor is its index, and the evictor takes nothing newer.
+static void test_change_of_stores(void **unused)
+{
+    (void)unused;
+    struct test_node node;
+    struct test_instance at = {.options = test_options("zones", ROLE_PROXY)};
+    struct model model;
+    struct volume *other;
+    at.options.window = 0;
+    proxy_of(&node, &at);
+    model_open(&model, 7);
+    for (unsigned i = 0; i < 10; i++) {
+        struct block *block = model_block(&model, 3);
+        test_feed(&at, block);
+        view_release(test_view(&at, block_end(&block->header)));
+        block_release(block);
+    }
+    assert_int_equal(instance_open_volume(at.instance, 7, &other), OK);
+    static const int64_t steps[] = {100, 0, -25};
+    for (size_t i = 0; i < ARRAY_LEN(steps); i++) {
+        uint64_t index = (uint64_t)((int64_t)model.index + steps[i]);
+        struct change change = {.task.run = change_store,
+                                .instance = at.instance,
+                                .store = other->store,
+                                .index = index};
+        sem_init(&change.done, 0, 0);
+        mailbox_post(instance_applier(at.instance), &change.task);
+        sem_wait(&change.done);
+        sem_destroy(&change.done);
+        assert_int_equal(change.floor, index);
+        assert_true(change.taken <= index);
+    }
+    assert_true(volume_close(other));
+    close_all(&node, &at, &model);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_refused_values),
         cmocka_unit_test(test_evictor_waits_for_the_view),
+        cmocka_unit_test(test_change_of_stores),
     };
     return cmocka_run_group_tests_name("promise", tests, NULL, NULL);
 }

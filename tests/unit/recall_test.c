@@ -14,6 +14,13 @@ static void hold_all_but_few(struct instance_options *options)
     options->fetch_max = 2;
 }
 
+static void hold_all_and_ask_little(struct instance_options *options)
+{
+    hold_all(options);
+    options->fetch_rate = 1;
+    options->fetch_burst = 1024;
+}
+
 static void past_scene_open(struct scene *scene, uint64_t fetch_ms, unsigned doors,
                             enum trick first, enum trick second)
 {
@@ -271,12 +278,62 @@ static void test_too_many(void **state)
     scene_close(&scene);
 }
 
+// False: some of it was told to be unavailable.
+static bool try_at(struct scene *scene, uint64_t t)
+{
+    struct reading reading;
+    start_at(scene, &reading, t);
+    sem_wait(&reading.finished);
+    sem_destroy(&reading.finished);
+    bool available = true;
+    for (unsigned i = 0; i < MODEL_KEYS; i++) {
+        available = available && reading.lookups[i].status != ERR_UNAVAILABLE;
+    }
+    read_release(&reading.read);
+    return available;
+}
+
+// What is passed on counts as much as what is fetched: once answers have emptied the bucket,
+// nothing more is asked.
+static void test_budget(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_tune = hold_all_and_ask_little;
+    past_scene_open(&scene, 200, 1, HONEST, HONEST);
+    unsigned answers = 0;
+    while (answers <= 1024 && try_at(&scene, 9)) {
+        answers++;
+    }
+    assert_in_range(answers, 1, 1024);
+    assert_int_equal(COUNTED(&scene, recalls_sent), answers);
+    read_at(&scene, 10, ERR_UNAVAILABLE);
+    assert_int_equal(COUNTED(&scene, recalls_sent), answers);
+    assert_int_equal(COUNTED(&scene, fetch_requests_under_way), 0);
+    assert_int_equal(COUNTED(&scene, fetch_bytes_under_way), 0);
+    scene_close(&scene);
+}
+
+// An answer that does not come is not free either.
+static void test_budget_of_silence(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_tune = hold_all_and_ask_little;
+    past_scene_open(&scene, 200, 1, KEEPS_SILENT, KEEPS_SILENT);
+    read_at(&scene, 9, ERR_UNAVAILABLE);
+    read_at(&scene, 10, ERR_UNAVAILABLE);
+    assert_int_equal(COUNTED(&scene, recalls_sent), 1);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_index),  cmocka_unit_test(test_next_replica),
         cmocka_unit_test(test_nobody_helps), cmocka_unit_test(test_closing),
-        cmocka_unit_test(test_too_many),
+        cmocka_unit_test(test_too_many),     cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_budget_of_silence),
     };
     return cmocka_run_group_tests_name("recall", tests, NULL, NULL);
 }

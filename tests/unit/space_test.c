@@ -24,7 +24,10 @@ static void levels_have_their_reason(void **state)
                                          .reserve = SPACE_PERCENT + 1},
                               bytes = {.soft = 200 * MIB, .hard = 100 * MIB, .reserve = 10 * MIB},
                               both = {.max_bytes = 96 * MIB, .soft = 200 * MIB},
-                              odd = {.soft = 100 * MIB, .hard = SPACE_PERCENT + 30};
+                              odd = {.soft = 100 * MIB, .hard = SPACE_PERCENT + 30},
+                              late = {.soft = SPACE_PERCENT + 20,
+                                      .hard = SPACE_PERCENT + 10,
+                                      .reserve = 400 * MIB};
     static const struct {
         char limits;
         uint64_t used_mib, free_mib;
@@ -43,6 +46,7 @@ static void levels_have_their_reason(void **state)
         {'2', 50, 300, SPACE_OK, ""},         {'2', 50, 100, SPACE_SOFT, "soft_limit"},
         {'2', 91, 300, SPACE_HARD, "max_bytes"}, {'2', 91, 100, SPACE_HARD, "max_bytes"},
         {'o', 9, 299, SPACE_HARD, "hard_limit"}, {'o', 9, 300, SPACE_OK, ""},
+        {'l', 9, 399, SPACE_RESERVE, "reserve"}, {'l', 9, 400, SPACE_OK, ""},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         const struct space_limits *limits = cases[i].limits == 'n'   ? &none
@@ -50,6 +54,7 @@ static void levels_have_their_reason(void **state)
                                             : cases[i].limits == 'p' ? &percent
                                             : cases[i].limits == 'b' ? &bytes
                                             : cases[i].limits == '2' ? &both
+                                            : cases[i].limits == 'l' ? &late
                                                                      : &odd;
         struct space_state found =
             judge(limits, cases[i].used_mib, cases[i].free_mib, SPACE_OK);

@@ -105,6 +105,7 @@ static void falsify(struct task *task)
     wrong->snapshot = store_snapshot(shown->store);
     wrong->place = shown->place;
     wrong->epoch = shown->epoch;
+    memcpy(wrong->history, shown->history, HISTORY_ID_BYTES);
     wrong->digest = shown->digest;
     wrong->digest.sum.low ^= 1;
     view_release(shown);

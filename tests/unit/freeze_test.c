@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+// Before a journal may go, the store in use takes no more blocks and what it shows is on disk: also
+// where it is still catching up, and whatever the order was that said so.
+#include "tests/unit/build_fixture.h"
+
+#define STUCK 10 // no space for this block, while `full`
+
+static struct role role;
+static _Atomic bool full;
+static _Atomic unsigned refused;
+
+static int apply(struct instance *instance, const struct block *block, struct store_batch *batch)
+{
+    if (atomic_load(&full) && block->header.number == STUCK) {
+        atomic_fetch_add(&refused, 1);
+        return ERR_DISK_FULL;
+    }
+    return replica_role()->apply(instance, block, batch);
+}
+
+// Up to which block the store would stand after a kill.
+static uint64_t persisted(struct instance *instance)
+{
+    struct store_value row;
+    struct state state;
+    int error = store_state(instance->store, STORE_PERSISTED, &row);
+    if (error == ERR_NOT_FOUND) {
+        return 0;
+    }
+    assert_int_equal(error, OK);
+    assert_int_equal(state_decode(&state, row.data), OK);
+    store_value_release(&row);
+    return state.place.number;
+}
+
+static void test_replay_comes_first(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node before, node;
+    struct test_instance killed, at = {.options = test_options("zones", ROLE_REPLICA)};
+    world_open(&world, 11);
+    test_node_open(&before);
+    test_node_open(&node);
+    open_old(&before, &killed, &world);
+    copy_directory(&before, &node);
+    close_all(&before, &killed);
+    role = *replica_role();
+    role.apply = apply;
+    atomic_store(&full, true);
+    test_instance_begin(&node, &at, &role);
+    while (atomic_load(&refused) == 0) {
+        sched_yield();
+    }
+    struct build_order order = {.kind = BUILD_LOCATE, .freeze = true};
+    give(&node, at.instance, &order);
+    assert_int_equal(order.error, ERR_BUSY);
+    atomic_store(&full, false);
+    view_release(test_view(&at, index_of(&world, OLD_BLOCKS)));
+    assert_false(atomic_load(&at.instance->wants_build));
+    locate(&node, at.instance, true);
+    assert_int_equal(persisted(at.instance), OLD_BLOCKS);
+    // It is settled: no store that took its place meanwhile takes back that another one is wanted.
+    assert_true(atomic_load(&at.instance->wants_build));
+    complete(&node, &at, &world, 11);
+    close_all(&node, &at);
+    world_close(&world);
+}
+
+// The journal got lost while slices were coming: the one that comes next says so first.
+static void test_slice_that_freezes(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 12);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    atomic_store(&at.instance->wants_build, true);
+    struct build_order where = locate(&node, at.instance, false);
+    where.freeze = true;
+    where = give_slice(&node, at.instance, &world, world.start, &where);
+    assert_int_equal(persisted(at.instance), OLD_BLOCKS);
+    test_feed(&at, world.blocks[OLD_BLOCKS + 1]); // in the journal, but not shown any more
+    while (journal_end(at.instance->journal).number < OLD_BLOCKS + 1) {
+        sched_yield();
+    }
+    begin_journal(&node, at.instance, &where.start);
+    struct view *view = instance_pin(at.instance);
+    assert_int_equal(view->place.number, OLD_BLOCKS);
+    view_release(view);
+    complete(&node, &at, &world, 12);
+    close_all(&node, &at);
+    world_close(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_replay_comes_first),
+        cmocka_unit_test(test_slice_that_freezes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -195,7 +195,7 @@ static int run_mixed(int argc, char **argv)
 {
     struct mixed_options to = {
         .reads = 1000000, .read_rate = 40000, .writes = 10000, .sessions = 16,
-        .keys = 20000, .value_bytes = 600, .seed = 1, .limit_seconds = 600,
+        .changes = 5, .keys = 20000, .value_bytes = 600, .seed = 1, .limit_seconds = 600,
     };
     const struct option options[] = {
         {"root", TEXT, &to.root, 0, 0, NULL, 0, "unix socket of an empty root"},
@@ -203,7 +203,8 @@ static int run_mixed(int argc, char **argv)
          "unix socket of a node that is read; several times"},
         {"reads", NUMBER, &to.reads, 1, UINT64_MAX, NULL, 0, "keys looked up in all"},
         {"read-rate", NUMBER, &to.read_rate, 2, 100000000, NULL, 0, "keys looked up a second"},
-        {"writes", NUMBER, &to.writes, 0, 10000000, NULL, 0, "batches written a second"},
+        {"writes", NUMBER, &to.writes, 0, 10000000, NULL, 0, "changes written a second"},
+        {"changes", NUMBER, &to.changes, 1, MIXED_CHANGES_MAX, NULL, 0, "of a batch, at most"},
         {"sessions", NUMBER, &to.sessions, 1, MIXED_SESSIONS_MAX, NULL, 0, "that read"},
         {"keys", NUMBER, &to.keys, 2, 1000000000, NULL, 0, "keys that are written"},
         {"value-bytes", NUMBER, &to.value_bytes, MIXED_VALUE_BYTES_LEAST, 1000000, NULL, 0,

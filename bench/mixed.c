@@ -95,10 +95,15 @@ static void show(struct mixed *mixed, uint64_t took_ns, bool last)
 #define COUNT(name) printf("\"" #name "\": %" PRIu64 ", ", atomic_load(&mixed->name));
         MIXED_COUNTS(COUNT)
 #undef COUNT
-        printf("\"batches\": %" PRIu64 ", \"entries\": %" PRIu64 ", \"index\": %" PRIu64
+        printf("\"shown\": [");
+        for (size_t i = 0; i < mixed->options->node_count; i++) {
+            printf("%s%" PRIu64, i == 0 ? "" : ", ", atomic_load(&mixed->shown[i]));
+        }
+        printf("], \"batches\": %" PRIu64 ", \"single\": %" PRIu64 ", \"entries\": %" PRIu64
+               ", \"taken\": %" PRIu64 ", \"index\": %" PRIu64
                ", \"seconds\": %.3f, \"write_seconds\": %.3f}\n",
-               mixed->batches, mixed->entries, model_known(mixed->model), (double)took_ns / 1e9,
-               (double)mixed->write_ns / 1e9);
+               mixed->batches, mixed->single, mixed->entries, mixed->taken,
+               model_known(mixed->model), (double)took_ns / 1e9, (double)mixed->write_ns / 1e9);
     }
     fflush(stdout);
 }

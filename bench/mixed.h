@@ -16,7 +16,8 @@ struct mixed_options {
     size_t node_count;
     uint64_t reads;     // keys looked up in all, before it ends
     uint64_t read_rate; // keys a second, at most
-    uint64_t writes;    // batches a second
+    uint64_t writes;    // changes a second, in batches of all kinds
+    uint64_t changes;   // in a batch, at most
     uint64_t sessions;
     uint64_t keys;        // that are ever written
     uint64_t value_bytes; // longest value

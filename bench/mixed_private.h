@@ -14,6 +14,7 @@
 #define MIXED_READERS 2
 #define MIXED_KEY_BYTES 32
 #define MIXED_VALUE_BYTES_LEAST 16
+#define MIXED_CHANGES_MAX 50 // of one batch
 
 // What must stay 0, then what is only counted.
 #define MIXED_COUNTS(COUNT)                                                                        \
@@ -37,8 +38,11 @@ struct mixed {
 #define COUNT(name) _Atomic uint64_t name;
     MIXED_COUNTS(COUNT)
 #undef COUNT
-    uint64_t batches, entries; // written; the writer's thread until it has ended
+    // Written: batches, those of one change, all changes, indexes taken. The writer's thread until
+    // it has ended.
+    uint64_t batches, single, entries, taken;
     uint64_t write_ns;
+    _Atomic uint64_t shown[MIXED_NODES_MAX]; // the highest index that a node has answered
 };
 
 // Says what was wrong (the first ones of each run) on standard error.

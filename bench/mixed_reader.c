@@ -122,6 +122,10 @@ static void see(struct reader *reader, struct session *session, uint64_t index, 
                     session->index);
     }
     session->index = u64_max(session->index, index);
+    _Atomic uint64_t *shown = &reader->mixed->shown[session->node];
+    uint64_t before = atomic_load(shown);
+    while (before < index && !atomic_compare_exchange_weak(shown, &before, index)) {
+    }
 }
 
 // ---- answers ------------------------------------------------------------------------------------

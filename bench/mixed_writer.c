@@ -12,7 +12,7 @@
 #include "common/base/mem.h"
 
 #define WAITING_MAX 4096 // batches without an answer
-#define CHANGES_MAX 50
+#define FEW 5 // changes of a batch that costs a request or a word for each
 #define ANSWER_LIMIT_NS (60 * NS_PER_S)
 
 struct change {
@@ -23,7 +23,7 @@ struct batch {
     unsigned count;
     unsigned skip;    // replies before the one that counts: MULTI and what it queues
     bool names_index; // its answer says it
-    struct change changes[CHANGES_MAX];
+    struct change changes[MIXED_CHANGES_MAX];
 };
 
 struct mixed_writer {
@@ -52,8 +52,8 @@ static void send_put(struct mixed_writer *writer, const struct change *change)
 
 static void send_delete(struct mixed_writer *writer, const struct change *changes, unsigned count)
 {
-    char keys[CHANGES_MAX][MIXED_KEY_BYTES];
-    struct bytes words[1 + CHANGES_MAX] = {bytes_text("QS.DELETE")};
+    char keys[MIXED_CHANGES_MAX][MIXED_KEY_BYTES];
+    struct bytes words[1 + MIXED_CHANGES_MAX] = {bytes_text("QS.DELETE")};
     for (unsigned i = 0; i < count; i++) {
         words[1 + i] = mixed_key(changes[i].key, keys[i]);
     }
@@ -62,8 +62,8 @@ static void send_delete(struct mixed_writer *writer, const struct change *change
 
 static void send_mset(struct mixed_writer *writer, const struct batch *batch)
 {
-    char keys[CHANGES_MAX][MIXED_KEY_BYTES];
-    struct bytes words[1 + 2 * CHANGES_MAX] = {bytes_text("MSET")};
+    char keys[MIXED_CHANGES_MAX][MIXED_KEY_BYTES];
+    struct bytes words[1 + 2 * MIXED_CHANGES_MAX] = {bytes_text("MSET")};
     uint64_t value_bytes = writer->mixed->options->value_bytes;
     for (unsigned i = 0; i < batch->count; i++) {
         const struct change *change = &batch->changes[i];
@@ -102,40 +102,45 @@ static struct batch *next_batch(struct mixed_writer *writer)
 
 static void add_change(struct mixed_writer *writer, struct batch *batch, uint64_t key, bool put)
 {
-    CHECK(batch->count < CHANGES_MAX);
+    CHECK(batch->count < MIXED_CHANGES_MAX);
     batch->changes[batch->count++] =
         (struct change){.key = key, .serial = put ? ++writer->serial : 0};
 }
 
-// Some keys, the same one twice at times: the last change of a key counts.
-static void add_some(struct mixed_writer *writer, struct batch *batch, unsigned puts_in_ten)
+// 1 to `most` keys, the same one twice at times: the last change of a key counts.
+static void add_some(struct mixed_writer *writer, struct batch *batch, uint64_t most,
+                     unsigned puts_in_ten)
 {
-    unsigned count = 1 + (unsigned)draw_below(&writer->draw, 5);
-    for (unsigned i = 0; i < count; i++) {
+    uint64_t count = 1 + draw_below(&writer->draw, most);
+    for (uint64_t i = 0; i < count; i++) {
         uint64_t key = draw_below(&writer->draw, writer->mixed->options->keys);
         add_change(writer, batch, key, draw_below(&writer->draw, 10) < puts_in_ten);
     }
 }
 
-static void send_batch(struct mixed_writer *writer)
+// Sends a batch of some kind and returns the number of its changes. A transaction is seldom: it
+// waits until all before it is committed, so that one commit at a time fits between two of them.
+static unsigned send_batch(struct mixed_writer *writer)
 {
+    uint64_t most = writer->mixed->options->changes, few = u64_min(most, FEW);
     struct batch *batch = next_batch(writer);
-    uint64_t kind = draw_below(&writer->draw, 20);
+    uint64_t kind = draw_below(&writer->draw, 40);
     uint64_t key = draw_below(&writer->draw, writer->mixed->options->keys);
-    if (kind < 12) {
+    if (kind < 24) {
         add_change(writer, batch, key, true);
         send_put(writer, &batch->changes[0]);
-    } else if (kind < 15) {
-        add_some(writer, batch, 0);
+    } else if (kind < 31) {
+        add_some(writer, batch, few, 0);
         send_delete(writer, batch->changes, batch->count);
-    } else if (kind < 18) {
-        add_some(writer, batch, 10);
+    } else if (kind < 38) {
+        add_some(writer, batch, most, 10);
         send_mset(writer, batch);
         batch->names_index = false;
     } else {
-        add_some(writer, batch, 6);
+        add_some(writer, batch, few, 6);
         send_exec(writer, batch);
     }
+    return batch->count;
 }
 
 // ---- answers ------------------------------------------------------------------------------------
@@ -190,6 +195,8 @@ static bool acknowledged(struct mixed_writer *writer, const struct batch *batch,
     model_publish(mixed->model, index);
     mixed->batches++;
     mixed->entries += batch->count;
+    mixed->single += batch->count == 1;
+    mixed->taken += !nothing;
     return true;
 }
 
@@ -253,7 +260,7 @@ struct mixed_writer *mixed_writer_open(struct mixed *mixed)
     writer->draw = (struct draw){.state = draw_mix(mixed->options->seed)};
     writer->index = model_known(mixed->model);
     writer->batches = mem_alloc(WAITING_MAX * sizeof *writer->batches);
-    writer->value = mem_alloc(CHANGES_MAX * mixed->options->value_bytes);
+    writer->value = mem_alloc(MIXED_CHANGES_MAX * mixed->options->value_bytes);
     if (!conn_open(&writer->conn, mixed->options->root)) {
         mixed_fault(mixed, "%s: no connection", mixed->options->root);
     }
@@ -274,12 +281,12 @@ bool mixed_writer_fill(struct mixed_writer *writer)
     bool fine = writer->conn.open;
     for (uint64_t next = 0; fine && next < keys;) {
         struct batch *batch = next_batch(writer);
-        for (; next < keys && batch->count < CHANGES_MAX; next++) {
+        for (; next < keys && batch->count < MIXED_CHANGES_MAX; next++) {
             add_change(writer, batch, next, true);
         }
         send_mset(writer, batch);
         batch->names_index = false;
-        fine = finish(writer, CHANGES_MAX);
+        fine = finish(writer, MIXED_CHANGES_MAX);
     }
     return fine && finish(writer, 0);
 }
@@ -289,12 +296,12 @@ void mixed_writer_run(struct mixed_writer *writer)
     struct mixed *mixed = writer->mixed;
     uint64_t began = clock_mono_ns();
     uint64_t sent = 0;
-    mixed->batches = mixed->entries = 0;
+    mixed->batches = mixed->single = mixed->entries = mixed->taken = 0; // not what filled it
     bool fine = true;
     while (fine && !atomic_load(&mixed->stop_writing)) {
         double due = (double)(clock_mono_ns() - began) / 1e9 * (double)mixed->options->writes;
-        for (; (double)sent < due && writer->count < WAITING_MAX; sent++) {
-            send_batch(writer);
+        while ((double)sent < due && writer->count < WAITING_MAX) {
+            sent += send_batch(writer);
         }
         fine = turn(writer);
         if (writer->count == 0) {

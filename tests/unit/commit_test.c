@@ -311,6 +311,30 @@ static void test_root_of_a_full_disk(void **state)
     root_close(&root);
 }
 
+// What is committed, but not applied yet, is not taken back with the write behind it.
+static void test_full_disk_behind_a_committed_write(void **state)
+{
+    (void)state;
+    struct root root;
+    struct pause pause;
+    struct writing committed, refused;
+    root_open(&root);
+    struct instance *instance = root.at.instance;
+    applier_hold(instance, &pause);
+    write_start(&root.node, instance, &committed);
+    let_turn(worker_mailbox(instance->writer));
+    assert_int_equal(journal_end(instance->journal).index, 1);
+    atomic_store(&disk, FULL);
+    write_start(&root.node, instance, &refused);
+    assert_int_equal(write_end(&refused), ERR_DISK_FULL);
+    assert_int_equal(sem_trywait(&committed.finished), -1);
+    applier_release(&pause);
+    assert_int_equal(write_end(&committed), OK);
+    assert_int_equal(committed.transaction.index, 1);
+    assert_visible(instance, 1);
+    root_close(&root);
+}
+
 static void test_root_of_a_busy_applier(void **state)
 {
     (void)state;
@@ -497,6 +521,7 @@ int main(void)
         cmocka_unit_test(test_root_of_a_failed_disk),
         cmocka_unit_test(test_root_of_many_writers),
         cmocka_unit_test(test_root_of_a_full_disk),
+        cmocka_unit_test(test_full_disk_behind_a_committed_write),
         cmocka_unit_test(test_root_of_a_busy_applier),
         cmocka_unit_test(test_follower_waits_for_the_disk),
         cmocka_unit_test(test_follower_of_a_failed_disk),

@@ -3,6 +3,9 @@
 // budget. The rules alone are in pool_test.c.
 #include "tests/unit/fetch_fixture.h"
 
+#include "common/core/space.h"
+#include "proxy/fetcher.h"
+
 // ---- slices ------------------------------------------------------------------------------------
 
 static void tune_one(struct instance_options *options) { options->fetch_max = 1; }
@@ -262,9 +265,80 @@ static void test_waits_for_the_budget(void **state)
     scene_close(&scene);
 }
 
+struct under_way {
+    struct scene *scene;
+    uint64_t requests;
+};
+
+static void count_requests(void *argument)
+{
+    struct under_way *counting = argument;
+    const struct proxy *proxy = counting->scene->proxy.instance->role_state;
+    counting->requests = proxy->fetcher->budget.requests;
+}
+
+// A request that is not answered in time gives its place among those under way to others.
+static void test_late_one_gives_way(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {KEEPS_SILENT};
+    scene_open(&scene, 300, 1, tricks);
+    feed(&scene, 20, true, true);
+    struct reading reading;
+    unsigned first = live_key(&scene, 0);
+    reading_start_at(&scene, &reading, instance_pin(scene.proxy.instance), first, 1);
+    assert_int_equal(reading_end(&scene, &reading, ERR_UNAVAILABLE), 0);
+    while (COUNTED(&scene, fetch_timeouts) == 0) {
+        sched_yield();
+    }
+    struct under_way counting = {.scene = &scene, .requests = UINT64_MAX};
+    test_on_loop(&scene.node, count_requests, &counting);
+    assert_int_equal(counting.requests, 0);
+    scene_close(&scene);
+}
+
+static void tighten(void *argument)
+{
+    struct instance *instance = argument;
+    atomic_store(&instance->space_level, SPACE_HARD);
+    proxy_tighten(instance, 0);
+}
+
+static void nothing(void *argument) { (void)argument; }
+
+static void on_applier(struct instance *instance, void (*run)(void *argument))
+{
+    struct test_task call = {.task.run = test_task_run, .run = run, .argument = instance};
+    sem_init(&call.finished, 0, 0);
+    mailbox_post(instance_applier(instance), &call.task);
+    sem_wait(&call.finished);
+    sem_destroy(&call.finished);
+}
+
+// Above the hard limit the window is given up as far as a replica has come, and no further: what is
+// newer could not be fetched.
+static void test_window_given_up(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 60000, 1, honest);
+    feed(&scene, 20, true, true);
+    assert_int_equal(read_all(&scene, OK), live_keys(&scene));
+    uint64_t reported = scene.model.index;
+    assert_int_equal(fetch_lowest_visible(scene.proxy.instance), reported);
+    feed(&scene, 20, false, true);
+    assert_int_equal(atomic_load(&scene.proxy.instance->window_floor), 0);
+    on_applier(scene.proxy.instance, tighten);
+    on_applier(scene.proxy.instance, nothing); // behind what the first has posted
+    assert_int_equal(atomic_load(&scene.proxy.instance->window_floor), reported);
+    scene_close(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_late_one_gives_way),
         cmocka_unit_test(test_slices),
         cmocka_unit_test(test_failed_slice),
         cmocka_unit_test(test_busy),
@@ -275,6 +349,7 @@ int main(void)
         cmocka_unit_test(test_waits_for_the_budget),
         cmocka_unit_test(test_behind_and_silent),
         cmocka_unit_test(test_slice_fails_by_a_loss),
+        cmocka_unit_test(test_window_given_up),
     };
     return cmocka_run_group_tests_name("fetch_load", tests, NULL, NULL);
 }

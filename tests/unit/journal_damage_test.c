@@ -407,6 +407,37 @@ static void test_copies(void **unused)
     test_rmdir(path);
 }
 
+// A segment is begun only when all before it is synced: one that holds nothing yet is proof enough
+// that the bad block before it was acknowledged.
+static void test_empty_segment_is_proof(void **unused)
+{
+    (void)unused;
+    char *path = test_mkdir();
+    struct intact intact;
+    intact_make(&intact, path, 8 * KIB, 30, 400);
+    assert_true(intact.files->count >= 2);
+    size_t newest = intact.files->count - 1;
+    uint64_t before = intact.last;
+    while (intact.file[before] == newest) {
+        before--;
+    }
+    test_write_file(path, intact.files->names[newest],
+                    bytes_of(intact.files->contents[newest].data, BLOCK_HEADER_BYTES));
+    test_flip(path, intact.files->names[newest - 1], intact.offset[before] + 20, 1);
+    struct journal_report report;
+    struct journal *journal = test_journal(path, 8 * KIB, true, nothing, ERR_DAMAGED, &report);
+    assert_int_equal(report.damaged_first, before);
+    assert_int_equal(report.damaged_last, before);
+    assert_int_equal(report.torn_bytes, 0);
+    assert_int_equal(patch_all(journal, &intact, &report), OK);
+    assert_int_equal(journal_end(journal).number, before);
+    append_rest(journal, &intact);
+    journal_close(journal);
+    assert_true(files_same(&intact, path));
+    intact_free(&intact);
+    test_rmdir(path);
+}
+
 static void test_nothing_sound(void **unused)
 {
     (void)unused;
@@ -506,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_lost_files),
         cmocka_unit_test(test_flushed_tail),
         cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_empty_segment_is_proof),
         cmocka_unit_test(test_nothing_sound),
         cmocka_unit_test(test_anything),
     };

@@ -85,6 +85,7 @@ struct site {
     struct instance *instance;
     struct fanout *fanout;
     struct peers *peers;
+    struct readers *readers; // NULL: it gives no snapshot
     char address[ADDRESS_TEXT_BYTES];
 };
 
@@ -167,6 +168,7 @@ SUPPORT void site_open_links(struct site *site)
                                 .metrics = site->node_metrics,
                                 .loops = &site->loop,
                                 .loop_count = 1,
+                                .readers = site->readers,
                                 .owner = site,
                                 .find = site_find};
     assert_int_equal(peers_open(&site->peers, &setup, &reason), OK);

@@ -3,6 +3,8 @@
 // hello does what it says; damaged journals are mended from a parent.
 #include "tests/unit/tree_fixture.h"
 
+#include "common/core/readers.h"
+
 static struct site *child_new(const char *name, const char *parent)
 {
     struct site *site = site_new(name, ROLE_REPLICA);
@@ -488,6 +490,53 @@ static void test_repair_of_the_oldest_copy(void **state)
     builder_close(&author.builder);
 }
 
+// ---- a journal that is lost ----------------------------------------------------------------------
+
+static void lose_journal(struct site *site)
+{
+    char *directory = mem_format("%s/zones/journal", site->directory);
+    assert_int_equal(nftw(directory, site_remove, 16, FTW_DEPTH | FTW_PHYS), 0);
+    mem_free(directory);
+}
+
+// A node without a journal shows what its store holds. A parent that stands lower is none to build
+// another store from: what was shown would be taken back.
+static void test_shown_and_lost(void **state)
+{
+    (void)state;
+    struct author author, same;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    struct site *child = site_new("child", ROLE_REPLICA);
+    parent->options.segment_bytes = 4096;
+    parent->options.journal_bytes = 8192;
+    parent->node.repair_max = 1;
+    parent->options.snapshots_max = 1;
+    parent->options.snapshot_rate = GIB;
+    assert_int_equal(readers_open(&parent->readers, 1), OK);
+    site_open(parent);
+    author_open(&author, 6);
+    author_feed(&author, parent, 60, 1000);
+    writer_trim(parent->instance, 50);
+    AWAIT(journal_oldest(parent->instance->journal).number > 1);
+    site_open(child);
+    author_open(&same, 6);
+    author_feed(&same, child, 70, 1000);
+    site_stop(child);
+    lose_journal(child);
+    site_parent(child, parent->address);
+    site_open(child);
+    AWAIT(site_state_is(child, "stands lower") ||
+          METRIC_GET(parent->metrics, instance, snapshot_slices) > 0);
+    assert_int_equal(METRIC_GET(parent->metrics, instance, snapshot_slices), 0);
+    assert_true(site_shows(child, 70));
+    site_close(child);
+    site_stop(parent);
+    readers_close(parent->readers);
+    site_free(parent);
+    builder_close(&author.builder);
+    builder_close(&same.builder);
+}
+
 int main(void)
 {
     log_open(getenv("QS_TEST_LOG") != NULL ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
@@ -499,6 +548,7 @@ int main(void)
         cmocka_unit_test(test_own_name),           cmocka_unit_test(test_wrong_chain),
         cmocka_unit_test(test_bad_parent),         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_repair_of_the_oldest_copy),
+        cmocka_unit_test(test_shown_and_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

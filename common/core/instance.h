@@ -21,7 +21,7 @@
 #include "common/io/loop.h"
 
 enum instance_state {
-    INSTANCE_LOADING = 0, // replaying, or a damaged journal waits for its repair
+    INSTANCE_LOADING = 0, // replaying, or waits for a journal's repair or for another store
     INSTANCE_SERVING = 1,
     INSTANCE_STOPPED = 2, // takes no updates any more; reads go on. The reason is in the log
 };

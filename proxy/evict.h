@@ -3,7 +3,8 @@
 // never the key, and only what all of this allows:
 //   - the level of space is over the soft limit, and the hand (proxy/hand.h) has given an order;
 //   - the row's version is not in the window: the floor is read once, at the begin of a pass, and
-//     is one that a published view has shown; it only rises, so an old one keeps more;
+//     is one that a published view has shown; for one store it only rises, so an old one keeps
+//     more;
 //   - the row is old enough (proxy/recency.h, proxy/ages.h). In the range of keys that the hand has
 //     asked for the order's limit counts to the letter; where RocksDB rewrites rows for reasons of
 //     its own only what is older than that and was not read for two periods.
@@ -12,8 +13,8 @@
 // A compaction looks at no snapshot, so a reader of an older view may meet the stub: that is a miss
 // at the stub's own version, and the same value comes from a replica.
 //
-// Passes run on the store's threads, several at once; everything else on the walker's, but for
-// evict_show.
+// Passes run on the store's threads, several at once; evict_show on the applier's; what asks, on
+// any; everything else on the walker's.
 #ifndef QS_PROXY_EVICT_H
 #define QS_PROXY_EVICT_H
 
@@ -42,7 +43,8 @@ const struct store_filter *evict_filter(struct evict *evict);
 
 // The order for passes that begin from now on; its keys are copied.
 void evict_set(struct evict *evict, const struct evict_order *order);
-// Applier thread: the floor of the window in a view that was published.
+// Applier thread: the floor of the window in a view that was published, or the index of a store
+// that was taken into use.
 void evict_show(struct evict *evict, uint64_t floor);
 uint64_t evict_floor(const struct evict *evict);
 // Bytes of values that all passes have dropped.

@@ -4,9 +4,11 @@
 // them, and kept (proxy/fill.c). Misses of one turn for one replica leave in one message; a
 // value is under way once, however many wait, but for hedges: when a replica takes long, another
 // is asked too, and the first answer counts. A replica that cannot give a value is followed by the
-// next, until the deadline `fetch`; then the lookup gets ERR_UNAVAILABLE, never anything else.
+// next, until the deadline `fetch`; then the lookup gets ERR_UNAVAILABLE. Sooner it gets: ERR_BUSY,
+// there is no room among fetch_max; ERR_GONE or ERR_DIVERGED, every replica has trimmed it, or none
+// ever had it; ERR_CORRUPT, two rows of one version differ. Never another value.
 // Which replica is asked: proxy/pool.h; how much at once: proxy/budget.h. Misses beyond the budget
-// wait until their deadline; there are at most fetch_max.
+// wait until their deadline.
 // Absent keys, held values and lengths need no replica and never come here.
 //
 // Reads come from any loop; everything else is on the instance's home loop.

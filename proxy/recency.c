@@ -17,6 +17,7 @@
 // A period is over when this part of the cache was read anew.
 #define PERIOD_SHARE 2
 #define AGE_UNKNOWN 2 // stamped in a period that is yet to come: the memory was lost since
+#define PERIODS_AHEAD 1024 // of the 65,536 that a stamp tells apart; the others are past
 
 static const char magic[8] = "qsrec 1\n";
 
@@ -118,8 +119,8 @@ unsigned recency_age(const struct recency *recency, struct bytes key, uint16_t s
     if (filter_has(recency->filters[period & 1], probe)) {
         return 0;
     }
-    int16_t stamped = (int16_t)(uint16_t)(period - stamp);
-    unsigned age = stamped < 0 ? AGE_UNKNOWN : (unsigned)stamped;
+    uint16_t ahead = (uint16_t)(stamp - period), passed = (uint16_t)(period - stamp);
+    unsigned age = ahead > 0 && ahead <= PERIODS_AHEAD ? AGE_UNKNOWN : passed;
     return age > 1 && filter_has(recency->filters[(period + 1) & 1], probe) ? 1 : age;
 }
 

@@ -3,7 +3,9 @@
 // two blocked Bloom filters of keys, those read in this *period* and those read in the last one.
 // Before that only the period counts in which a row was last written (its stamp, proxy/stub.h),
 // which is renewed whenever a row is rewritten anyway. So *age* 0 and 1 are exact but for a few
-// rows that a filter takes for younger, and all higher ages are at least the true one.
+// rows that a filter takes for younger, and all higher ages are at least the true one. A stamp
+// tells the last 64,512 periods apart: what was neither read nor rewritten for longer may look
+// young, and grows old once more.
 //
 // A period ends when as many bytes were read anew as make a part of the cache (recency_turn has the
 // part, and tests/unit/recency_test.c the hit rates that come of it), or when the filter is full:

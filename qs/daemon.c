@@ -106,13 +106,17 @@ static void close_loops(struct daemon *daemon)
 static int open_readers(struct daemon *daemon)
 {
     daemon->cache = store_cache_open(daemon->config->node.block_cache);
-    return readers_open(&daemon->readers, (unsigned)daemon->config->node.readers);
+    int error = readers_open(&daemon->readers, (unsigned)daemon->config->node.readers);
+    return error == OK ? readers_open(&daemon->donors, 1) : error;
 }
 
 static void close_readers(struct daemon *daemon)
 {
     if (daemon->readers != NULL) {
         readers_close(daemon->readers);
+    }
+    if (daemon->donors != NULL) {
+        readers_close(daemon->donors);
     }
     store_cache_close(daemon->cache);
 }
@@ -233,7 +237,7 @@ static int open_peers(struct daemon *daemon)
         .metrics = &daemon->metrics,
         .loops = daemon->loops,
         .loop_count = daemon->loop_count,
-        .readers = daemon->readers,
+        .readers = daemon->donors,
         .owner = daemon,
         .find = find_fanout,
         .answer = answer_fetches,

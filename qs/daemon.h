@@ -25,6 +25,7 @@ struct daemon {
     pthread_t threads[LOOPS_MAX];
     unsigned loop_count, thread_count;
     struct readers *readers;
+    struct readers *donors; // one thread, so that no client's read waits behind a snapshot's
     struct store_cache *cache;
     struct walker *walker;
     struct daemon_instance *instances; // in the order of the file

@@ -236,6 +236,17 @@ void instance_limit_apply(struct instance *instance, uint64_t index)
     notice_raise(&instance->apply->wake);
 }
 
+void applier_say_unserved(struct applier *applier)
+{
+    if (instance_state(applier->instance) == INSTANCE_LOADING && !applier->told_unserved) {
+        applier->told_unserved = true;
+        log_line(LOG_ERROR, applier->instance->name,
+                 "nothing is served until another store is built: the one here ends at block %llu, "
+                 "and more may have been shown",
+                 (unsigned long long)applier->state.place.number);
+    }
+}
+
 // NULL: it is not that the store does not fit the log.
 static const char *unfit_reason(int error)
 {
@@ -278,6 +289,7 @@ bool applier_try(struct applier *applier, const struct block *block)
     if (unfit != NULL && instance->options->role != ROLE_ROOT) {
         // The log is sound, the store is not: it serves what it shows, and blocks pass it by.
         instance_store_failed(instance, unfit);
+        applier_say_unserved(applier);
         applier->frozen = true;
         applier->replaying = false;
         return false;
@@ -425,10 +437,10 @@ static bool apply_next(struct applier *applier)
 {
     if (!list_empty(&applier->blocks)) {
         struct handed *handed = CONTAINER_OF(applier->blocks.next, struct handed, node);
-        // A frozen store lets it pass: it is in the journal for the one under construction. But that
-        // journal would grow without a bound if nothing were waited for.
+        // A frozen store lets it pass: it is in the journal for the one under construction. But
+        // that would grow without a bound if nothing were waited for.
         if (applier->frozen && atomic_load(&applier->instance->space_level) == SPACE_RESERVE) {
-            return APPLIER_RETRY_NS;
+            return false;
         }
         // The replay may have read it from the journal already.
         if (!applier->frozen &&
@@ -496,6 +508,9 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
     }
     front_open(&applier->front, instance->options);
     list_init(&applier->blocks);
+    if (!fits && !applier->unserved) {
+        applier_say_unserved(applier);
+    }
     instance->apply = applier;
     int error = worker_start(&instance->applier, "qs-applier", applier_turn, applier);
     if (error != OK) {

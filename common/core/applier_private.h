@@ -29,6 +29,7 @@ struct applier {
     bool limited;                // it was said that applying waits at apply_limit
     struct notice wake;
     bool unserved;               // frozen from the start: what it has is to be shown once
+    bool told_unserved;
     bool damaged;                // the journal goes on behind a damage: replay waits for the repair
     bool republish;              // fills are to be shown
     uint64_t unflushed_bytes;    // raw bytes applied since the persisted state was seen to move
@@ -49,6 +50,9 @@ bool applier_limited(struct applier *applier, const struct block_header *header)
 // True when the block is applied; false when it must be tried again later, or passes by a store
 // that is frozen now, or the instance has stopped.
 bool applier_try(struct applier *applier, const struct block *block);
+// The replay has come to nothing. An earlier run may have shown what lies behind it, so nothing is
+// shown until another store is built; says so, once.
+void applier_say_unserved(struct applier *applier);
 // Lets all blocks in the queue pass by.
 void applier_pass_all(struct applier *applier);
 

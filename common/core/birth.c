@@ -124,11 +124,18 @@ static bool is_of(const struct instance *instance, const struct birth *birth)
     return memcmp(birth->history, journal_history(instance->journal), HISTORY_ID_BYTES) == 0;
 }
 
-void birth_find(struct instance *instance)
+// True when there is nothing to be found out.
+static bool is_known(struct instance *instance)
 {
     struct birth birth;
     birth_get(instance, &birth);
-    if (!journal_has_history(instance->journal) || (birth.size > 0 && is_of(instance, &birth))) {
+    return !journal_has_history(instance->journal) || (birth.size > 0 && is_of(instance, &birth));
+}
+
+void birth_find(struct instance *instance)
+{
+    struct birth birth;
+    if (is_known(instance)) {
         return;
     }
     if (read_file(instance, &birth) == OK && is_of(instance, &birth)) {
@@ -143,6 +150,34 @@ void birth_set(struct instance *instance, const struct birth *birth)
 {
     write_file(instance, birth);
     remember(instance, birth);
+}
+
+struct learning {
+    struct task task;
+    struct instance *instance;
+    struct birth birth;
+};
+
+static void on_learning(struct task *task)
+{
+    struct learning *learning = CONTAINER_OF(task, struct learning, task);
+    // The journal may have begun anew meanwhile, by this very thread.
+    if (!is_known(learning->instance) && is_of(learning->instance, &learning->birth)) {
+        birth_set(learning->instance, &learning->birth);
+    }
+    mem_free(learning);
+}
+
+void birth_learn(struct instance *instance, struct bytes stored)
+{
+    struct birth birth;
+    if (is_known(instance) || birth_decode(&birth, stored) != OK || !is_of(instance, &birth)) {
+        return;
+    }
+    struct learning *learning = mem_alloc(sizeof *learning);
+    *learning = (struct learning){
+        .task.run = on_learning, .instance = instance, .birth = birth};
+    mailbox_post(worker_mailbox(instance->writer), &learning->task);
 }
 
 void birth_get(struct instance *instance, struct birth *ret_birth)

@@ -28,6 +28,9 @@ int birth_decode(struct birth *ret_birth, struct bytes stored) MUST_CHECK;
 void birth_find(struct instance *instance);
 // The journal has begun anew in the history of `birth`. Blocks.
 void birth_set(struct instance *instance, const struct birth *birth);
+// A parent of this history says that this is its birth block: a node that was built from a snapshot
+// has never had it. Any thread.
+void birth_learn(struct instance *instance, struct bytes stored);
 // A copy; size 0 when it is not known. Any thread.
 void birth_get(struct instance *instance, struct birth *ret_birth);
 

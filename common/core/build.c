@@ -42,6 +42,7 @@ static void drop(struct build *build, const char *reason)
     list_append(&build->instance->retired, &build->volume->node);
     build->volume = NULL;
     build->row = (struct build_row){0};
+    space_beside(build->instance, NULL);
 }
 
 // It has come to nothing: another one is begun after a pause.
@@ -97,8 +98,8 @@ static int flush(struct build *build)
     return store_flush(build->volume->store);
 }
 
-// The store is whole at the highest block of any slice, and its log is added up to there: so none may
-// be read beyond what may be applied.
+// The store is whole at the highest block of any slice, and its log is added up to there: so none
+// may be read beyond what may be applied.
 static bool beyond_limit(const struct instance *instance, const struct block_header *header)
 {
     uint64_t limit = atomic_load(&instance->apply_limit);
@@ -110,6 +111,28 @@ static bool beyond_limit(const struct instance *instance, const struct block_hea
               "applying waits at index %llu: no store is built that is beyond it",
               (unsigned long long)limit);
     return true;
+}
+
+// Its rows, in as many writes as their values take. On failure *ret_sound says that the slice was
+// not to blame; what was written counts as a slice that ended there.
+static int add_rows(struct build *build, struct build_slice *slice, bool *ret_sound)
+{
+    int error = OK;
+    bool more = true;
+    while (error == OK && more) {
+        struct build_row row = build->row;
+        error = build_slice_add(slice, build->instance, build->volume->store, build->batch, &row);
+        *ret_sound = error == OK;
+        if (error == OK) {
+            error = build_write(build, &row);
+        }
+        if (error == OK) {
+            build->row = row;
+        }
+        more = slice->items.size > 0;
+    }
+    store_batch_clear(build->batch);
+    return error;
 }
 
 static int add_slice(struct build *build, const struct build_order *order)
@@ -133,21 +156,15 @@ static int add_slice(struct build *build, const struct build_order *order)
     if (error != OK) {
         return error;
     }
-    struct build_row row = build->row;
-    error = build_slice_add(&slice, instance, build->volume->store, build->batch, &row);
-    bool sound = error == OK;
-    if (sound) {
-        error = build_write(build, &row);
-    }
+    bool sound = false;
+    uint64_t bytes = slice.items.size;
+    error = add_rows(build, &slice, &sound);
     if (error == OK) {
-        build->row = row;
-        build->unflushed_bytes += slice.items.size;
         METRIC_ADD(instance->metrics, instance, build_slices, 1);
-        METRIC_ADD(instance->metrics, instance, build_bytes, slice.items.size);
+        METRIC_ADD(instance->metrics, instance, build_bytes, bytes);
     }
-    store_batch_clear(build->batch);
     // The place of the first slice must be kept before the journal is begun anew there.
-    bool due = first || row.complete || build->unflushed_bytes >= FLUSH_BYTES;
+    bool due = first || build->row.complete || build->unflushed_bytes >= FLUSH_BYTES;
     if (error == OK && due) {
         error = flush(build);
     }
@@ -224,7 +241,6 @@ static int advance(struct build *build)
     if (error == OK) {
         build->damaged_polls = 0;
         error = build_log_add(build, block);
-        build->unflushed_bytes += block->raw.size;
         block_release(block);
     }
     if (error == OK && build->unflushed_bytes >= FLUSH_BYTES) {
@@ -283,6 +299,7 @@ static uint64_t finish(struct build *build)
     build->volume = NULL;
     build->given_up = 0;
     build->row = (struct build_row){0};
+    space_beside(instance, NULL);
     applier_replace(instance, volume, &state);
     return 0;
 }

@@ -1,13 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/core/build_log.h"
 
+#include "common/core/space.h"
+
+#define COUNT_BYTES (256 * KIB)
+
+static void count_written(struct build *build, uint64_t bytes)
+{
+    build->unflushed_bytes += bytes;
+    build->uncounted_bytes += bytes;
+    if (build->uncounted_bytes >= COUNT_BYTES) {
+        build->uncounted_bytes = 0;
+        space_beside(build->instance, build->volume->store);
+    }
+    space_grow(build->instance, bytes);
+}
+
 int build_write(struct build *build, const struct build_row *row)
 {
     uint8_t bytes[BUILD_ROW_MAX];
     size_t size = build_row_encode(row, bytes);
+    uint64_t batch_bytes = store_batch_bytes(build->batch);
     int error = store_write(build->volume->store, build->batch, bytes_of(bytes, size));
     store_batch_clear(build->batch);
+    if (error == OK) {
+        count_written(build, batch_bytes);
+    }
     return error;
+}
+
+bool build_keeps(struct instance *instance, const struct store_batch *batch, uint64_t bytes)
+{
+    return instance->role->fetch == NULL ||
+           space_takes(instance, store_batch_bytes(batch) + bytes);
 }
 
 // The version of the row that the store holds, 0 = none.
@@ -50,7 +75,8 @@ static int add_entry(struct build *build, const struct entry *entry)
     const struct record record = {.version = entry->index,
                                   .length = (uint32_t)entry->value.size,
                                   .check = record_check(entry->index, entry->value),
-                                  .held = true,
+                                  .held = build_keeps(instance, build->batch,
+                                                      entry->value.size),
                                   .value = entry->value};
     instance->role->put(instance, store, build->batch, entry->key, &record);
     digest_add(held, entry->index, entry->key);

@@ -17,10 +17,15 @@ struct build {
     unsigned damaged_polls; // looks at the journal that found it damaged
     unsigned given_up; // stores that came to nothing, since one was finished
     uint64_t unflushed_bytes;
+    uint64_t uncounted_bytes; // written since space was told of what is coming
 };
 
-// Writes the batch with `row`, and clears it. Errors as store_write's.
+// Writes the batch with `row`, clears and counts it. Errors as store_write's.
 int build_write(struct build *build, const struct build_row *row) MUST_CHECK;
+
+// Whether a value of so many bytes beside those in the batch is to be kept: a role that need not
+// hold every value has its limits of space, while the store in use stands beside this one.
+bool build_keeps(struct instance *instance, const struct store_batch *batch, uint64_t bytes);
 
 // Adds a block, the next one after build->row. On failure it may be added again.
 int build_log_add(struct build *build, const struct block *block) MUST_CHECK;

@@ -101,7 +101,11 @@ static int add_item(const struct slice_item *item, struct instance *instance, st
         return ERR_CORRUPT;
     }
     struct store_value pin = {0};
-    find_value(instance, at->history, &record, item->key, &pin);
+    if (build_keeps(instance, batch, record.length)) {
+        find_value(instance, at->history, &record, item->key, &pin);
+    } else {
+        record.held = false;
+    }
     int error = record.held || instance->role->fetch != NULL ? OK : ERR_PROTOCOL;
     if (error == OK) {
         instance->role->put(instance, store, batch, item->key, &record);
@@ -110,16 +114,17 @@ static int add_item(const struct slice_item *item, struct instance *instance, st
     return error;
 }
 
-int build_slice_add(const struct build_slice *slice, struct instance *instance, struct store *store,
+int build_slice_add(struct build_slice *slice, struct instance *instance, struct store *store,
                     struct store_batch *batch, struct build_row *row)
 {
-    if (row->slices == 0) {
+    if (row->start.number == 0) {
         begin(slice, row);
     }
     struct unpacker from = unpacker_of(slice->items);
     struct slice_item item;
     int error = OK;
-    while (error == OK && slice_item_next(&from, &item)) {
+    while (error == OK && store_batch_bytes(batch) < instance->options->apply_chunk &&
+           slice_item_next(&from, &item)) {
         if (bytes_compare(item.key, bytes_of(row->next, row->next_size)) <= 0) {
             return ERR_PROTOCOL;
         }
@@ -128,13 +133,16 @@ int build_slice_add(const struct build_slice *slice, struct instance *instance, 
         memcpy(row->next, item.key.data, item.key.size);
         row->next_size = item.key.size;
     }
-    if (error == OK) {
-        error = unpack_end(&from);
+    if (error == OK && !unpack_ok(&from)) {
+        error = ERR_PROTOCOL;
     }
+    slice->items = from.rest;
     if (slice->header.number > row->highest.number) {
         row->highest = place_of(&slice->header);
     }
-    row->slices++;
-    row->complete = slice->last;
+    if (slice->items.size == 0) {
+        row->slices++;
+        row->complete = slice->last;
+    }
     return error;
 }

@@ -10,7 +10,7 @@ struct build_slice {
     struct block_header header; // of the view that it was read at
     struct digest digest;       // of that view
     bool last;
-    struct bytes items;         // lent from the payload
+    struct bytes items;         // lent from the payload; those that are not added yet
 };
 
 // Decodes and checks all but the items. ERR_PROTOCOL, ERR_CHECKSUM.
@@ -21,9 +21,11 @@ int build_slice_decode(struct build_slice *ret_slice, struct bytes payload) MUST
 int build_slice_fits(const struct build_slice *slice, const struct build_row *row,
                      struct bytes from) MUST_CHECK;
 
-// Adds its rows to `batch` and to what `row` says. ERR_PROTOCOL, ERR_CORRUPT (a value that fails
-// its check): then both are to be thrown away.
-int build_slice_add(const struct build_slice *slice, struct instance *instance, struct store *store,
+// Adds rows to `batch` and to what `row` says, until the batch is large enough for a write (values
+// that the store in use holds come in beside those of the slice), as if the slice ended there; some
+// are left as long as slice->items is not empty. ERR_PROTOCOL, ERR_CORRUPT (a value that fails its
+// check): then batch and row are to be thrown away.
+int build_slice_add(struct build_slice *slice, struct instance *instance, struct store *store,
                     struct store_batch *batch, struct build_row *row) MUST_CHECK;
 
 #endif

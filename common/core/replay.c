@@ -196,11 +196,8 @@ int applier_freeze(struct instance *instance)
     if (applier->replaying && !rests(applier)) {
         return ERR_BUSY;
     }
-    if (instance_state(instance) == INSTANCE_LOADING) {
-        log_line(LOG_ERROR, instance->name,
-                 "nobody has what was shown behind block %llu and is damaged here: nothing is "
-                 "served until another store is built",
-                 (unsigned long long)applier->state.place.number);
+    if (applier->replaying) {
+        applier_say_unserved(applier);
     }
     applier->frozen = true;
     applier->replaying = false;

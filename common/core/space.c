@@ -24,6 +24,7 @@ struct space {
     _Atomic uint64_t due_ns;
     _Atomic uint64_t grown; // bytes, since the last measurement began
     _Atomic uint64_t used;  // bytes that count against max_bytes, by the last measurement
+    _Atomic uint64_t beside; // space_beside's bytes
     pthread_mutex_t lock; // guards `state`
     struct space_state state;
     struct log_gate worse_gate, better_gate, fail_gate;
@@ -136,14 +137,20 @@ void space_close(struct instance *instance)
     }
 }
 
-// What the store takes for a while when it merges, and the journal until it is trimmed.
+// What a store takes for a while when it merges.
+static uint64_t merging_bytes(struct store *store)
+{
+    struct store_sizes sizes;
+    store_sizes(store, &sizes);
+    return MERGE_COPIES * sizes.memtable_bytes + store_merge_bytes(store);
+}
+
+// ... and the journal until it is trimmed.
 static uint64_t coming_bytes(struct instance *instance)
 {
     const struct instance_options *options = instance->options;
     struct volume *volume = instance_volume(instance);
-    struct store_sizes sizes;
-    store_sizes(volume->store, &sizes);
-    uint64_t bytes = MERGE_COPIES * sizes.memtable_bytes + store_merge_bytes(volume->store);
+    uint64_t bytes = merging_bytes(volume->store) + atomic_load(&instance->space->beside);
     volume_release(volume);
     uint64_t journal = options->journal_bytes + SEGMENTS_SPARE * options->segment_bytes;
     return bytes + journal - u64_min(journal_bytes(instance->journal), journal);
@@ -216,6 +223,13 @@ void space_grow(struct instance *instance, uint64_t bytes)
     if (max > 0 && grown > max / GROWTH_SHARE) {
         space_poll(instance, true);
     }
+}
+
+void space_beside(struct instance *instance, struct store *store)
+{
+    struct space *space = instance->space;
+    bool counts = store != NULL && space->limits.max_bytes > 0;
+    atomic_store(&space->beside, counts ? merging_bytes(store) : 0);
 }
 
 bool space_takes(const struct instance *instance, uint64_t bytes)

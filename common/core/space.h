@@ -55,6 +55,8 @@ void space_close(struct instance *instance);
 void space_poll(struct instance *instance, bool now);
 // Bytes were written: they are as good as on the disk.
 void space_grow(struct instance *instance, uint64_t bytes);
+// What of a store beside the one in use is still coming to the disk; NULL: there is none. Applier.
+void space_beside(struct instance *instance, struct store *store);
 // Whether values of so many bytes may be kept: the hard level is not reached, nor would it be with
 // them. Any thread.
 bool space_takes(const struct instance *instance, uint64_t bytes);

@@ -25,7 +25,7 @@ struct view {
     struct digest digest;
     struct front_generation *front; // asked before the store; NULL: none knows this view
     uint64_t history_floor; // replica: reads and fetches below it are gone
-    uint64_t window_floor;  // proxy: values newer than this index are all held
+    uint64_t window_floor;  // proxy: newer values are held, but for those above keep_bytes
     uint64_t published_ns;
     unsigned forks; // views_forks when it was published
 };

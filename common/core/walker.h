@@ -3,7 +3,8 @@
 // background. It gives each instance its turn: a slice of a walk (common/core/walk.h) every
 // `walk_every`, when somebody asks for one, or when the front filter has outgrown its size; a step
 // of the role's hand (role->hand), which may be a compaction of seconds; the filter's file, which
-// may be hundreds of megabytes. So nothing that must be answered soon waits for it.
+// may be hundreds of megabytes. Whoever asks for a walk waits for all that, of every instance; what
+// must be answered soon must not wait for this thread.
 #ifndef QS_COMMON_CORE_WALKER_H
 #define QS_COMMON_CORE_WALKER_H
 

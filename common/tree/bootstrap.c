@@ -81,6 +81,7 @@ static void ask(struct follow *follow)
         slice.values_above = all ? 0 : block_end(&order->start);
     }
     bootstrap->asked = slice.id;
+    bootstrap->asked_least = slice.least;
     bootstrap->from_size = order->next_size;
     memcpy(bootstrap->from, order->next, order->next_size);
     message_slice_encode(link_out(&bootstrap->link), &slice);
@@ -106,6 +107,17 @@ static void on_connected(struct link *link)
     link_wrote(link);
 }
 
+// The history that is to be built, NULL when that is open: what this node follows, or is to follow,
+// decides; an empty one stays with what the first slice was of.
+static const uint8_t *wanted_history(const struct follow *follow)
+{
+    const struct bootstrap *bootstrap = &follow->bootstrap;
+    return bootstrap->birth.size > 0 ? bootstrap->birth.history
+           : follow->has_history     ? follow->history
+           : bootstrap->order.begun  ? bootstrap->order.start.history
+                                     : NULL;
+}
+
 static int on_welcome(struct follow *follow, struct bytes payload)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
@@ -121,16 +133,14 @@ static int on_welcome(struct follow *follow, struct bytes payload)
         leave_for_next(follow, ERR_REFUSED, "refused");
         return OK;
     }
-    const uint8_t *history = bootstrap->order.begun        ? bootstrap->order.start.history
-                             : bootstrap->birth.size > 0 ? bootstrap->birth.history
-                             : follow->has_history       ? follow->history
-                                                         : NULL;
+    const uint8_t *history = wanted_history(follow);
     if (history != NULL && memcmp(welcome.history.data, history, HISTORY_ID_BYTES) != 0) {
         follow_alarm(follow, LOG_ERROR, "%s holds another history: nothing is taken from it",
                      bootstrap->link.address);
         leave_for_next(follow, ERR_HISTORY, "another history");
         return OK;
     }
+    memcpy(bootstrap->history, welcome.history.data, HISTORY_ID_BYTES);
     bootstrap->stage = BOOTSTRAP_STREAM;
     log_line(LOG_INFO, follow->instance->name, "building the store from %s",
              bootstrap->link.address);
@@ -142,6 +152,25 @@ static int on_welcome(struct follow *follow, struct bytes payload)
 
 static void post(struct follow *follow, enum build_kind kind);
 
+static void refuse_slice(struct follow *follow, const char *reason)
+{
+    follow_alarm(follow, LOG_ERROR, "a slice of the snapshot from %s is not added: %s",
+                 follow->bootstrap.link.address, reason);
+}
+
+// What keeps a slice from being where it was asked for, else NULL.
+static const char *misplaced(const struct bootstrap *bootstrap, struct bytes bytes)
+{
+    struct block_header header;
+    if (bytes.size != BLOCK_HEADER_BYTES || block_header_decode(&header, bytes.data) != OK) {
+        return "its place is damaged";
+    }
+    if (memcmp(header.history, bootstrap->history, HISTORY_ID_BYTES) != 0) {
+        return "it is of another history than the welcome";
+    }
+    return header.number < bootstrap->asked_least ? "it is older than was asked for" : NULL;
+}
+
 static int on_slice(struct follow *follow, struct bytes payload)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
@@ -151,6 +180,12 @@ static int on_slice(struct follow *follow, struct bytes payload)
         return ERR_PROTOCOL;
     }
     bootstrap->asked = 0;
+    const char *reason = misplaced(bootstrap, items.header);
+    if (reason != NULL) {
+        refuse_slice(follow, reason);
+        leave_for_next(follow, ERR_PROTOCOL, reason);
+        return OK;
+    }
     if (bootstrap->ordered) {
         leave(follow, ERR_BUSY, "the journal is being begun anew"); // it will be asked for again
         return OK;
@@ -269,10 +304,10 @@ static void proceed(struct follow *follow)
         leave(follow, OK, "the store is built");
         return;
     }
-    bool other = bootstrap->birth.size > 0 && order->begun &&
-                 memcmp(order->start.history, bootstrap->birth.history, HISTORY_ID_BYTES) != 0;
+    bool other = order->begun && memcmp(order->start.history, wanted_history(follow),
+                                        HISTORY_ID_BYTES) != 0;
     if (other) {
-        post(follow, BUILD_DROP); // it was of the history before
+        post(follow, BUILD_DROP); // it is of no use here
     } else if (bootstrap->journal_lost && !order->freeze) {
         locate(follow); // it got lost meanwhile
     } else if (bootstrap->journal_lost && order->begun) {
@@ -321,8 +356,7 @@ static void on_answered(struct task *task)
         return;
     }
     if (error != OK && bootstrap->order.kind == BUILD_ADD) {
-        follow_alarm(follow, LOG_ERROR, "a slice of the snapshot from %s is not added: %s",
-                     bootstrap->link.address, error_text(error));
+        refuse_slice(follow, error_text(error));
     } else if (error != OK) {
         follow_alarm(follow, LOG_WARN, "no other store can be built yet: %s", error_text(error));
     }
@@ -391,6 +425,12 @@ void bootstrap_journal_lost(struct follow *follow)
             bootstrap_look(follow);
         }
     }
+}
+
+void bootstrap_resumed(struct follow *follow)
+{
+    follow->bootstrap.journal_lost = false;
+    follow->bootstrap.birth.size = 0;
 }
 
 void bootstrap_fork(struct follow *follow, const struct birth *birth)

@@ -39,6 +39,8 @@ struct bootstrap {
     uint8_t from[KEY_BYTES_MAX];
     size_t from_size;
     uint64_t asked; // id of the request under way, 0 = none
+    uint64_t asked_least; // no slice is taken that was read at an earlier block
+    uint8_t history[HISTORY_ID_BYTES]; // ... or of another history than the welcome was
     uint64_t asked_last;
 };
 
@@ -47,6 +49,8 @@ void bootstrap_open(struct follow *follow);
 void bootstrap_look(struct follow *follow);
 // No parent has the log that would lead on.
 void bootstrap_journal_lost(struct follow *follow);
+// A parent has it: neither that nor another history is looked for any more.
+void bootstrap_resumed(struct follow *follow);
 // A parent's history forked from this node's: its data is to be replaced by the parent's.
 void bootstrap_fork(struct follow *follow, const struct birth *birth);
 // When the follower closes: ends the link. Then bootstrap_over tells when nothing is under way.

@@ -190,7 +190,8 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
         follow->last_known = true;
         instance_adopt(follow->instance, follow->history);
     }
-    follow->too_old = follow->bootstrap.journal_lost = false;
+    follow->too_old = false;
+    bootstrap_resumed(follow);
     follow->stage = FOLLOW_STREAM;
     char node[NODE_NAME_MAX + 1];
     link_words(node, sizeof node, welcome->node);
@@ -301,6 +302,9 @@ static int on_welcome(struct follow *follow, struct bytes payload)
                      follow->link.address);
         follow_leave(follow, ERR_HISTORY, false, "another history");
         return OK;
+    }
+    if (!empty && follow->has_history) {
+        birth_learn(follow->instance, welcome.birth);
     }
     on_answer(follow, &welcome);
     return OK;

@@ -3,10 +3,12 @@
 after kills of either side, readers of the giving node hardly notice, and a node that is built anew
 serves its old data to the end. BIG_BYTES says how big; `make big` takes 5 GB. All figures are
 printed, none is asserted that a clock has to do with."""
+import contextlib
 import os
 import random
 import re
 import shutil
+import signal
 import statistics
 import threading
 import time
@@ -17,7 +19,7 @@ from qs_cluster import wait_for
 from resp import RespError
 from test_evict import used
 
-MIB = 1 << 20
+KIB, MIB = 1 << 10, 1 << 20
 BIG_BYTES = int(os.environ.get("BIG_BYTES", 50 * MIB))
 SIZE = 4000
 COUNT = BIG_BYTES // SIZE
@@ -25,8 +27,9 @@ BATCH = 50
 PIPELINE = 10 * BATCH
 # Five seconds for a small one; no more than the default for a big one.
 RATE = min(64 * MIB, BIG_BYTES // 5)
-SLICE = min(MIB, RATE // 8)
+SLICE = max(64 * KIB, RATE // 256)
 JOURNAL = max(16 * MIB, BIG_BYTES // 16)
+WINDOW_S, PAIRS = 0.25, 80  # of each half of a transfer
 FLUSH = 16 * MIB  # what a kill may cost the receiving side, and has to be asked for again
 PATIENCE_S = 120 + BIG_BYTES // (4 * MIB)
 OPTIONS = {
@@ -144,12 +147,44 @@ def p99_us(conn, seconds):
     return statistics.quantiles(taken, n=100)[98] / 1000
 
 
-def reads_of(conn, going=lambda: False, least=1, seconds=0.5):
-    """p99 of window after window while something goes on, and of at least so many."""
-    windows = []
-    while len(windows) < least or going():
-        windows.append(p99_us(conn, seconds))
-    return windows
+class Paired:
+    """The donor's p99 in pairs of windows, one while a node builds from it and one while that node
+    stands still: what else happens on the machine falls on both. A receiver asks for one slice at
+    a time, so a stopped one costs its donor nothing."""
+
+    def __init__(self, name):
+        self.name, self.with_us, self.without_us, self.bytes = name, [], [], 0
+
+    def measure(self, conn, receiver, given, until):
+        """Pairs, as many as there may be, then waits until so many bytes were given."""
+        begun = given()
+        while given() < until and len(self.with_us) < PAIRS:
+            for stopped in random.sample((False, True), 2):
+                receiver.process.send_signal(signal.SIGSTOP if stopped else signal.SIGCONT)
+                (self.without_us if stopped else self.with_us).append(p99_us(conn, WINDOW_S))
+            receiver.process.send_signal(signal.SIGCONT)
+        self.bytes = given() - begun
+        wait_for(lambda: given() >= until, PATIENCE_S, "so many bytes")
+
+    def text(self):
+        ratios = sorted(a / b for a, b in zip(self.with_us, self.without_us))
+        if len(ratios) < 4:
+            return f"{self.name}: only {len(ratios)} pairs of windows"
+        low, median, high = statistics.quantiles(ratios, n=4)
+        held = "held" if median <= 1.10 else "NOT HELD"
+        return (
+            f"{self.name}: {statistics.median(self.with_us):.0f} us with, "
+            f"{statistics.median(self.without_us):.0f} us without; with / without {median:.2f}, median "
+            f"of {len(ratios)} pairs of windows (quartiles {low:.2f}-{high:.2f}, all "
+            f"{ratios[0]:.2f}-{ratios[-1]:.2f}): within 10 % {held}; "
+            f"{self.bytes / MIB / (len(ratios) * WINDOW_S):.0f} MiB/s given meanwhile"
+        )
+
+
+def schedule(node, policy):
+    """How the kernel ranks all threads of a node."""
+    for thread in os.listdir(f"/proc/{node.process.pid}/task"):
+        os.sched_setscheduler(int(thread), policy, os.sched_param(0))
 
 
 def metric(node, name):
@@ -209,28 +244,35 @@ def wait_equal(root, *nodes):
 
 
 def bootstrap(cluster, root, donor, say):
-    """An empty replica beside the reads of the giving one."""
+    """An empty replica beside the reads of the giving one. Both share this machine, so that the
+    receiver's work is felt there too: in the first half it takes what time it can get, in the
+    second only what nobody else wants, as if it were elsewhere."""
     node = cluster.replica("node", donor, **OPTIONS)
     wait_settled(donor)
     writes = Writes(root)
+    beside = Paired("donor's p99, the receiver beside it")
+    alone = Paired("donor's p99, the receiver only with what time is left")
+    whole = metric(donor, "store_bytes")
+    given = lambda: metric(donor, "snapshot_bytes")
     with donor.raw() as conn:
-        p99_us(conn, 0.5)  # warms up
-        before = reads_of(conn, least=8)
+        p99_us(conn, WINDOW_S)  # warms up
         begun = time.monotonic()
         node.launch()
-        during = reads_of(conn, lambda: metric(node, "builds") < 1)
-        took_s = time.monotonic() - begun
-        node.wait_index(root.index(), seconds=PATIENCE_S)  # while writes go on
-        after = reads_of(conn, least=8)
+        wait_for(lambda: given() > 0, PATIENCE_S, "the first slice")
+        beside.measure(conn, node, given, whole * 0.45)
+        schedule(node, os.SCHED_IDLE)
+        alone.measure(conn, node, given, whole * 0.9)
+        with contextlib.suppress(PermissionError):  # only root may take it back
+            schedule(node, os.SCHED_OTHER)
+    wait_for(lambda: metric(node, "builds") == 1, PATIENCE_S, "the store")
+    took_s = time.monotonic() - begun
+    node.wait_index(root.index(), seconds=PATIENCE_S)  # while writes go on
     writes.end()
-    during = during[1:-1] or during  # in the first it starts, in the last it had ended
-    given = metric(donor, "snapshot_bytes")
-    say(f"{given / MIB:.0f} MiB in {took_s:.1f} s ({given / MIB / took_s:.1f} MiB/s), "
+    stopped_s = (len(beside.without_us) + len(alone.without_us)) * WINDOW_S
+    say(f"{given() / MIB:.0f} MiB in {took_s:.1f} s, stopped for {stopped_s:.0f} of them, "
         f"snapshot_rate {RATE / MIB:.1f} MiB/s, beside {writes.count * 5} writes")
-    ratio = statistics.median(during) / statistics.median(before + after)
-    say(f"donor's p99, medians of {len(before)}, {len(during)} and {len(after)} windows: "
-        f"{statistics.median(before):.0f} us before, {statistics.median(during):.0f} us during, "
-        f"{statistics.median(after):.0f} us after; during / others {ratio:.2f}")
+    for pairs in (beside, alone):
+        say(pairs.text())
     check(root, node)
     return node
 

@@ -129,6 +129,36 @@ def test_a_storm_of_misses(cluster, say):
     assert proxy.call("EXISTS", *[values.key(n) for n in range(0, 50)]) == 0
 
 
+def test_a_full_cache_is_built_anew(cluster, say):
+    """The store in use stands beside the new one, which takes no more values than there is room."""
+    values, count = Values(32 << 10), 5 * MAX_BYTES // 4 // (32 << 10) // 100 * 100
+    short = {"journal_bytes": "1MB", "segment_bytes": "64KB", "journal_age": "1s",
+             "replay_bytes": "1MB", "memtable": "1MB"}
+    root = cluster.root(**short).start()
+    proxy = cluster.proxy(
+        "proxy", root, [root], window="1s", cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS
+    ).start()
+    for first in range(0, count, 100):
+        values.write(root, range(first, first + 100))
+    cluster.settle()
+    within(proxy)
+    before = used(proxy)
+    proxy.stop()
+    for first in range(0, 1000, 100):  # the root's journal forgets what the proxy has
+        values.write(root, range(first, first + 100))
+    with Watch(proxy) as watch:
+        proxy.start()
+        wait_for(lambda: proxy.metrics("main")["builds"] == 1, 60, "the new store")
+        cluster.settle()
+        within(proxy)
+    say(f"{before / MAX_BYTES:.1%} of max_bytes before, at most {watch.most / MAX_BYTES:.1%} while "
+        f"it was built, then {values_held(proxy) / MAX_BYTES:.1%} in values")
+    assert watch.most <= MAX_BYTES + FILE_BYTES
+    cluster.check_equal(root, proxy)
+    with proxy.raw() as conn:
+        values.read(conn, range(count - 200, count))
+
+
 def misses(proxy, values, conn, numbers):
     before = proxy.metrics("main")["fetch_misses"]
     values.read(conn, numbers)

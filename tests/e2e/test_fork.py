@@ -4,6 +4,7 @@ import pytest
 
 from qs_cluster import wait_for
 from resp import RespError, encode
+from test_bootstrap import SHORT, Writes, builds, check, start_empty
 from test_heal import found_fork, token_of
 
 OLD, NEW = 200, 40  # indexes of either history
@@ -100,3 +101,29 @@ def test_clients_see_one_history(cluster):
                   ("QS.WATCH", "k", "FROM", token)):
         assert fresh.call(*words).word == "HISTORY", words
     assert fresh.call("QS.INDEX") == NEW + 20
+
+
+def test_a_node_built_from_a_snapshot_knows_its_birth(cluster):
+    """It never had the first block of its history, and still leads others into it."""
+    root = cluster.root().start()
+    leaf = cluster.replica("leaf", root).start()
+    root.call("QS.PUT", "k", "old")
+    cluster.settle(root, leaf)
+    ancestor = token_of(root).partition(":")[0]
+    leaf.stop()
+    root.stop()
+    other = cluster.root("other", **SHORT)
+    found_fork(other, ancestor)
+    other.start()
+    writes = Writes(other, 11)
+    writes.until_forgotten()
+    middle = start_empty(cluster.replica("middle", other, **SHORT))
+    wait_for(lambda: builds(middle) == 1, 60, "the snapshot")
+    birth = lambda node: (node.data / "main" / "BIRTH").read_bytes()
+    wait_for((middle.data / "main" / "BIRTH").exists, 30, "the birth block")
+    assert birth(middle) == birth(other)
+    other.stop()
+    leaf.instances["main"]["parents"] = [middle.restart()]
+    leaf.start()
+    wait_for(lambda: token_of(leaf) == token_of(middle), 60, "the other history's data")
+    check(leaf, writes.model)

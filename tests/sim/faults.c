@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/faults.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "common/core/record.h"
+#include "common/wire/slice_items.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/store_model.h"
 
@@ -20,6 +23,7 @@ static struct {
     uint64_t every_ns;
     uint64_t struck;
     struct actor striker, operator, weather, filler, presser;
+    unsigned lies;    // still to be told
     unsigned full;    // number of the node whose disk is full
     unsigned pressed; // ... whose disk others fill
 } faults;
@@ -139,6 +143,32 @@ static bool strike_swizzle(struct node *node)
     return true;
 }
 
+// Some rows of the next snapshots are not what their donor has, under checksums that are right:
+// nothing but the digest of the whole can tell.
+static bool strike_lies(struct node *node)
+{
+    (void)node;
+    faults.lies = (unsigned)chance_between(1, 3);
+    return true;
+}
+
+void __real_slice_item_append(struct buf *to, const struct slice_item *item);
+void __wrap_slice_item_append(struct buf *to, const struct slice_item *item);
+void __wrap_slice_item_append(struct buf *to, const struct slice_item *item)
+{
+    struct slice_item told = *item;
+    if (faults.lies > 0 && chance_permille(50)) {
+        faults.lies--;
+        count_add(COUNT_lies, 1);
+        if (chance_permille(300)) {
+            return;
+        }
+        told.version = chance_between(1, item->version);
+        told.check = item->held ? record_check(told.version, item->value) : item->check;
+    }
+    __real_slice_item_append(to, &told);
+}
+
 static bool strike_cut(struct node *node)
 {
     net_block(node->number, (unsigned)chance_below(faults.count), until_ns(10000));
@@ -242,7 +272,20 @@ static bool strike_flip(struct node *node)
     return flipped;
 }
 
-// A row of the store in use can be read no more.
+// While it is down, a file beside journal and store goes bad.
+static bool strike_file(struct node *node)
+{
+    if (node->phase == NODE_DOWN) {
+        return false;
+    }
+    node_kill(node, chance_permille(500));
+    node->harmed = disk_harm(node->number, node_is_root(node)) || node->harmed;
+    node_start_after(node, away_ns());
+    return node->harmed;
+}
+
+// A row of the store in use can be read no more; or, of a replica, it says something else and only
+// its own check tells.
 static bool strike_row(struct node *node)
 {
     if (node_is_root(node) || node->phase != NODE_UP) {
@@ -250,9 +293,11 @@ static bool strike_row(struct node *node)
     }
     char path[NODE_STORE_BYTES];
     node_store(node, false, path);
-    bool flipped = store_model_flip(path, 0, false).size > 0;
+    bool silent = node->instance_options.role == ROLE_REPLICA && chance_permille(600);
+    unsigned family = silent && chance_permille(300) ? 1 : 0;
+    bool flipped = store_model_flip(path, family, silent).size > 0;
     node->decayed = node->decayed || flipped;
-    count_add(COUNT_flips_row, flipped);
+    count_add(silent ? COUNT_flips_silent : COUNT_flips_row, flipped);
     return flipped;
 }
 
@@ -268,6 +313,7 @@ static const struct fault table[] = {
     {"clog", 8, strike_clog},
     {"swizzle", 4, strike_swizzle},
     {"cut", 8, strike_cut},
+    {"lying donor", 4, strike_lies},
     {"reset", 8, strike_reset},
     {"weather", 6, strike_weather},
     {"disk full", 5, strike_full},
@@ -275,8 +321,9 @@ static const struct fault table[] = {
     {"sync error", 4, strike_sync},
     {"I/O error", 2, strike_io},
     {"flip", 3, strike_flip},
+    {"bad file", 4, strike_file},
     {"store error", 4, strike_store},
-    {"bad row", 3, strike_row},
+    {"bad row", 5, strike_row},
 };
 
 static void strike(struct actor *actor)
@@ -306,6 +353,15 @@ static void look_after(struct node *node)
         return;
     }
     struct instance *instance = node->process.instance;
+    if (node->host.held) {
+        char path[NODE_STORE_BYTES];
+        snprintf(path, sizeof path, "%s/%s/REPLAYING", node->data_dir, instance->name);
+        node_kill(node, false);
+        disk_lose(node->number, path);
+        node->host.held = false;
+        node_start_after(node, NS_PER_S);
+        return;
+    }
     if (instance_state(instance) == INSTANCE_STOPPED) {
         if (!node->stop_counted) {
             node->stop_counted = true;
@@ -346,6 +402,7 @@ void faults_heal(void)
     actor_cancel(&faults.weather);
     actor_cancel(&faults.filler);
     actor_cancel(&faults.presser);
+    faults.lies = 0;
     calm(NULL);
     net_heal();
     for (unsigned i = 0; i < faults.count; i++) {

@@ -570,23 +570,17 @@ void disk_wipe(unsigned host)
     }
 }
 
-bool disk_flip(unsigned host)
+void disk_each(unsigned host, void (*each)(void *own, struct settled *settled), void *own)
 {
-    struct disk *disk = &disks[host];
-    struct file *chosen = NULL;
-    unsigned seen = 0;
-    LIST_FOR_EACH(node, &disk->names) {
-        const struct name *name = CONTAINER_OF(node, struct name, node);
-        size_t length = strlen(name->path);
-        if (length > 4 && strcmp(name->path + length - 4, ".qsj") == 0 && name->file->size > 0 &&
-            name->file->undo == NULL && chance_below(++seen) == 0) {
-            chosen = name->file;
+    LIST_FOR_EACH(node, &disks[host].names) {
+        struct name *name = CONTAINER_OF(node, struct name, node);
+        struct file *file = name->file;
+        if (!file->folder && file->size > 0 && file->undo == NULL) {
+            struct settled settled = {.path = name->path, .data = file->data, .size = file->size};
+            each(own, &settled);
+            file->size = settled.size;
         }
     }
-    if (chosen == NULL) {
-        return false;
-    }
-    chosen->data[chance_below(chosen->size)] ^= (uint8_t)(1u << chance_below(8));
-    count_add(COUNT_flips_disk, 1);
-    return true;
 }
+
+void disk_lose(unsigned host, const char *path) { name_set(&disks[host], path, NULL); }

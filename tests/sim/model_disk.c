@@ -149,12 +149,13 @@ void disk_unpin(struct model_disk *disk, uint64_t sequence)
             (disk->pin_count - place) * sizeof disk->pins[0]);
 }
 
-// Whether somebody reads at a sequence of [first, end); a crash reads at `flushed`.
+// Whether somebody reads at a sequence of [first, end); a crash reads at `flushed` and `beside`.
 static bool is_pinned(const struct model_disk *disk, uint64_t first, uint64_t end)
 {
     size_t place = pin_place(disk, first);
     return (place < disk->pin_count && disk->pins[place] < end) ||
-           (first <= disk->flushed && disk->flushed < end);
+           (first <= disk->flushed && disk->flushed < end) ||
+           (first <= disk->beside && disk->beside < end);
 }
 
 static void stale_add(struct model_disk *disk, unsigned family, struct row *row)
@@ -247,11 +248,13 @@ int disk_flush(struct model_disk *disk)
 {
     int error = disk_fault(disk, STORE_MODEL_FLUSH);
     if (error == OK) {
-        disk->flushed = disk->sequence;
+        disk->flushed = disk->beside = disk->sequence;
         memset(disk->new_bytes, 0, sizeof disk->new_bytes);
     }
     return error;
 }
+
+void disk_flush_beside(struct model_disk *disk) { disk->beside = disk->sequence; }
 
 // ---- the panel ---------------------------------------------------------------------------------
 
@@ -291,17 +294,20 @@ static void copy_flushed(const struct model_disk *from, struct model_disk *to)
 {
     to->family_count = from->family_count;
     to->full = from->full;
-    to->sequence = to->flushed = from->flushed;
+    to->sequence = to->flushed = to->beside = from->flushed;
     for (unsigned family = 0; family <= DISK_STATE; family++) {
+        bool beside = family > 0 && family != DISK_STATE;
+        uint64_t sequence = beside ? from->beside : from->flushed;
         struct row *row = from->families[family].first[0];
         for (; row != NULL; row = row->next[0]) {
-            const struct row_version *version = row_at(row, from->flushed, FOR_EVER);
+            const struct row_version *version = row_at(row, sequence, FOR_EVER);
             if (version == NULL || version->blob == NULL) {
                 continue;
             }
             struct row_version copy = *version;
             copy.blob = blob_hold(version->blob);
             copy.from = 0;
+            copy.sequence = u64_min(copy.sequence, to->sequence);
             struct row *copied = rows_add(&to->families[family], row_key(row));
             row_add(&to->families[family], copied, &copied->newest, copy);
         }
@@ -317,6 +323,7 @@ void store_model_crash(const char *directory, bool ghost)
     disk->open &= ghost;
     counts.crashes++;
     counts.lost += disk->sequence - disk->flushed;
+    counts.beside += disk->beside > disk->flushed;
     copy_flushed(disk, disk_new(directory));
     remove_disk(disk);
 }

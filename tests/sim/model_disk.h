@@ -32,6 +32,7 @@ struct model_disk {
     struct rows families[STORE_FAMILIES_MAX + 1];
     uint64_t new_bytes[STORE_FAMILIES_MAX]; // not flushed
     uint64_t sequence, flushed;
+    uint64_t beside; // where the families other than the first are flushed; at least `flushed`
     uint64_t filterings;
     uint64_t *pins; // sequences that somebody reads at, sorted
     size_t pin_count, pin_capacity;
@@ -64,6 +65,8 @@ const struct store_model_odds *disk_odds(void);
 // `blob` is taken; NULL deletes.
 void disk_put(struct model_disk *disk, unsigned family, struct bytes key, struct blob *blob);
 int disk_flush(struct model_disk *disk) MUST_CHECK;
+// All families but the first, as RocksDB may in a crash between the files and what names them.
+void disk_flush_beside(struct model_disk *disk);
 void disk_pin(struct model_disk *disk, uint64_t sequence);
 void disk_unpin(struct model_disk *disk, uint64_t sequence);
 void disk_iterators(struct model_disk *disk, int change);

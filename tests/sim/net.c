@@ -15,6 +15,7 @@
 #define CHUNKS_MAX 64
 #define HOSTS_MAX 16
 #define CONNECT_LIMIT_NS (2 * NS_PER_S)
+#define JOINS_PERMILLE 700 // bytes that leave together with those before them
 #define SILENCE_MAX_NS (8 * NS_PER_S)
 
 struct chunk {
@@ -163,7 +164,8 @@ static void send_chunk(struct end *to, size_t size)
         last = &to->chunks[(to->first + to->count - 1) % CHUNKS_MAX];
         at_ns = u64_max(at_ns, last->at_ns);
     }
-    if (to->count == CHUNKS_MAX && size > 0) {
+    bool joins = last != NULL && last->size > 0 && chance_permille(JOINS_PERMILLE);
+    if (size > 0 && (joins || to->count == CHUNKS_MAX)) {
         last->size += size;
         return;
     }

@@ -209,6 +209,10 @@ static void start(struct node *node)
     } else if (start.error != OK) {
         count_add(COUNT_open_failures, 1);
         node_kill(node, false);
+        if (node->harmed && !node_is_root(node)) {
+            node_wipe(node);
+            count_add(COUNT_directories_given_up, 1);
+        }
         node_start_after(node, NS_PER_S);
     }
 }
@@ -346,6 +350,7 @@ void node_wipe(struct node *node)
     store_model_wipe_all(prefix);
     disk_wipe(node->number);
     node->visible = 0;
+    node->harmed = false;
     count_add(COUNT_wipes, 1);
 }
 

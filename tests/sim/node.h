@@ -42,6 +42,7 @@ struct node {
     bool left_open;   // its store could not be flushed when it stopped
     bool shown;       // this process has published a view
     bool rotten;      // a bit of its synced journal was flipped since it last started
+    bool harmed;      // a file beside them went bad
     bool decayed;     // a row of one of its stores went bad
     bool stop_counted;
     uint64_t visible; // highest index ever shown

@@ -14,7 +14,8 @@
 #define OPERATIONS 2000
 #define FAULTS_LEAST 3
 #define LIVENESS_LIMIT_NS (90 * NS_PER_S)
-#define SETTLE_NS (6 * NS_PER_S)
+#define SETTLE_NS NS_PER_S
+#define SETTLE_OPERATIONS 300
 #define STRICT_OPERATIONS 150
 #define LOOK_NS (50 * NS_PER_MS)
 
@@ -22,11 +23,10 @@ static _Alignas(64) struct node nodes[NODES_MAX];
 
 struct shape {
     unsigned nodes;
-    unsigned sessions;
     unsigned keys;
     uint64_t safety_ns;
     uint64_t fault_every_ns;
-    size_t value_max;
+    struct sessions_setup sessions;
 };
 
 // ---- the tree ----------------------------------------------------------------------------------
@@ -36,8 +36,8 @@ static void choose_options(struct node *node, bool small_journal)
     struct instance_options *options = &node->instance_options;
     options->sync = chance_permille(500) ? 0 : chance_skewed(1, 100);
     options->segment_bytes = chance_skewed(4 * KIB, 256 * KIB);
-    options->block_bytes = chance_permille(500) ? 4096 : chance_skewed(4096, 256 * KIB);
-    options->block_entries = chance_permille(500) ? 8 : chance_skewed(1, 1000);
+    options->block_bytes = chance_permille(800) ? 256 * KIB : chance_skewed(4096, 64 * KIB);
+    options->block_entries = chance_permille(800) ? 1000 : chance_skewed(1, 100);
     options->apply_chunk = chance_skewed(64, 64 * KIB);
     options->apply_queue = chance_skewed(16 * KIB, 4 * MIB);
     options->submit_queue = chance_skewed(8 * KIB, MIB);
@@ -61,7 +61,7 @@ static void choose_options(struct node *node, bool small_journal)
     options->snapshot_rate = chance_permille(300) ? chance_skewed(4 * KIB, MIB) : GIB;
     options->filter_bits = chance_permille(200) ? 0 : chance_skewed(1, 24);
     options->filter_bytes = chance_skewed(64, 64 * KIB);
-    options->walk_every = chance_permille(200) ? 0 : chance_skewed(300, 20000);
+    options->walk_every = chance_permille(200) ? 0 : chance_skewed(1000, 20000);
     options->walk_rate = chance_permille(300) ? 0 : chance_skewed(2 * KIB, MIB);
     if (small_journal) {
         options->segment_bytes = chance_skewed(2 * KIB, 16 * KIB);
@@ -76,8 +76,8 @@ static void choose_options(struct node *node, bool small_journal)
 // n0 root, n1 intermediate, n2 replica below it, from n3 on proxies and more replicas.
 static void plant(const struct shape *shape, bool small_journal)
 {
-    uint64_t heartbeat = chance_between(50, 500);
-    uint64_t silence = heartbeat * chance_between(4, 10);
+    uint64_t heartbeat = chance_between(150, 750);
+    uint64_t silence = heartbeat * chance_between(4, 7);
     for (unsigned i = 0; i < shape->nodes; i++) {
         int role = i == 0                             ? ROLE_ROOT
                    : i < 3 || (i > 4 && i % 2 == 1) ? ROLE_REPLICA
@@ -214,15 +214,17 @@ static void liveness(const struct shape *shape)
     faults_doubt();
     run_until(healed, shape->nodes, "the end of bad rows");
     // Links that died without a word, and stores that broke, are noticed meanwhile.
-    sessions_resume();
-    uint64_t settled_ns = world_now_ns() + SETTLE_NS;
+    uint64_t settle_ns = nodes[0].options.silence * NS_PER_MS + SETTLE_NS;
+    uint64_t think_ns = settle_ns * shape->sessions.count / SETTLE_OPERATIONS / 2;
+    sessions_resume(think_ns);
+    uint64_t settled_ns = world_now_ns() + settle_ns;
     while (world_now_ns() < settled_ns) {
         WORLD_CHECK(world_step(), "nothing happens any more");
     }
     sessions_stop();
     run_until(idle, shape->nodes, "the end of every operation in peace");
     run_until(whole, shape->nodes, "the same index everywhere again");
-    sessions_strict(STRICT_OPERATIONS);
+    sessions_strict(STRICT_OPERATIONS, think_ns / 4);
     uint64_t limit_ns = world_now_ns() + LIVENESS_LIMIT_NS;
     uint64_t wanted = sessions_done() + STRICT_OPERATIONS;
     while (sessions_done() < wanted && world_now_ns() < limit_ns) {
@@ -241,12 +243,19 @@ static struct shape choose_shape(void)
 {
     struct shape shape = {
         .nodes = (unsigned)chance_between(5, 7),
-        .sessions = (unsigned)chance_between(3, 10),
         .keys = (unsigned)(chance_permille(500) ? chance_skewed(6, 60) : chance_between(60, 250)),
-        .safety_ns = chance_between(5000, chance_permille(100) ? 60000 : 15000) * NS_PER_MS,
-        .value_max = (size_t)chance_skewed(300, 30000),
+        .safety_ns = chance_between(3000, chance_permille(100) ? 40000 : 10000) * NS_PER_MS,
+        .sessions = {.count = (unsigned)chance_between(chance_permille(100) ? 3 : 16, 48),
+                     .writes_permille = (unsigned)chance_between(40, 250),
+                     .value_max = (size_t)chance_skewed(300, 30000)},
     };
     shape.fault_every_ns = shape.safety_ns / chance_between(4, 20);
+    shape.sessions.think_ns = shape.safety_ns * shape.sessions.count / OPERATIONS;
+    if (chance_permille(900)) {
+        // On the average half of it goes by until the next one.
+        shape.sessions.pulse_ns = shape.sessions.think_ns;
+        shape.sessions.think_ns /= 2;
+    }
     return shape;
 }
 
@@ -255,6 +264,7 @@ static void open_stores(void)
     struct store_model_odds odds = {
         .incomplete = (unsigned)chance_between(2, 30),
         .flush = (unsigned)chance_between(5, 300),
+        .beside = (unsigned)chance_between(5, 300),
         .compaction = (unsigned)chance_between(2, 60),
         .missed = (unsigned)chance_between(2, 60),
     };
@@ -268,6 +278,7 @@ static void close_stores(void)
     count_add(COUNT_store_flushes, counts.own_flushes);
     count_add(COUNT_store_compactions, counts.own_compactions);
     count_add(COUNT_store_losses, counts.lost);
+    count_add(COUNT_store_beside, counts.beside);
     count_add(COUNT_store_errors, counts.faults);
     count_add(COUNT_rows_filtered, counts.dropped + counts.changed);
     store_model_reset(0);
@@ -284,8 +295,7 @@ void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_r
     open_stores();
     model_open(shape.keys);
     plant(&shape, chance_permille(300));
-    sessions_open(nodes, shape.nodes, shape.sessions,
-                  shape.safety_ns * shape.sessions / OPERATIONS, shape.value_max);
+    sessions_open(nodes, shape.nodes, &shape.sessions);
     faults_open(nodes, shape.nodes, faults ? shape.fault_every_ns : 0);
     safety(&shape, faults);
     liveness(&shape);

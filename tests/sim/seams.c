@@ -68,9 +68,13 @@ void log_line(enum log_level level, const char *scope, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     char who[WORLD_NAME_MAX];
-    const struct host *host = world_host();
+    struct host *host = world_host();
     snprintf(who, sizeof who, "n%u", host != NULL ? host->number : 99);
     (void)scope;
+    if (host != NULL && strncmp(text, "starts died again", 17) == 0) {
+        host->held = true;
+        count_add(COUNT_held, 1);
+    }
     count_add(COUNT_too_old, strncmp(text, "too old", 7) == 0);
     world_log(who, "%s%s", level >= LOG_ERROR ? "! " : level == LOG_WARN ? "? " : "", text);
 }

@@ -87,8 +87,25 @@ unsigned disk_free_permille(unsigned host);
 // The next sync (or read, or write) of a host fails once.
 enum disk_fault { DISK_FAULT_NONE, DISK_FAULT_SYNC, DISK_FAULT_READ, DISK_FAULT_WRITE };
 void disk_set_fault(unsigned host, enum disk_fault fault);
+// Calls `each` for every file that holds something, all of it synced; its bytes may be changed, its
+// end cut.
+struct settled {
+    const char *path;
+    uint8_t *data;
+    size_t size;
+};
+void disk_each(unsigned host, void (*each)(void *own, struct settled *settled), void *own);
+void disk_lose(unsigned host, const char *path); // the file's name goes
+
+// ---- files that rot (tests/sim/rot.c) ----------------------------------------------------------
+
 // Flips a bit in a synced part of a journal file; false: there is none.
 bool disk_flip(unsigned host);
+// Damages or removes a file that is kept beside journal and store, of a host that is down. `spare`:
+// not those without which a node waits for a person.
+bool disk_harm(unsigned host, bool spare);
+
+// ---- files, continued --------------------------------------------------------------------------
 
 int file_open(const char *path, int flags);              // negative errno, as all below
 int file_open_at(int folder, const char *name, int flags);

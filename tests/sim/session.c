@@ -7,7 +7,7 @@
 #include "replica/sequencer.h"
 #include "tests/sim/seams.h"
 
-#define SESSIONS_MAX 16
+#define SESSIONS_MAX 48
 #define LOOKUPS_MAX 12
 #define WAIT_LIMIT_NS (1500 * NS_PER_MS)
 #define STRICT_LIMIT_NS (60 * NS_PER_S)
@@ -41,11 +41,9 @@ struct session {
 
 static struct {
     struct session all[SESSIONS_MAX];
-    unsigned count;
     struct node *nodes;
     unsigned node_count;
-    uint64_t think_ns;
-    size_t value_max;
+    struct sessions_setup setup;
     uint64_t done;
     uint64_t ids;
     bool stopped, strict;
@@ -58,6 +56,17 @@ static void session_fail(const struct session *session, const char *what, int er
                error_text(error));
 }
 
+// The next operation. Where there is a pulse, it begins together with those of other sessions: they
+// meet in one block, and a block costs every node of the tree as much as ten of its writes.
+static void think(struct session *session)
+{
+    uint64_t at_ns = world_now_ns() + chance_below(2 * sessions.setup.think_ns);
+    if (sessions.setup.pulse_ns > 0) {
+        at_ns += sessions.setup.pulse_ns - at_ns % sessions.setup.pulse_ns;
+    }
+    actor_by(&session->actor, at_ns);
+}
+
 // The operation has ended.
 static void over(struct session *session)
 {
@@ -66,7 +75,7 @@ static void over(struct session *session)
     sessions.done++;
     count_add(COUNT_operations, 1);
     if (!sessions.stopped) {
-        actor_after(&session->actor, chance_below(2 * sessions.think_ns));
+        think(session);
     }
 }
 
@@ -374,7 +383,7 @@ static void make_write(struct session *session)
     write->count = (unsigned)chance_skewed(1, WRITE_OPERATIONS_MAX);
     size_t bytes = 0;
     for (unsigned i = 0; i < write->count; i++) {
-        size_t most = chance_permille(30) ? sessions.value_max : 200;
+        size_t most = chance_permille(30) ? sessions.setup.value_max : 200;
         write->operations[i] =
             (struct write_operation){.key = (unsigned)chance_below(model_key_count()),
                                      .put = chance_permille(700),
@@ -420,7 +429,7 @@ static void choose(struct session *session)
         session->home = &sessions.nodes[chance_below(sessions.node_count)];
         count_add(COUNT_moves, 1);
     }
-    session->kind = chance_permille(300)   ? KIND_WRITE
+    session->kind = chance_permille(sessions.setup.writes_permille) ? KIND_WRITE
                     : chance_permille(150) ? KIND_RANGE
                                            : KIND_READ;
     session->at = session->kind == KIND_WRITE ? &sessions.nodes[0] : session->home;
@@ -456,7 +465,7 @@ static void next(struct actor *actor)
 
 void sessions_lost(struct node *node)
 {
-    for (unsigned i = 0; i < sessions.count; i++) {
+    for (unsigned i = 0; i < sessions.setup.count; i++) {
         struct session *session = &sessions.all[i];
         if (session->busy && session->at == node) {
             session->busy = false;
@@ -468,17 +477,14 @@ void sessions_lost(struct node *node)
     }
 }
 
-void sessions_open(struct node *nodes, unsigned node_count, unsigned count, uint64_t think_ns,
-                   size_t value_max)
+void sessions_open(struct node *nodes, unsigned node_count, const struct sessions_setup *setup)
 {
+    CHECK(setup->count <= SESSIONS_MAX);
     memset(&sessions, 0, sizeof sessions);
-    CHECK(count <= SESSIONS_MAX);
     sessions.nodes = nodes;
     sessions.node_count = node_count;
-    sessions.count = count;
-    sessions.think_ns = think_ns;
-    sessions.value_max = value_max;
-    for (unsigned i = 0; i < count; i++) {
+    sessions.setup = *setup;
+    for (unsigned i = 0; i < setup->count; i++) {
         struct session *session = &sessions.all[i];
         session->number = i;
         session->home = &nodes[i % node_count];
@@ -489,17 +495,19 @@ void sessions_open(struct node *nodes, unsigned node_count, unsigned count, uint
 
 void sessions_stop(void) { sessions.stopped = true; }
 
-void sessions_resume(void)
+void sessions_resume(uint64_t think_ns)
 {
     sessions.stopped = false;
-    for (unsigned i = 0; i < sessions.count; i++) {
+    sessions.setup.think_ns = think_ns;
+    sessions.setup.pulse_ns = sessions.setup.pulse_ns > 0 ? 2 * think_ns : 0;
+    for (unsigned i = 0; i < sessions.setup.count; i++) {
         actor_after(&sessions.all[i].actor, chance_below(10 * NS_PER_MS));
     }
 }
 
 bool sessions_idle(void)
 {
-    for (unsigned i = 0; i < sessions.count; i++) {
+    for (unsigned i = 0; i < sessions.setup.count; i++) {
         if (sessions.all[i].busy) {
             return false;
         }
@@ -507,11 +515,11 @@ bool sessions_idle(void)
     return true;
 }
 
-void sessions_strict(uint64_t operations)
+void sessions_strict(uint64_t operations, uint64_t think_ns)
 {
     sessions.strict = true;
     sessions.strict_left = operations;
-    sessions_resume();
+    sessions_resume(think_ns);
 }
 
 uint64_t sessions_done(void) { return sessions.done; }

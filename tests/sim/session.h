@@ -6,13 +6,20 @@
 
 #include "tests/sim/model.h"
 
-void sessions_open(struct node *nodes, unsigned node_count, unsigned sessions, uint64_t think_ns,
-                   size_t value_max);
+struct sessions_setup {
+    unsigned count;
+    uint64_t think_ns;        // between two operations of one, on the average
+    uint64_t pulse_ns;        // all begin at multiples of it; 0 = at any time
+    unsigned writes_permille; // of the operations
+    size_t value_max;
+};
+
+void sessions_open(struct node *nodes, unsigned node_count, const struct sessions_setup *setup);
 void sessions_stop(void);  // begin nothing new
-void sessions_resume(void);
+void sessions_resume(uint64_t think_ns); // and from now on think so long
 bool sessions_idle(void);  // nothing is under way
 // From now on every operation must succeed: `operations` more in all.
-void sessions_strict(uint64_t operations);
+void sessions_strict(uint64_t operations, uint64_t think_ns);
 uint64_t sessions_done(void); // operations so far
 
 #endif

@@ -9,16 +9,21 @@ SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync 
             unlink unlinkat mkdir flock opendir access fdopendir readdir closedir eventfd socket setsockopt bind listen \
             connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise lseek \
             check_failed applier_hand views_publish store_open store_write store_flush \
-            store_compact
+            store_compact slice_item_append
 SEEDS    ?= 1..3000
 
 # Sizes that only a long run would reach are smaller here.
 SIM_SIZES := -DJOURNAL_GROUP_BYTES=16384 -DSNAPSHOT_SLICE_BYTES=700 -DSLICE_BYTES_MIN=256 \
              -DHISTORY_SMALL_BYTES=512 -DRANGE_SLICE_KEYS=7
+# Nothing of it is a library, and much of what it runs is small.
+release_SIM_FLAGS := -O3 -fno-pie
+release_SIM_LDFLAGS := -no-pie -static
+SIM_FLAGS   := $($(FLAVOUR)_SIM_FLAGS)
+SIM_LDFLAGS := $($(FLAVOUR)_SIM_LDFLAGS)
 $(BUILD)/sim-obj/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $< (sim)"
-	$(Q)$(CC) $(CPPFLAGS) $(SIM_SIZES) $(CFLAGS) -c $< -o $@
+	$(Q)$(CC) $(CPPFLAGS) $(SIM_SIZES) $(CFLAGS) $(SIM_FLAGS) -c $< -o $@
 
 # The store's disks outlive the processes that write to them.
 SIM_DISKS := $(patsubst %,$(BUILD)/sim-obj/tests/sim/model_%.o,disk rows compact)
@@ -27,7 +32,7 @@ $(SIM_DISKS): SIM_SIZES += -include tests/sim/world_memory.h
 comma := ,
 $(BUILD)/sim: $(patsubst %.c,$(BUILD)/sim-obj/%.o,$(SIM_SRC) $(filter-out $(SIM_OUT),$(LIB_SRC)))
 	@echo "  LD $@"
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAP)) \
+	$(Q)$(CC) $(LDFLAGS) $(SIM_LDFLAGS) $^ -o $@ $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAP)) \
 	  -lxxhash -lmsgpackc -lzstd -lpthread
 
 .PHONY: sim

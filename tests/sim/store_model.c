@@ -289,6 +289,9 @@ int store_write(struct store *store, struct store_batch *batch, struct bytes sta
     if (disk_chance(disk_odds()->flush) && disk_flush(disk) == OK) {
         disk_counts()->own_flushes++;
     }
+    if (disk_chance(disk_odds()->beside)) {
+        disk_flush_beside(disk);
+    }
     if (disk_chance(disk_odds()->compaction)) {
         disk_compact_some(disk);
     }

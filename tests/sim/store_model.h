@@ -3,8 +3,8 @@
 //
 // store_model.c implements all of common/data/store.h for one thread, on disks that are named by
 // directory and live until store_model_reset. It keeps what store.h promises and no more:
-//   - What was not flushed is lost in a crash, all families together. A flush is asked for, or
-//     comes by itself after any write.
+//   - What was not flushed is lost in a crash. A flush is asked for, or comes by itself after any
+//     write; at odds one by itself leaves out the default family, which a crash then finds behind.
 //   - Compactions come by themselves at any write, see any rows that were flushed, in any version,
 //     and may stay under way, with bounds read long before, until a later write.
 //   - A filter looks at no snapshot: reads at an older one see its verdict, open iterators do not.
@@ -20,6 +20,7 @@
 struct store_model_odds {
     unsigned incomplete; // reads at STORE_CACHED
     unsigned flush;      // a write is followed by a flush
+    unsigned beside;     // ... of all families but the first
     unsigned compaction; // a write is followed by a step of a compaction of any family
     unsigned missed;     // a row is not seen by the store_compact that should rewrite it
     unsigned disk_full;  // a write, a flush, a compaction fails so
@@ -42,6 +43,7 @@ struct store_model_counts {
     uint64_t own_flushes, own_compactions; // that came by themselves
     uint64_t seen, dropped, changed;       // rows, by filters
     uint64_t crashes, lost;                // writes that were lost
+    uint64_t beside;                       // crashes that left the first family behind the others
 };
 
 // Forgets all disks, and whatever is open on them, odds and counts.

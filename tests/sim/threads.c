@@ -6,7 +6,7 @@
 #include "common/core/readers.h"
 #include "tests/sim/seams.h"
 
-#define WAKE_MAX_NS (200 * 1000)
+#define WAKE_MAX_NS (4 * NS_PER_MS)
 #define READ_MAX_NS (3 * NS_PER_MS)
 
 struct worker {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The queue is a binary heap in the order (time, order of setting), with each actor knowing its
-// place, so that moving one is cheap and nothing stale is ever in it.
+// place, so that moving one is cheap and nothing stale is ever in it. The keys stand in the heap: the
+// actors lie all over memory.
 #include "tests/sim/world.h"
 
 #include <setjmp.h>
@@ -14,6 +15,12 @@
 #define LINE_BYTES 240
 #define QUEUE_MAX 4096
 
+struct slot {
+    uint64_t at_ns;
+    uint64_t order;
+    struct actor *actor;
+};
+
 struct world {
     uint64_t seed;
     uint64_t chance;
@@ -25,7 +32,7 @@ struct world {
     struct host *host;
     jmp_buf death;
     bool mortal; // `death` is set
-    struct actor *queue[QUEUE_MAX]; // from 1 on
+    struct slot queue[QUEUE_MAX]; // from 1 on
     size_t queued;
     struct list memory;
     uint64_t counts[COUNT_TOTAL];
@@ -74,40 +81,40 @@ void world_note(uint64_t what) { world.trace = mix(world.trace + what + 0x9e3779
 
 // ---- queue -------------------------------------------------------------------------------------
 
-static bool earlier(const struct actor *a, const struct actor *b)
+static bool earlier(const struct slot *a, const struct slot *b)
 {
     return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->order < b->order;
 }
 
-static void put(size_t place, struct actor *actor)
+static void put(size_t place, struct slot slot)
 {
-    world.queue[place] = actor;
-    actor->place = place;
+    world.queue[place] = slot;
+    slot.actor->place = place;
 }
 
-static void rise(size_t place, struct actor *actor)
+static void rise(size_t place, struct slot slot)
 {
-    while (place > 1 && earlier(actor, world.queue[place / 2])) {
+    while (place > 1 && earlier(&slot, &world.queue[place / 2])) {
         put(place, world.queue[place / 2]);
         place /= 2;
     }
-    put(place, actor);
+    put(place, slot);
 }
 
-static void sink(size_t place, struct actor *actor)
+static void sink(size_t place, struct slot slot)
 {
     for (;;) {
         size_t child = place * 2;
-        if (child < world.queued && earlier(world.queue[child + 1], world.queue[child])) {
+        if (child < world.queued && earlier(&world.queue[child + 1], &world.queue[child])) {
             child++;
         }
-        if (child > world.queued || !earlier(world.queue[child], actor)) {
+        if (child > world.queued || !earlier(&world.queue[child], &slot)) {
             break;
         }
         put(place, world.queue[child]);
         place = child;
     }
-    put(place, actor);
+    put(place, slot);
 }
 
 void actor_init(struct actor *actor, struct host *host, void (*run)(struct actor *actor))
@@ -122,11 +129,11 @@ void actor_cancel(struct actor *actor)
         return;
     }
     actor->place = 0;
-    struct actor *last = world.queue[world.queued--];
-    if (last == actor) {
+    struct slot last = world.queue[world.queued--];
+    if (last.actor == actor) {
         return;
     }
-    if (place > 1 && earlier(last, world.queue[place / 2])) {
+    if (place > 1 && earlier(&last, &world.queue[place / 2])) {
         rise(place, last);
     } else {
         sink(place, last);
@@ -140,9 +147,10 @@ void actor_by(struct actor *actor, uint64_t at_ns)
     }
     actor_cancel(actor);
     actor->at_ns = u64_max(at_ns, world.now_ns);
-    actor->order = ++world.orders;
     CHECK(world.queued + 1 < QUEUE_MAX);
-    rise(++world.queued, actor);
+    world.queued++;
+    rise(world.queued,
+         (struct slot){.at_ns = actor->at_ns, .order = ++world.orders, .actor = actor});
 }
 
 void actor_after(struct actor *actor, uint64_t delay_ns)
@@ -153,8 +161,8 @@ void actor_after(struct actor *actor, uint64_t delay_ns)
 void actors_cancel(const struct host *host)
 {
     for (size_t i = 1; i <= world.queued; i++) {
-        if (world.queue[i]->host == host) {
-            actor_cancel(world.queue[i]);
+        if (world.queue[i].actor->host == host) {
+            actor_cancel(world.queue[i].actor);
             i = 0;
         }
     }
@@ -171,7 +179,7 @@ bool world_step(void)
     if (world.queued == 0) {
         return false;
     }
-    struct actor *actor = world.queue[1];
+    struct actor *actor = world.queue[1].actor;
     struct host *host = actor->host;
     actor_cancel(actor);
     world.now_ns = u64_max(world.now_ns, actor->at_ns);

@@ -20,7 +20,6 @@ struct actor {
     void (*run)(struct actor *actor);
     struct host *host; // whose code it runs, NULL: the world's own
     uint64_t at_ns;    // when it wants to run
-    uint64_t order;
     size_t place;      // in the queue, 0 = not queued
     uint32_t id;
 };
@@ -34,6 +33,7 @@ struct host {
     uint64_t wall_ms;        // what its wall clock said then
     uint64_t asleep_until_ns; // nothing of it runs before
     uint64_t deadly_steps;   // touches of the disk until it dies, 0 = lives on
+    bool held; // it said that it stops before a block at which its starts died
     void (*died)(struct host *host); // it did so while one of its actors ran
 };
 

@@ -85,7 +85,7 @@ static uint64_t shown(struct instance *instance)
     return number;
 }
 
-// A limit on applying holds for a store that is built, too, and ends with the history it was set in.
+// A limit on applying holds for a store that is built, too, and ends with its history.
 static void test_limit(void **unused)
 {
     (void)unused;

@@ -12,6 +12,10 @@
 
 #define SCHEDULES ROUNDS(2000)
 #define BLOCKS_MAX 12
+#define CHUNK 100 // a slice is written in several pieces
+#define NO_DISK_BYTES ((uint64_t)1 << 60) // no disk has as much free
+
+enum kind { REPLICA, PROXY, FULL_PROXY }; // the last is beyond its hard limit
 
 struct schedule {
     struct model model;
@@ -19,7 +23,7 @@ struct schedule {
     uint64_t count;
     uint64_t seed;
     const struct model_key *keys[MODEL_KEYS]; // in their order
-    bool proxy;
+    enum kind kind;
 };
 
 static int by_name(const void *a, const void *b)
@@ -29,9 +33,9 @@ static int by_name(const void *a, const void *b)
     return bytes_compare(model_name(*left), model_name(*right));
 }
 
-static void schedule_open(struct schedule *schedule, uint64_t seed, bool proxy)
+static void schedule_open(struct schedule *schedule, uint64_t seed, enum kind kind)
 {
-    *schedule = (struct schedule){.seed = seed, .proxy = proxy};
+    *schedule = (struct schedule){.seed = seed, .kind = kind};
     model_open(&schedule->model, seed);
     schedule->count = test_between(&schedule->seed, 1, BLOCKS_MAX);
     for (uint64_t number = 1; number <= schedule->count; number++) {
@@ -115,16 +119,15 @@ static int add_slice(struct build *build, struct bytes payload, struct bytes fro
     if (error == OK) {
         error = build_slice_fits(&slice, row.slices > 0 ? &row : NULL, from);
     }
-    if (error == OK) {
+    for (bool more = error == OK; more; more = error == OK && slice.items.size > 0) {
         error = build_slice_add(&slice, build->instance, build->volume->store, build->batch, &row);
+        if (error == OK) {
+            assert_int_equal(build_write(build, &row), OK);
+            build->row = row;
+        }
     }
-    if (error != OK) {
-        store_batch_clear(build->batch);
-        return error;
-    }
-    assert_int_equal(build_write(build, &row), OK);
-    build->row = row;
-    return OK;
+    store_batch_clear(build->batch);
+    return error;
 }
 
 static void check_store(const struct schedule *schedule, const struct build *build)
@@ -147,7 +150,9 @@ static void check_store(const struct schedule *schedule, const struct build *bui
             assert_int_equal(record.version, version->version);
             assert_int_equal(record.length, version->size);
             bool recent = version->version > block_end(&build->row.start);
-            assert_true(record.held || (schedule->proxy && !recent));
+            assert_true(record.held || schedule->kind == FULL_PROXY ||
+                        (schedule->kind == PROXY && !recent));
+            assert_false(record.held && schedule->kind == FULL_PROXY);
             if (record.held) {
                 assert_memory_equal(record.value.data, version->value, version->size);
             }
@@ -169,12 +174,12 @@ static void empty_store(struct build *build)
     build->row = (struct build_row){0};
 }
 
-static void run_schedule(struct build *build, uint64_t seed, bool proxy)
+static void run_schedule(struct build *build, uint64_t seed, enum kind kind)
 {
     struct schedule schedule;
-    schedule_open(&schedule, seed, proxy);
+    schedule_open(&schedule, seed, kind);
     uint64_t start = test_between(&schedule.seed, 1, schedule.count);
-    uint64_t values_above = proxy ? block_end(&schedule.blocks[start]->header) : 0;
+    uint64_t values_above = kind == REPLICA ? 0 : block_end(&schedule.blocks[start]->header);
     unsigned at = 0;
     while (!build->row.complete) {
         uint64_t number = build->row.slices == 0
@@ -209,13 +214,15 @@ struct place {
     struct build build;
 };
 
-static void place_open(struct place *place, bool proxy)
+static void place_open(struct place *place, enum kind kind)
 {
-    const struct role *role = proxy ? proxy_role() : replica_role();
+    const struct role *role = kind == REPLICA ? replica_role() : proxy_role();
     test_node_open(&place->node);
     place->at = (struct test_instance){
-        .options = test_options("zones", proxy ? ROLE_PROXY : ROLE_REPLICA)};
+        .options = test_options("zones", kind == REPLICA ? ROLE_REPLICA : ROLE_PROXY)};
     place->at.options.keep_bytes = MIB;
+    place->at.options.apply_chunk = CHUNK;
+    place->at.options.cache.hard_limit = kind == FULL_PROXY ? NO_DISK_BYTES : 0;
     test_instance_open(&place->node, &place->at, role);
     place->build = (struct build){.instance = place->at.instance, .batch = store_batch_new()};
     assert_int_equal(instance_open_volume(place->at.instance, 7, &place->build.volume), OK);
@@ -234,11 +241,11 @@ static void place_close(struct place *place)
 static void test_schedules(void **unused)
 {
     (void)unused;
-    for (unsigned proxy = 0; proxy < 2; proxy++) {
+    for (unsigned kind = REPLICA; kind <= FULL_PROXY; kind++) {
         struct place place;
-        place_open(&place, proxy);
+        place_open(&place, (enum kind)kind);
         for (uint64_t seed = 1; seed <= SCHEDULES; seed++) {
-            run_schedule(&place.build, seed * 2 + proxy, proxy);
+            run_schedule(&place.build, seed * 3 + kind, (enum kind)kind);
         }
         place_close(&place);
     }
@@ -251,12 +258,12 @@ static void test_refused(void **unused)
     (void)unused;
     struct place place;
     struct schedule schedule;
-    place_open(&place, false);
+    place_open(&place, REPLICA);
     uint64_t seed = 5;
-    schedule_open(&schedule, seed, false);
+    schedule_open(&schedule, seed, REPLICA);
     while (schedule.count < 4) {
         schedule_close(&schedule);
-        schedule_open(&schedule, ++seed, false);
+        schedule_open(&schedule, ++seed, REPLICA);
     }
     struct build *build = &place.build;
     struct buf first = {0}, second = {0}, old = {0};

@@ -259,9 +259,9 @@ SUPPORT struct instance_options test_options(const char *name, int role)
                                      .quarantine = 10000};
 }
 
-// `at->options` is set. Comes back while it is loading.
-SUPPORT void test_instance_begin(struct test_node *node, struct test_instance *at,
-                                 const struct role *role)
+// `at->options` is set.
+SUPPORT int test_instance_try(struct test_node *node, struct test_instance *at,
+                              const struct role *role)
 {
     if (at->metrics == NULL) {
         at->metrics = aligned_alloc(64, (sizeof *at->metrics + 63) / 64 * 64);
@@ -275,10 +275,17 @@ SUPPORT void test_instance_begin(struct test_node *node, struct test_instance *a
                                    .metrics = at->metrics,
                                    .beats = at->beats,
                                    .home = node->loop};
-    assert_int_equal(instance_open(&at->instance, &setup), OK);
+    return instance_open(&at->instance, &setup);
 }
 
-// Likewise, and ends when the instance serves or has stopped.
+// Comes back while it is loading.
+SUPPORT void test_instance_begin(struct test_node *node, struct test_instance *at,
+                                 const struct role *role)
+{
+    assert_int_equal(test_instance_try(node, at, role), OK);
+}
+
+// Ends when the instance serves or has stopped.
 SUPPORT void test_instance_open(struct test_node *node, struct test_instance *at,
                                 const struct role *role)
 {

@@ -60,7 +60,27 @@ static void ages_follow_reads(void **state)
     assert_int_equal(age_of(recency, 7, 2), 2);
     assert_int_equal(age_of(recency, 305, 0), 1);
     assert_int_equal(age_of(recency, 7, 6), 2); // a stamp of the future: nobody knows
+    assert_int_equal(age_of(recency, 7, 4 + 1024), 2);
+    assert_int_equal(age_of(recency, 7, 4 + 1025), 65536 - 1025);
     assert_int_equal(age_of(recency, 7, (uint16_t)(4 - 30000)), 30000);
+    assert_int_equal(age_of(recency, 7, (uint16_t)(4 - 60000)), 60000);
+    recency_close(recency);
+}
+
+// Months of a small, busy cache: stamps go round, and ages stay what they are.
+static void stamps_go_round(void **state)
+{
+    (void)state;
+    static const uint16_t ages[] = {0, 1, 2, 31, 1000, 32767, 32768, 64511};
+    struct recency *recency = recency_open(1);
+    for (unsigned period = 0; period < 70000; period++) {
+        uint16_t now = recency_period(recency);
+        assert_int_equal(now, (uint16_t)period);
+        for (size_t i = 0; i < ARRAY_LEN(ages) && ages[i] <= period; i++) {
+            assert_int_equal(age_of(recency, 99, (uint16_t)(now - ages[i])), ages[i]);
+        }
+        next_period(recency, 0);
+    }
     recency_close(recency);
 }
 
@@ -408,6 +428,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ages_follow_reads),
+        cmocka_unit_test(stamps_go_round),
         cmocka_unit_test(a_second_touch_is_known_for_two_periods),
         cmocka_unit_test(a_full_filter_ends_a_period),
         cmocka_unit_test(the_file_keeps_it),

@@ -49,12 +49,19 @@ SUPPORT int bare_apply(struct instance *instance, const struct block *block,
     return (void)instance, (void)block, (void)batch, OK;
 }
 
+SUPPORT void bare_put(struct instance *instance, struct store *store, struct store_batch *batch,
+                      struct bytes key, const struct record *record)
+{
+    (void)instance, (void)store, (void)batch, (void)key, (void)record;
+}
+
 static const struct role bare_role = {.families = {"default"},
                                       .family_count = 1,
                                       .open = bare_open,
                                       .close = bare_nothing,
                                       .decode = bare_decode,
                                       .apply = bare_apply,
+                                      .put = bare_put,
                                       .published = bare_nothing};
 
 // ---- a node ------------------------------------------------------------------------------------

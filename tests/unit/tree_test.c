@@ -332,7 +332,8 @@ static void test_wrong_chain(void **state)
     author_open(&author, 11);
     author_feed(&author, parent, 2, 100);
     author.last.chain.low ^= 1;
-    author_feed(&author, parent, 1, 100);
+    instance_receive(parent->instance, author_block(&author, 100)); // which the parent forwards
+    AWAIT(site_block(parent) == 3);
     struct site *child = child_new("child", parent->address);
     site_open(child);
     AWAIT(METRIC_GET(child->metrics, instance, parent_bad_blocks) > 0 || site_block(child) > 2);

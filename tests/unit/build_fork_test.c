@@ -99,7 +99,7 @@ static void test_limit(void **unused)
     struct instance *instance = at.instance;
     char *verdict = mem_format("%s/REPLAYING", instance->directory);
     test_write_file(instance->directory, "REPLAYING", bytes_text("block 30 is poison"));
-    instance_limit_apply(instance, index_of(&world, LATER));
+    instance_limit_apply(instance, index_of(&world, LATER + 1) - 1); // inside a block
     atomic_store(&instance->wants_build, true);
     struct build_order where = locate(&node, instance, false);
     where = try_slice(&node, instance, &world, LATER + 1, &where);
@@ -162,11 +162,41 @@ static void test_lower_indexes(void **unused)
     world_close(&world);
 }
 
+// A limit that came after more was shown keeps a store that is built from coming so far: nothing of
+// it is shown.
+static void test_limit_below_what_is_shown(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 35);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    struct instance *instance = at.instance;
+    instance_limit_apply(instance, index_of(&world, START + 2));
+    atomic_store(&instance->wants_build, true);
+    struct build_order where = locate(&node, instance, false);
+    while (!where.complete) {
+        where = give_slice(&node, instance, &world, START, &where);
+    }
+    while (METRIC_GET(at.metrics, instance, apply_limited) == 0) {
+        sched_yield();
+    }
+    locate(&node, instance, false); // behind the turn that stood at the limit
+    assert_int_equal(shown(instance), OLD_BLOCKS);
+    instance_limit_apply(instance, UINT64_MAX);
+    complete(&node, &at, &world, 35);
+    close_all(&node, &at);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_lower_indexes),
+        cmocka_unit_test(test_limit_below_what_is_shown),
         cmocka_unit_test(test_ends_with_a_damaged_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

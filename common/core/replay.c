@@ -122,6 +122,21 @@ static bool stops_before(struct applier *applier, const struct block *block)
     return true;
 }
 
+// The disk is full. Where applying waited for that before this start, what there is has been all
+// that was shown, and is served. A root waits: what it would take stands behind blocks that its
+// sequencer does not know.
+static void waits_for_space(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    close_cursor(applier);
+    if (atomic_load(&instance->disk_full) && instance_state(instance) == INSTANCE_LOADING &&
+        instance->options->role != ROLE_ROOT &&
+        pause_covers(&applier->pause, applier->state.place.number)) {
+        replay_serve(applier);
+        applier->replaying = true;
+    }
+}
+
 uint64_t replay_turn(struct applier *applier)
 {
     struct instance *instance = applier->instance;
@@ -154,7 +169,7 @@ uint64_t replay_turn(struct applier *applier)
         bool applied = applier_try(applier, block);
         block_release(block);
         if (!applied) {
-            close_cursor(applier);
+            waits_for_space(applier);
             return APPLIER_RETRY_NS;
         }
     }

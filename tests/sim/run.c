@@ -242,14 +242,14 @@ static void liveness(const struct shape *shape)
 static struct shape choose_shape(void)
 {
     struct shape shape = {
-        .nodes = (unsigned)chance_between(5, 7),
+        .nodes = (unsigned)chance_between(5, chance_permille(300) ? 7 : 5),
         .keys = (unsigned)(chance_permille(500) ? chance_skewed(6, 60) : chance_between(60, 250)),
         .safety_ns = chance_between(3000, chance_permille(100) ? 40000 : 10000) * NS_PER_MS,
         .sessions = {.count = (unsigned)chance_between(chance_permille(100) ? 3 : 16, 48),
                      .writes_permille = (unsigned)chance_between(40, 250),
                      .value_max = (size_t)chance_skewed(300, 30000)},
     };
-    shape.fault_every_ns = shape.safety_ns / chance_between(4, 20);
+    shape.fault_every_ns = shape.safety_ns / chance_between(6, 30);
     shape.sessions.think_ns = shape.safety_ns * shape.sessions.count / OPERATIONS;
     if (chance_permille(900)) {
         // On the average half of it goes by until the next one.

@@ -15,6 +15,7 @@
 #include "common/core/build.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/proof.h"
 #include "common/core/space.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
@@ -343,6 +344,7 @@ static int open_data(struct instance *instance, struct state *ret_state)
         error = build_open(instance);
     }
     if (error == OK) {
+        proof_open(instance);
         error = open_store(instance, ret_state);
     }
     if (error == OK) {

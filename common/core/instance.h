@@ -132,6 +132,7 @@ struct instance {
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;
     _Atomic bool doubted;         // a read met a bad row: a walk is due
+    _Atomic bool unproven;        // built from a snapshot and not walked (common/core/proof.h)
     _Atomic bool suspect;         // the store is not what the log says: no source for others
     _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
 };

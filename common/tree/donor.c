@@ -207,6 +207,8 @@ static const char *unfit(struct instance *instance, uint64_t least, struct view 
         reason = "nothing is served here";
     } else if (atomic_load(&instance->suspect) || atomic_load(&instance->wants_build)) {
         reason = "the store here is not proven";
+    } else if (atomic_load(&instance->unproven)) {
+        reason = "the store here was built from a snapshot and is not walked yet";
     } else if (view->store != atomic_load(&instance->store)) {
         reason = "the store here is being replaced"; // by one that no view shows yet
     } else if (view->place.number < least) {

@@ -504,7 +504,8 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
     applier->synced_block = until;
     applier->replaying = fits;
     applier->frozen = !fits;
-    applier->unserved = !fits && state->place.number > 0; // an empty one would take back much
+    // An empty one would take back much.
+    applier->unserved = !fits && state->place.number > 0 && !replay_is_behind(instance);
     // Cleared by on_mended alone: the instance's own mark goes before the new end is known here.
     applier->damaged = atomic_load(&instance->damaged_first) != 0;
     applier->batch = store_batch_new();

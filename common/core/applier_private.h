@@ -60,6 +60,9 @@ void applier_pass_all(struct applier *applier);
 
 // Some of the replay; returns when it wants its next turn.
 uint64_t replay_turn(struct applier *applier);
+// A start that came to nothing left the mark: the journal has gone from which this store could have
+// been brought to what was shown.
+bool replay_is_behind(const struct instance *instance);
 // Shows what there is, and ends the replay.
 void replay_serve(struct applier *applier);
 

@@ -2,7 +2,12 @@
 // From the journal into the store: what a start has to catch up with, and likewise a store that was
 // taken into use in place of another. Nothing is shown before the end, or a limit, is reached.
 // Applier's thread.
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/applier_private.h"
@@ -25,9 +30,43 @@ static void close_cursor(struct applier *applier)
     applier->cursor = (struct journal_cursor){0};
 }
 
+static char *behind_path(const struct instance *instance)
+{
+    return mem_format("%s/BEHIND", instance->directory);
+}
+
+bool replay_is_behind(const struct instance *instance)
+{
+    char *path = behind_path(instance);
+    bool is = access(path, F_OK) == 0;
+    mem_free(path);
+    return is;
+}
+
+static int mark_behind(const struct instance *instance)
+{
+    char *path = behind_path(instance);
+    int error = file_save(path, bytes_text("what was shown here is not in the store any more\n"));
+    if (error != OK) {
+        log_line(LOG_ERROR, instance->name, "cannot write %s: %s", path, error_text(error));
+    }
+    mem_free(path);
+    return error;
+}
+
+static void unmark_behind(const struct instance *instance)
+{
+    char *path = behind_path(instance);
+    if (unlink(path) != 0 && errno != ENOENT) {
+        log_line(LOG_WARN, instance->name, "cannot remove %s: %s", path, strerror(errno));
+    }
+    mem_free(path);
+}
+
 void replay_serve(struct applier *applier)
 {
     struct instance *instance = applier->instance;
+    unmark_behind(instance);
     applier->replaying = false;
     close_cursor(applier);
     attempt_close(&applier->attempt);
@@ -219,6 +258,10 @@ int applier_freeze(struct instance *instance)
     // Whoever asked may have done so before another store took its place.
     atomic_store(&instance->wants_build, true);
     int error = store_flush(instance->store);
+    bool hidden = instance_state(instance) == INSTANCE_LOADING && !applier->unserved;
+    if (error == OK && hidden && applier->state.place.number > 0) {
+        return mark_behind(instance); // the next start sees no journal that would tell
+    }
     if (error == ERR_IO || error == ERR_CORRUPT) {
         // For ever, until it is opened again; and no block will come that tells.
         instance_stop_updates(instance, error, "the store could not be flushed");

@@ -35,7 +35,7 @@ BETWEEN_KILLS = 1_000, 8_000  # keys looked up
 SMALL = {"memtable": "1MB", "replay_bytes": "4MB", "segment_bytes": "1MB", "journal_bytes": "256MB"}
 if READS > 1_000_000:
     KEYS, BETWEEN_KILLS, CHANGES = 600_000, (10_000, 100_000), 40
-    SMALL |= {"memtable": "8MB", "replay_bytes": "32MB"}
+    SMALL |= {"memtable": "4MB", "replay_bytes": "16MB"}
 NEVER = "absent_but_present", "stale", "backward", "wrong"
 
 

@@ -9,6 +9,7 @@
 #include "tests/sim/seams.h"
 #include "tests/sim/store_model.h"
 
+#define SOON_MS 2000 // to a fault that comes on top of another
 #define OPERATOR_NS (300 * NS_PER_MS)
 
 struct fault {
@@ -19,6 +20,7 @@ struct fault {
 
 static struct {
     struct node *nodes;
+    struct node *last; // struck
     unsigned count;
     uint64_t every_ns;
     uint64_t struck;
@@ -50,7 +52,9 @@ static bool strike_kill(struct node *node)
 static bool strike_power(struct node *node)
 {
     if (node->phase == NODE_DOWN) {
-        return false;
+        disk_power_cut(node->number); // what the process left in the page cache
+        count_add(COUNT_power_cuts, 1);
+        return true;
     }
     node_kill(node, true);
     node_start_after(node, away_ns());
@@ -337,12 +341,16 @@ static void strike(struct actor *actor)
     while (chosen >= fault->weight) {
         chosen -= fault++->weight;
     }
-    struct node *node = &faults.nodes[chance_below(faults.count)];
+    // Misfortunes seldom come singly.
+    bool again = chance_permille(300);
+    struct node *node = again ? faults.last : &faults.nodes[chance_below(faults.count)];
+    faults.last = node;
     if (fault->strike(node)) {
         world_log("fault", "%s on n%u", fault->name, node->number);
         faults.struck++;
     }
-    actor_after(actor, chance_below(2 * faults.every_ns));
+    actor_after(actor, chance_permille(300) ? chance_skewed(1, SOON_MS) * NS_PER_MS
+                                            : chance_below(2 * faults.every_ns));
 }
 
 // ---- the operator ------------------------------------------------------------------------------
@@ -382,7 +390,7 @@ static void operate(struct actor *actor)
 void faults_open(struct node *nodes, unsigned count, uint64_t every_ns)
 {
     memset(&faults, 0, sizeof faults);
-    faults.nodes = nodes;
+    faults.nodes = faults.last = nodes;
     faults.count = count;
     faults.every_ns = every_ns;
     actor_init(&faults.striker, NULL, strike);

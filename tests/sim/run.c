@@ -249,7 +249,7 @@ static struct shape choose_shape(void)
                      .writes_permille = (unsigned)chance_between(40, 250),
                      .value_max = (size_t)chance_skewed(300, 30000)},
     };
-    shape.fault_every_ns = shape.safety_ns / chance_between(4, 20);
+    shape.fault_every_ns = shape.safety_ns / chance_between(6, 30);
     shape.sessions.think_ns = shape.safety_ns * shape.sessions.count / OPERATIONS;
     if (chance_permille(900)) {
         // On the average half of it goes by until the next one.

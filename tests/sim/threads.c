@@ -7,7 +7,7 @@
 #include "tests/sim/seams.h"
 
 #define WAKE_MAX_NS (4 * NS_PER_MS)
-#define READ_MAX_NS (3 * NS_PER_MS)
+#define READ_MAX_NS (20 * NS_PER_MS)
 
 struct worker {
     struct mailbox mailbox;

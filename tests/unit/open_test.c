@@ -68,20 +68,23 @@ static void test_replay_onto_a_bad_row(void **unused)
 {
     (void)unused;
     struct world world;
-    struct test_node before, node;
+    struct test_node before, node, again;
     struct test_instance killed, at = {.options = test_options("zones", ROLE_REPLICA)};
     world_open(&world, 42);
     test_node_open(&before);
     test_node_open(&node);
     open_old(&before, &killed, &world);
+    test_node_open(&again);
     copy_directory(&before, &node);
     close_all(&before, &killed);
+    killed = (struct test_instance){.options = test_options("zones", ROLE_REPLICA)};
     role = *replica_role();
     role.apply = refuse;
     test_instance_begin(&node, &at, &role);
     while (!atomic_load(&at.instance->wants_build)) {
         sched_yield();
     }
+    char *mark = mem_format("%s/BEHIND", at.instance->directory);
     instance_republish(at.instance); // as a walk may ask
     struct build_order where = locate(&node, at.instance, true);
     assert_int_equal(instance_state(at.instance), INSTANCE_LOADING);
@@ -90,8 +93,18 @@ static void test_replay_onto_a_bad_row(void **unused)
     where = give_slice(&node, at.instance, &world, world.start, &where);
     begin_journal(&node, at.instance, &where.start);
     assert_null(instance_pin(at.instance));
+    // Nor at the next start, which finds that no journal leads on from this store.
+    copy_directory(&node, &again);
+    test_instance_begin(&again, &killed, &role);
+    locate(&again, killed.instance, false);
+    locate(&again, killed.instance, false); // a turn of the applier later
+    assert_null(instance_pin(killed.instance));
+    complete(&again, &killed, &world, 42);
+    close_all(&again, &killed);
     complete(&node, &at, &world, 42);
     assert_int_equal(instance_state(at.instance), INSTANCE_SERVING);
+    assert_int_equal(access(mark, F_OK), -1);
+    mem_free(mark);
     close_all(&node, &at);
     world_close(&world);
 }

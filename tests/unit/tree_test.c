@@ -490,7 +490,7 @@ static void test_repair_of_the_oldest_copy(void **state)
     builder_close(&author.builder);
 }
 
-// ---- a journal that is lost ----------------------------------------------------------------------
+// ---- a journal that is lost ---------------------------------------------------------------------
 
 static void lose_journal(struct site *site)
 {

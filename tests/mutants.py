@@ -64,7 +64,12 @@ class Mutant:
         self.hunks[-1][0 if old else 1].append(line[1:] + "\n")
 
     def apply(self, root):
-        """Writes the file with the fault; ValueError when a place is not there exactly once."""
+        """Writes the file with the fault; ValueError as from `planted`."""
+        text = self.planted(root)
+        (root / self.path).write_text(text)
+
+    def planted(self, root):
+        """The file's text with the fault; ValueError when a place is not there exactly once."""
         text = (root / self.path).read_text()
         for old, new in self.hunks:
             old, new = "".join(old), "".join(new)
@@ -72,7 +77,7 @@ class Mutant:
                 raise ValueError(f"{TABLE.name}:{self.line}: the lines stand {text.count(old)} "
                                  f"times in {self.path}")
             text = text.replace(old, new)
-        (root / self.path).write_text(text)
+        return text
 
 
 def read_table(text):
@@ -281,6 +286,19 @@ def run(mutants, units, arguments):
     return lost
 
 
+def show(mutants):
+    """The table; 1 if the code has moved on from under one of its rows."""
+    moved = 0
+    for mutant in mutants:
+        words = mutant.fields["found by"]
+        try:
+            mutant.planted(ROOT)
+        except (OSError, ValueError) as error:
+            moved, words = 1, str(error)
+        print(f"{mutant.name:<36} {mutant.path:<32} {words}")
+    return moved
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -296,9 +314,7 @@ def main():
     while arguments.first and mutants and mutants[0].name != arguments.first:
         del mutants[0]
     if arguments.list:
-        for mutant in mutants:
-            print(f"{mutant.name:<36} {mutant.path:<32} {mutant.fields['found by']}")
-        return 0
+        return show(mutants)
     if not mutants:
         sys.exit("mutants: none of that name")
     for number in (signal.SIGINT, signal.SIGTERM):

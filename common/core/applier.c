@@ -277,7 +277,8 @@ bool applier_try(struct applier *applier, const struct block *block)
     space_poll(instance, false);
     // The replay is not held up: it is bounded, and without it nothing could be read.
     bool paused = !applier->replaying && atomic_load(&instance->space_level) == SPACE_RESERVE;
-    int error = paused ? ERR_DISK_FULL : apply_block(applier, block);
+    bool waits = paused || (!applier->replaying && !store_has_room(instance->store));
+    int error = waits ? ERR_DISK_FULL : apply_block(applier, block);
     atomic_store(&instance->disk_full, error == ERR_DISK_FULL);
     if (error == ERR_DISK_FULL) {
         instance_wake_writer(instance); // a root answers who waits

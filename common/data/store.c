@@ -235,12 +235,12 @@ static int write_rows(struct store *store, struct store_batch *batch, struct byt
     return OK;
 }
 
+bool store_has_room(struct store *store) { return store_has_space(store, store->compact_bytes); }
+
 int store_write(struct store *store, struct store_batch *batch, struct bytes state)
 {
     CHECK(state.size > 0);
-    // RocksDB may compact at any time, and would take what the flush of this needs.
-    bool has = store_has_space(store, store->compact_bytes);
-    return has ? write_rows(store, batch, state) : ERR_DISK_FULL;
+    return store_has_space(store, 0) ? write_rows(store, batch, state) : ERR_DISK_FULL;
 }
 
 // A crash may have left other families ahead of `default` (see batch_begin), which is the one that

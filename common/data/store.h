@@ -95,6 +95,9 @@ void store_batch_put_parts(struct store_batch *batch, struct store *store, unsig
                            const struct bytes key[2], const struct bytes value[2]);
 void store_batch_delete(struct store_batch *batch, struct store *store, unsigned family,
                         struct bytes key);
+// Whether the disk has room for a write's flush and for what RocksDB may compact at any time, which
+// would take that of the flush: who can wait asks before a write. Logs when not.
+bool store_has_room(struct store *store);
 // Writes the batch with `state` as the state row of every family.
 // ERR_DISK_FULL: nothing was written, try again later; ERR_IO, ERR_CORRUPT: the store is suspect.
 int store_write(struct store *store, struct store_batch *batch, struct bytes state) MUST_CHECK;

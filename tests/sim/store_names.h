@@ -20,6 +20,7 @@
 #define store_files_free model_store_files_free
 #define store_flush model_store_flush
 #define store_get model_store_get
+#define store_has_room model_store_has_room
 #define store_iterator_close model_store_iterator_close
 #define store_iterator_error model_store_iterator_error
 #define store_iterator_key model_store_iterator_key

@@ -254,6 +254,7 @@ static void ballast_fill(const char *path, uint64_t bytes)
     close(fd);
 }
 
+// As the applier does it.
 static int large_write(struct fixture *fixture, uint64_t number)
 {
     uint8_t large[64 * KIB];
@@ -263,7 +264,9 @@ static int large_write(struct fixture *fixture, uint64_t number)
     uint64_t key = KILL_KEYS + number;
     store_batch_put(fixture->batch, fixture->store, 0, bytes_of(&key, sizeof key),
                     bytes_of(large, sizeof large));
-    return store_write(fixture->store, fixture->batch, bytes_of(&number, sizeof number));
+    bool has = store_has_room(fixture->store);
+    return has ? store_write(fixture->store, fixture->batch, bytes_of(&number, sizeof number))
+               : ERR_DISK_FULL;
 }
 
 // Role "damage": a compaction that meets a broken file fails, and says so; nothing is written then.

@@ -85,6 +85,42 @@ static uint64_t shown(struct instance *instance)
     return number;
 }
 
+struct waiter {
+    struct index_waiter waiter;
+    sem_t woken;
+};
+
+static void on_woken(struct task *task)
+{
+    sem_post(&CONTAINER_OF(task, struct waiter, waiter.task)->woken);
+}
+
+// Who waits for an index that its history will never have is woken by the first view of another.
+static void test_waiter(void **unused)
+{
+    (void)unused;
+    struct world world, other;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 36);
+    open_other(&other, 37);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    struct waiter never = {
+        .waiter = {.index = UINT64_MAX, .loop = node.loop, .task.run = on_woken}};
+    sem_init(&never.woken, 0, 0);
+    instance_wait(at.instance, &never.waiter);
+    begin_fork(&node, at.instance, &other);
+    complete(&node, &at, &other, 37);
+    locate(&node, at.instance, false); // behind the turn that made the view
+    assert_false(instance_wait_cancel(at.instance, &never.waiter));
+    sem_wait(&never.woken);
+    sem_destroy(&never.woken);
+    close_all(&node, &at);
+    world_close(&other);
+    world_close(&world);
+}
+
 // A limit on applying holds for a store that is built, too, and ends with its history.
 static void test_limit(void **unused)
 {
@@ -161,6 +197,7 @@ static void test_limit_below_what_is_shown(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_waiter),
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_limit_below_what_is_shown),
         cmocka_unit_test(test_ends_with_a_damaged_block),

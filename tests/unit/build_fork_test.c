@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A store of one history gives way to one of another that forked from it, whose blocks and indexes
-// have the same numbers and mean something else.
+// have the same numbers and mean something else. And what a limit on applying is to a store that is
+// built.
 #include "tests/unit/build_fixture.h"
 
 #include "common/base/clock.h"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The tree: blocks go down unchanged, heartbeats with them, progress comes up; every answer to a
-// hello does what it says; damaged journals are mended from a parent.
+// hello does what it says; damaged journals are mended from a parent; who gives no snapshot.
 #include "tests/unit/tree_fixture.h"
 
 #include "common/core/readers.h"
@@ -490,7 +490,7 @@ static void test_repair_of_the_oldest_copy(void **state)
     builder_close(&author.builder);
 }
 
-// ---- a journal that is lost ----------------------------------------------------------------------
+// ---- a journal that is lost ---------------------------------------------------------------------
 
 static void lose_journal(struct site *site)
 {

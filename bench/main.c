@@ -151,7 +151,7 @@ static int run_roles(int argc, char **argv)
         .working_set = {1, 20}, .working_set_count = 2,
         .writes = {0, 350, 10000}, .writes_count = 3,
         .runs = 15, .seconds = 3, .rate = 5000, .connections = 16, .probes = 5000,
-        .io = "auto",
+        .io = "auto", .name = "roles",
     };
     const struct option options[] = {
         {"keys", NUMBER, &to.pairs, 10000, 1000000000, NULL, 0, "pairs in the database"},
@@ -173,6 +173,9 @@ static int run_roles(int argc, char **argv)
         {"io", TEXT, &to.io, 0, 0, NULL, 0, "the daemons' option"},
         {"seed", NUMBER, &to.seed, 0, UINT64_MAX, NULL, 0, "of the data and the look-ups"},
         {"out", TEXT, &to.out, 0, 0, NULL, 0, "directory for roles.json and roles.svg"},
+        {"name", TEXT, &to.name, 0, 0, NULL, 0, "of these two files, in place of roles"},
+        {"data", TEXT, &to.data, 0, 0, NULL, 0,
+         "directory of the nodes, loaded by the first run and kept for the next"},
         {"keep", FLAG, &to.keep, 0, 0, NULL, 0, "keeps the nodes' directories"},
     };
     if (asks_help(argc, argv)) {

@@ -18,10 +18,11 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-#define START_LIMIT_NS (60 * NS_PER_S)
+#define START_LIMIT_NS (600 * NS_PER_S) // an empty one builds its store first
 #define STOP_LIMIT_NS (120 * NS_PER_S)
-#define SETTLE_LIMIT_MS "120000"
-#define POLL_NS (10 * NS_PER_MS)
+#define SETTLE_LIMIT_MS "600000"
+#define SETTLE_LIMIT_NS (610 * NS_PER_S)
+#define POLL_NS NS_PER_MS
 // Below the range from which the kernel takes ports for outgoing links.
 #define PORT_FIRST 10000
 #define PORT_COUNT 20000
@@ -90,12 +91,19 @@ static unsigned free_port(void)
     return 0;
 }
 
-bool nodes_open(struct nodes *nodes, const char *io, const char *cache)
+static bool make_directory(const char *path)
+{
+    return mkdir(path, 0700) == 0 || errno == EEXIST;
+}
+
+bool nodes_open(struct nodes *nodes, const char *directory, const char *io, const char *cache)
 {
     *nodes = (struct nodes){.io = io, .cache = cache};
     const char *base = getenv("TMPDIR");
-    nodes->directory = mem_format("%s/qs-bench-XXXXXX", base != NULL ? base : "/tmp");
-    if (mkdtemp(nodes->directory) == NULL) {
+    nodes->directory = directory != NULL
+                           ? mem_format("%s", directory)
+                           : mem_format("%s/qs-bench-XXXXXX", base != NULL ? base : "/tmp");
+    if (directory != NULL ? !make_directory(directory) : mkdtemp(nodes->directory) == NULL) {
         fprintf(stderr, "qs-bench: %s: %s\n", nodes->directory, strerror(errno));
         return false;
     }
@@ -107,7 +115,7 @@ bool nodes_open(struct nodes *nodes, const char *io, const char *cache)
         node->peer_port = free_port();
         node->admin_port = free_port();
         char *data = mem_format("%s/data", node->directory);
-        bool made = mkdir(node->directory, 0700) == 0 && mkdir(data, 0700) == 0;
+        bool made = make_directory(node->directory) && make_directory(data);
         mem_free(data);
         if (!made) {
             fprintf(stderr, "qs-bench: %s: %s\n", node->directory, strerror(errno));
@@ -160,13 +168,14 @@ static bool ended(struct node *node, bool *ret_fine)
 
 static bool wait_serving(struct node *node, const char *log)
 {
-    uint64_t end = clock_mono_ns() + START_LIMIT_NS;
+    uint64_t begun = clock_mono_ns(), end = begun + START_LIMIT_NS;
     bool fine;
     while (!ended(node, &fine) && clock_mono_ns() < end) {
         redisReply *reply = conn_ask(node->socket, NS_PER_S, "QS.INDEX");
         bool serves = reply != NULL && reply->type == REDIS_REPLY_INTEGER;
         freeReplyObject(reply);
         if (serves) {
+            node->start_ns = clock_mono_ns() - begun;
             return true;
         }
         clock_sleep_ns(POLL_NS);
@@ -218,10 +227,33 @@ bool node_stop(struct nodes *nodes, int which)
     return fine;
 }
 
+void node_kill(struct nodes *nodes, int which)
+{
+    struct node *node = &nodes->node[which];
+    CHECK(node->process != 0);
+    kill(node->process, SIGKILL);
+    waitpid(node->process, NULL, 0);
+    node->process = 0;
+}
+
 static int remove_entry(const char *path, const struct stat *about, int kind, struct FTW *place)
 {
     (void)about, (void)kind, (void)place;
     return remove(path);
+}
+
+bool node_clear(struct nodes *nodes, int which)
+{
+    struct node *node = &nodes->node[which];
+    CHECK(node->process == 0);
+    char *data = mem_format("%s/data", node->directory);
+    bool cleared = nftw(data, remove_entry, OPEN_FILES, FTW_DEPTH | FTW_PHYS) == 0 &&
+                   make_directory(data);
+    if (!cleared) {
+        fprintf(stderr, "qs-bench: %s: %s\n", data, strerror(errno));
+    }
+    mem_free(data);
+    return cleared;
 }
 
 bool nodes_close(struct nodes *nodes, bool keep)
@@ -231,9 +263,7 @@ bool nodes_close(struct nodes *nodes, bool keep)
         struct node *node = &nodes->node[i];
         fine = (node->process == 0 || node_stop(nodes, i)) && fine;
         if (node->process != 0) {
-            kill(node->process, SIGKILL);
-            waitpid(node->process, NULL, 0);
-            node->process = 0;
+            node_kill(nodes, i);
         }
         mem_free(node->directory);
         mem_free(node->socket);
@@ -254,7 +284,7 @@ bool nodes_settle(struct nodes *nodes)
     for (int i = NODE_REPLICA; settled && i < NODE_COUNT; i++) {
         if (nodes->node[i].process != 0) {
             char *words = mem_format("QS.WAITINDEX %s " SETTLE_LIMIT_MS, index->str);
-            redisReply *reply = conn_ask(nodes->node[i].socket, STOP_LIMIT_NS, words);
+            redisReply *reply = conn_ask(nodes->node[i].socket, SETTLE_LIMIT_NS, words);
             settled = reply != NULL && reply->type == REDIS_REPLY_INTEGER;
             freeReplyObject(reply);
             mem_free(words);

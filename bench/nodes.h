@@ -15,6 +15,7 @@ struct node {
     char *socket;
     unsigned peer_port, admin_port;
     pid_t process; // 0: not running
+    uint64_t start_ns; // from the last start to its first answer
 };
 
 struct nodes {
@@ -24,7 +25,10 @@ struct nodes {
     struct node node[NODE_COUNT];
 };
 
-bool nodes_open(struct nodes *nodes, const char *io, const char *cache) MUST_CHECK;
+// `directory`: below it, NULL = below a temporary one. Nodes that are there already keep their
+// data.
+bool nodes_open(struct nodes *nodes, const char *directory, const char *io,
+                const char *cache) MUST_CHECK;
 
 // Ends what runs; the directory goes unless it is to be kept. False: a node did not end in order.
 bool nodes_close(struct nodes *nodes, bool keep) MUST_CHECK;
@@ -34,6 +38,12 @@ bool node_start(struct nodes *nodes, int which, bool keys_only) MUST_CHECK;
 
 // Ends it in order: its store is flushed.
 bool node_stop(struct nodes *nodes, int which) MUST_CHECK;
+
+// Ends it by kill -9: nothing is flushed.
+void node_kill(struct nodes *nodes, int which);
+
+// Removes what a node that does not run has on disk, so that it builds its store anew.
+bool node_clear(struct nodes *nodes, int which) MUST_CHECK;
 
 // Waits until every node shows what the root shows.
 bool nodes_settle(struct nodes *nodes) MUST_CHECK;

@@ -140,7 +140,7 @@ static void draw(FILE *to, const struct roles *roles)
 
 bool picture_write(const struct roles *roles)
 {
-    char *path = mem_format("%s/roles.svg", roles->options.out);
+    char *path = mem_format("%s/%s.svg", roles->options.out, roles->options.name);
     FILE *file = fopen(path, "we");
     if (file != NULL) {
         draw(file, roles);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "bench/claims.h"
 #include "bench/nodes.h"
 #include "common/base/mem.h"
 
@@ -12,6 +13,8 @@
 static const double percentiles[PERCENTILES] = {0.5, 0.99, 0.999};
 static const char *const percentile_names[PERCENTILES] = {"p50_us", "p99_us", "p999_us"};
 static const char *const side_names[SIDE_COUNT] = {"replica", "proxy"};
+static const char *const end_names[END_COUNT] = {"after a clean stop", "after kill -9"};
+static const char *const end_keys[END_COUNT] = {"clean_stop", "kill_9"};
 
 static double us(const struct histogram *histogram, double share)
 {
@@ -21,12 +24,6 @@ static double us(const struct histogram *histogram, double share)
 static double share(uint64_t part, uint64_t whole)
 {
     return whole > 0 ? (double)part / (double)whole : 0;
-}
-
-// The value below which that share of sorted ratios lies.
-static double quantile(const double *sorted, uint64_t count, double at)
-{
-    return count > 0 ? sorted[(size_t)(at * (double)(count - 1) + 0.5)] : 0;
 }
 
 static double hit_rate(const struct side *side)
@@ -50,16 +47,40 @@ void results_start(const struct roles_options *options)
            (unsigned long long)options->seconds);
 }
 
+void results_loaded(const struct roles_options *options, uint64_t took_ns)
+{
+    double seconds = (double)took_ns / 1e9;
+    printf("  loaded in %.0f s, %.0f pairs a second\n", seconds, (double)options->pairs / seconds);
+    fflush(stdout);
+}
+
+static void print_claim(const struct claim *claim)
+{
+    printf("    %-8s %s\n", claim->held ? "held" : "NOT HELD", claim->text);
+}
+
+void results_claims(const struct roles *roles)
+{
+    uint64_t count = 0, held = 0;
+    for (size_t i = 0; i < roles->site_count; i++) {
+        const struct site *site = &roles->sites[i];
+        for (size_t j = 0; j < site->claim_count; j++, count++) {
+            held += site->claims[j].held;
+        }
+    }
+    printf("\n%llu of %llu claims held\n", (unsigned long long)held, (unsigned long long)count);
+}
+
 static void print_disk(const char *name, const struct disk disks[SIDE_COUNT])
 {
     printf("  %s\n", name);
     for (int side = 0; side < SIDE_COUNT; side++) {
         const struct disk *disk = &disks[side];
         printf("    %-8s store %9.1f MB (%5.1f %% of the replica's), history %7.1f, "
-               "journal %7.1f, all %9.1f\n",
+               "journal %7.1f, filter %6.1f, all %9.1f\n",
                side_names[side], (double)disk->store / 1e6,
                100 * share(disk->store, disks[SIDE_REPLICA].store), (double)disk->history / 1e6,
-               (double)disk->journal / 1e6, (double)disk->total / 1e6);
+               (double)disk->journal / 1e6, (double)disk->filter / 1e6, (double)disk->total / 1e6);
     }
 }
 
@@ -82,7 +103,12 @@ void results_site(const struct roles_options *options, const struct site *site)
     printf("\nworking set %llu %%: %llu of %llu pairs\n", (unsigned long long)site->percent,
            (unsigned long long)site->working_set, (unsigned long long)options->pairs);
     print_disk("on disk, the proxy with keys alone", site->loaded);
+    printf("    keys alone: %.1f %% of the replica's store, beside one eleventh = 9.1 %%\n",
+           100 * share(site->loaded[SIDE_PROXY].store, site->loaded[SIDE_REPLICA].store));
     print_disk("on disk, the working set read once", site->warmed);
+    for (size_t i = 0; i < site->claim_count; i++) {
+        print_claim(&site->claims[i]);
+    }
     printf("  present keys, one after another    n      p50      p99    p99.9   misses there\n");
     print_probe("replica", &site->replica, 0);
     print_probe("proxy, value held", &site->local, site->local_misses);
@@ -90,7 +116,21 @@ void results_site(const struct roles_options *options, const struct site *site)
     fflush(stdout);
 }
 
-void results_cell(const struct roles_options *options, const struct cell *cell)
+// The roles' own p99.9 over the runs.
+static void print_spread(const struct roles_options *options, const struct side *side)
+{
+    double sorted[RUNS_MAX];
+    for (size_t i = 0; i < options->runs; i++) {
+        sorted[i] = (double)side->p999_ns[i] / 1e3;
+    }
+    qsort(sorted, options->runs, sizeof sorted[0], claims_by_size);
+    printf(" median %.0f (quartiles %.0f-%.0f)", claims_quantile(sorted, options->runs, 0.5),
+           claims_quantile(sorted, options->runs, 0.25),
+           claims_quantile(sorted, options->runs, 0.75));
+}
+
+void results_cell(const struct roles_options *options, const struct site *site,
+                  const struct cell *cell)
 {
     printf("  %s, %llu writes a second (reached %.0f)\n", cell->uniform ? "uniform" : "Zipf 0.99",
            (unsigned long long)cell->writes, cell->write_rate);
@@ -108,11 +148,20 @@ void results_cell(const struct roles_options *options, const struct cell *cell)
         printf(" | %7.4f %% %6.2f %%\n", 100 * side->misses / (double)side->load.all.count,
                100 * hit_rate(side));
     }
-    printf("    p99.9 proxy / replica: median %.2f of %llu pairs (quartiles %.2f-%.2f, all "
+    printf("    p99.9 of runs: replica");
+    print_spread(options, &cell->sides[SIDE_REPLICA]);
+    printf(", proxy");
+    print_spread(options, &cell->sides[SIDE_PROXY]);
+    printf("\n    p99.9 proxy / replica: median %.2f of %llu pairs (quartiles %.2f-%.2f, all "
            "%.2f-%.2f)\n",
-           quantile(cell->ratio, options->runs, 0.5), (unsigned long long)options->runs,
-           quantile(cell->ratio, options->runs, 0.25), quantile(cell->ratio, options->runs, 0.75),
-           quantile(cell->ratio, options->runs, 0), quantile(cell->ratio, options->runs, 1));
+           claims_quantile(cell->ratio, options->runs, 0.5), (unsigned long long)options->runs,
+           claims_quantile(cell->ratio, options->runs, 0.25),
+           claims_quantile(cell->ratio, options->runs, 0.75),
+           claims_quantile(cell->ratio, options->runs, 0),
+           claims_quantile(cell->ratio, options->runs, 1));
+    for (size_t i = site->claim_count - CLAIMS_OF_CELL; i < site->claim_count; i++) {
+        print_claim(&site->claims[i]);
+    }
     fflush(stdout);
 }
 
@@ -134,8 +183,23 @@ static void print_told(const char *metrics)
     }
 }
 
+static void print_comeback(const struct site *site, int end)
+{
+    const struct comeback *comeback = &site->comebacks[end];
+    double present = (double)u64_max(1, comeback->present);
+    printf("    %-18s first answer after %.0f ms; of present keys %.2f %% held before it, %.2f %% "
+           "after it\n",
+           end_names[end], (double)comeback->first_answer_ns / 1e6,
+           100 * (1 - comeback->misses_before / present),
+           100 * (1 - comeback->misses_after / present));
+}
+
 void results_site_end(const struct site *site)
 {
+    printf("  the proxy's restarts, %llu keys\n", (unsigned long long)site->keys);
+    for (int end = 0; end < END_COUNT; end++) {
+        print_comeback(site, end);
+    }
     print_disk("on disk, in the end", site->in_end);
     printf("  resident memory, in the end\n");
     for (int side = 0; side < SIDE_COUNT; side++) {
@@ -172,6 +236,7 @@ static json_t *disk_json(const struct disk *disk)
     put(to, "store", integer(disk->store));
     put(to, "history", integer(disk->history));
     put(to, "journal", integer(disk->journal));
+    put(to, "filter", integer(disk->filter));
     put(to, "all", integer(disk->total));
     return to;
 }
@@ -183,6 +248,7 @@ static json_t *side_json(const struct roles_options *options, const struct side 
     put(to, "absent", histogram_json(&side->load.absent));
     put(to, "present", histogram_json(&side->load.present));
     put(to, "misses", json_real(side->misses));
+    put(to, "writes_arrived", json_real(side->arrived));
     put(to, "hit_rate", json_real(hit_rate(side)));
     put(to, "wrong", integer(side->load.wrong));
     put(to, "errors", integer(side->load.errors));
@@ -195,6 +261,45 @@ static json_t *side_json(const struct roles_options *options, const struct side 
     return to;
 }
 
+static json_t *ratio_json(const double *sorted, uint64_t count)
+{
+    json_t *to = json_object();
+    put(to, "median", json_real(claims_quantile(sorted, count, 0.5)));
+    put(to, "quartile_low", json_real(claims_quantile(sorted, count, 0.25)));
+    put(to, "quartile_high", json_real(claims_quantile(sorted, count, 0.75)));
+    put(to, "least", json_real(claims_quantile(sorted, count, 0)));
+    put(to, "most", json_real(claims_quantile(sorted, count, 1)));
+    return to;
+}
+
+static json_t *comebacks_json(const struct site *site)
+{
+    json_t *to = json_object();
+    for (int end = 0; end < END_COUNT; end++) {
+        const struct comeback *comeback = &site->comebacks[end];
+        json_t *one = json_object();
+        put(one, "first_answer_ms", json_real((double)comeback->first_answer_ns / 1e6));
+        put(one, "present", integer(comeback->present));
+        put(one, "misses_before", json_real(comeback->misses_before));
+        put(one, "misses_after", json_real(comeback->misses_after));
+        put(to, end_keys[end], one);
+    }
+    put(to, "keys", integer(site->keys));
+    return to;
+}
+
+static json_t *claims_json(const struct site *site)
+{
+    json_t *to = json_array();
+    for (size_t i = 0; i < site->claim_count; i++) {
+        json_t *one = json_object();
+        put(one, "claim", json_string(site->claims[i].text));
+        put(one, "held", json_boolean(site->claims[i].held));
+        json_array_append_new(to, one);
+    }
+    return to;
+}
+
 static json_t *cell_json(const struct roles_options *options, const struct cell *cell)
 {
     json_t *to = json_object();
@@ -204,13 +309,8 @@ static json_t *cell_json(const struct roles_options *options, const struct cell 
     for (int i = 0; i < SIDE_COUNT; i++) {
         put(to, side_names[i], side_json(options, &cell->sides[i]));
     }
-    json_t *ratio = json_object();
-    put(ratio, "median", json_real(quantile(cell->ratio, options->runs, 0.5)));
-    put(ratio, "quartile_low", json_real(quantile(cell->ratio, options->runs, 0.25)));
-    put(ratio, "quartile_high", json_real(quantile(cell->ratio, options->runs, 0.75)));
-    put(ratio, "least", json_real(quantile(cell->ratio, options->runs, 0)));
-    put(ratio, "most", json_real(quantile(cell->ratio, options->runs, 1)));
-    put(to, "p999_proxy_to_replica", ratio);
+    put(to, "p999_proxy_to_replica", ratio_json(cell->ratio, options->runs));
+    put(to, "p999_proxy_to_replica_absent", ratio_json(cell->absent_ratio, options->runs));
     return to;
 }
 
@@ -258,6 +358,8 @@ static json_t *site_json(const struct roles_options *options, const struct site 
         json_array_append_new(cells, cell_json(options, &site->cells[i]));
     }
     put(to, "cells", cells);
+    put(to, "proxy_restarts", comebacks_json(site));
+    put(to, "claims", claims_json(site));
     return to;
 }
 
@@ -278,7 +380,7 @@ bool results_write(const struct roles *roles)
         json_array_append_new(sites, site_json(options, &roles->sites[i]));
     }
     put(to, "sites", sites);
-    char *path = mem_format("%s/roles.json", options->out);
+    char *path = mem_format("%s/%s.json", options->out, options->name);
     bool written = json_dump_file(to, path, JSON_INDENT(1) | JSON_REAL_PRECISION(6)) == 0;
     if (!written) {
         fprintf(stderr, "qs-bench: %s cannot be written\n", path);

@@ -6,11 +6,16 @@
 #include "bench/roles.h"
 
 void results_start(const struct roles_options *options);
+void results_loaded(const struct roles_options *options, uint64_t took_ns);
 void results_site(const struct roles_options *options, const struct site *site);
-void results_cell(const struct roles_options *options, const struct cell *cell);
+void results_cell(const struct roles_options *options, const struct site *site,
+                  const struct cell *cell);
 void results_site_end(const struct site *site);
 
-// Writes options.out/roles.json. False: it could not, said on standard error.
+// Which claims were held, in one line.
+void results_claims(const struct roles *roles);
+
+// Writes options.out/<options.name>.json. False: it could not, said on standard error.
 bool results_write(const struct roles *roles) MUST_CHECK;
 
 #endif

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 
+#include "bench/claims.h"
+#include "bench/conn.h"
 #include "bench/nodes.h"
 #include "bench/picture.h"
 #include "bench/results.h"
@@ -13,6 +15,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
+#define COMEBACK_WRITES 10000 // a second, before the proxy ends
 #define RENEWED_A_MINUTE 0.01 // of the working set
 #define WARM_UP_NS NS_PER_S
 // A figure stands still when so many looks in a row found it the same. A store's size shows a
@@ -54,6 +57,7 @@ static struct disk measure(const struct node *node)
     char *metrics = node_metrics(node);
     struct disk disk = {
         .journal = node_disk_bytes(node, "journal"),
+        .filter = node_disk_bytes(node, "front"),
         .total = node_disk_bytes(node, ""),
     };
     if (metrics != NULL) {
@@ -107,6 +111,7 @@ static bool run_side(struct stage *stage, struct cell *cell, int side, unsigned 
     struct load_result *result = mem_zalloc(sizeof *result);
     double before = node_metric(proxy, "fetch_misses");
     bool fine = load_run(lookups, &load, result);
+    cell->sides[side].absent_p999_ns[run] = histogram_ns(&result->absent, 0.999);
     cell->sides[side].misses +=
         side == SIDE_PROXY ? node_metric(proxy, "fetch_misses") - before : 0;
     cell->sides[side].p999_ns[run] = histogram_ns(&result->all, 0.999);
@@ -114,6 +119,8 @@ static bool run_side(struct stage *stage, struct cell *cell, int side, unsigned 
     mem_free(result);
     return fine;
 }
+
+static double ratio_of(uint64_t a, uint64_t b) { return b > 0 ? (double)a / (double)b : 0; }
 
 static bool run_pair(struct stage *stage, struct cell *cell, unsigned run)
 {
@@ -123,9 +130,9 @@ static bool run_pair(struct stage *stage, struct cell *cell, unsigned run)
     bool fine = !interrupted && run_side(stage, cell, first, run, &copy) &&
                 run_side(stage, cell, SIDE_COUNT - 1 - first, run, &stage->lookups);
     lookups_close(&copy);
-    uint64_t replica_ns = cell->sides[SIDE_REPLICA].p999_ns[run];
-    cell->ratio[run] =
-        replica_ns > 0 ? (double)cell->sides[SIDE_PROXY].p999_ns[run] / (double)replica_ns : 0;
+    const struct side *replica = &cell->sides[SIDE_REPLICA], *proxy = &cell->sides[SIDE_PROXY];
+    cell->ratio[run] = ratio_of(proxy->p999_ns[run], replica->p999_ns[run]);
+    cell->absent_ratio[run] = ratio_of(proxy->absent_p999_ns[run], replica->absent_p999_ns[run]);
     return fine;
 }
 
@@ -141,28 +148,43 @@ static bool warm_up(struct stage *stage)
     return fine;
 }
 
-static int by_size(const void *a, const void *b)
+// What the stores of both roles have taken so far.
+static void count_arrived(struct stage *stage, double sign, struct cell *cell)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    for (int side = 0; side < SIDE_COUNT; side++) {
+        const struct node *node = &stage->nodes->node[node_of[side]];
+        cell->sides[side].arrived += sign * node_metric(node, "entries_applied");
+    }
+}
+
+static void start_writes(const struct stage *stage, uint64_t rate, struct writes *ret_writes)
+{
+    writes_start(ret_writes, &(struct writes_options){
+                                 .socket = stage->nodes->node[NODE_ROOT].socket,
+                                 .seed = stage->options->seed,
+                                 .pairs = stage->joinable,
+                                 .value_bytes = stage->options->value_bytes,
+                                 .rate = rate,
+                             });
 }
 
 static bool run_cell(struct stage *stage, struct cell *cell)
 {
     struct writes writes;
-    writes_start(&writes, &(struct writes_options){
-                              .socket = stage->nodes->node[NODE_ROOT].socket,
-                              .seed = stage->options->seed,
-                              .pairs = stage->joinable,
-                              .value_bytes = stage->options->value_bytes,
-                              .rate = cell->writes,
-                          });
+    uint64_t began = clock_mono_ns();
+    count_arrived(stage, -1, cell);
+    start_writes(stage, cell->writes, &writes);
     bool fine = warm_up(stage);
     for (unsigned run = 0; fine && run < stage->options->runs; run++) {
         fine = run_pair(stage, cell, run);
     }
     fine = writes_stop(&writes, &cell->write_rate) && fine && nodes_settle(stage->nodes);
-    qsort(cell->ratio, stage->options->runs, sizeof cell->ratio[0], by_size);
+    count_arrived(stage, 1, cell);
+    for (int side = 0; side < SIDE_COUNT; side++) {
+        cell->sides[side].arrived /= (double)(clock_mono_ns() - began) / 1e9;
+    }
+    qsort(cell->ratio, stage->options->runs, sizeof cell->ratio[0], claims_by_size);
+    qsort(cell->absent_ratio, stage->options->runs, sizeof cell->ratio[0], claims_by_size);
     return fine;
 }
 
@@ -182,7 +204,8 @@ static bool run_cells(struct stage *stage)
             if (!run_cell(stage, cell)) {
                 return false;
             }
-            results_cell(options, cell);
+            claims_of_cell(options, site, cell);
+            results_cell(options, site, cell);
             site->cell_count++;
         }
     }
@@ -197,19 +220,17 @@ static bool restart(struct stage *stage, int which, bool keys_only)
            node_start(stage->nodes, which, keys_only);
 }
 
-static bool load_data(struct stage *stage)
+// A proxy that has every key and no value yet: built anew from the replica.
+static bool begin_proxy(struct stage *stage)
 {
-    say("loading");
+    say("building the proxy");
     struct nodes *nodes = stage->nodes;
-    struct writes_options all = {
-        .socket = nodes->node[NODE_ROOT].socket,
-        .seed = stage->options->seed,
-        .pairs = stage->options->pairs,
-        .value_bytes = stage->options->value_bytes,
-    };
-    if (!node_start(nodes, NODE_ROOT, false) || !node_start(nodes, NODE_REPLICA, false) ||
-        !node_start(nodes, NODE_PROXY, true) || !writes_all(&all) || !nodes_settle(nodes) ||
-        !restart(stage, NODE_REPLICA, false) || !restart(stage, NODE_PROXY, true)) {
+    if (nodes->node[NODE_PROXY].process != 0 && !node_stop(nodes, NODE_PROXY)) {
+        return false;
+    }
+    if (!node_clear(nodes, NODE_PROXY) || !node_start(nodes, NODE_PROXY, true) ||
+        !nodes_settle(nodes) || !restart(stage, NODE_REPLICA, false) ||
+        !restart(stage, NODE_PROXY, true)) {
         return false;
     }
     for (int side = 0; side < SIDE_COUNT; side++) {
@@ -255,7 +276,10 @@ static bool probe(struct stage *stage)
     struct load_options replica = load_of(stage, SIDE_REPLICA, 0);
     struct load_options load = load_of(stage, SIDE_PROXY, 0);
     double start = node_metric(proxy, "fetch_misses");
-    if (!load_each(&replica, first, count, &site->replica, &site->probes) ||
+    struct histogram *cold = mem_zalloc(sizeof *cold); // the replica reads them from the disk once
+    bool read = load_each(&replica, first, count, cold, &site->probes);
+    mem_free(cold);
+    if (!read || !load_each(&replica, first, count, &site->replica, &site->probes) ||
         !load_each(&load, first, count, &site->remote, &site->probes)) {
         return false;
     }
@@ -269,6 +293,44 @@ static bool probe(struct stage *stage)
     return true;
 }
 
+static bool write_some(const struct stage *stage)
+{
+    struct writes writes;
+    double rate;
+    start_writes(stage, COMEBACK_WRITES, &writes);
+    clock_sleep_ns(stage->options->seconds * NS_PER_S);
+    return writes_stop(&writes, &rate) && nodes_settle(stage->nodes);
+}
+
+// The misses of the same look-ups before the proxy ends and after it has come back, and how long it
+// takes to its first answer. Writes before it leave a journal to be replayed.
+static bool come_back(struct stage *stage, int end)
+{
+    struct comeback *comeback = &stage->site->comebacks[end];
+    const struct node *proxy = &stage->nodes->node[NODE_PROXY];
+    struct load_options load = load_of(stage, SIDE_PROXY, stage->options->seconds * NS_PER_S);
+    struct load_result *result = &stage->site->probes;
+    struct lookups copy;
+    lookups_copy(&copy, &stage->lookups);
+    uint64_t present = result->present.count;
+    bool fine = write_some(stage);
+    double before = node_metric(proxy, "fetch_misses");
+    fine = fine && load_run(&copy, &load, result);
+    lookups_close(&copy);
+    comeback->misses_before = node_metric(proxy, "fetch_misses") - before;
+    comeback->present = result->present.count - present;
+    if (fine && end == END_KILL) {
+        node_kill(stage->nodes, NODE_PROXY);
+    }
+    fine = fine && (end == END_KILL || node_stop(stage->nodes, NODE_PROXY)) && !interrupted &&
+           node_start(stage->nodes, NODE_PROXY, false);
+    comeback->first_answer_ns = proxy->start_ns;
+    before = node_metric(proxy, "fetch_misses");
+    fine = fine && load_run(&stage->lookups, &load, result);
+    comeback->misses_after = node_metric(proxy, "fetch_misses") - before;
+    return fine;
+}
+
 // Memory first; a restart then brings everything onto the disk.
 static bool take_stock(struct stage *stage)
 {
@@ -276,6 +338,7 @@ static bool take_stock(struct stage *stage)
         const struct node *node = &stage->nodes->node[node_of[side]];
         stage->site->resident[side] = node_resident_bytes(node);
         stage->site->metrics[side] = node_metrics(node);
+        stage->site->keys = (uint64_t)node_metric(node, "keys");
         if (!restart(stage, node_of[side], false)) {
             return false;
         }
@@ -285,12 +348,11 @@ static bool take_stock(struct stage *stage)
     return true;
 }
 
-static bool run_site(const struct roles_options *options, struct site *site)
+static bool run_site(const struct roles_options *options, struct nodes *nodes, struct site *site)
 {
-    struct nodes nodes;
     struct stage stage = {
         .options = options,
-        .nodes = &nodes,
+        .nodes = nodes,
         .site = site,
         .joinable = options->pairs - options->probes,
     };
@@ -304,18 +366,77 @@ static bool run_site(const struct roles_options *options, struct site *site)
                      .renewal = RENEWED_A_MINUTE * (double)site->working_set /
                                 (60 * (double)options->rate),
                  });
-    bool fine = nodes_open(&nodes, options->io, options->cache) && load_data(&stage) &&
-                warm(&stage) && probe(&stage);
+    bool fine = begin_proxy(&stage) && warm(&stage) && probe(&stage);
     if (fine) {
+        claims_of_stores(site);
         results_site(options, site);
         say("measuring");
-        fine = run_cells(&stage) && take_stock(&stage);
+        fine = run_cells(&stage) && come_back(&stage, END_STOP) && come_back(&stage, END_KILL) &&
+               take_stock(&stage);
     }
     if (fine) {
         results_site_end(site);
     }
-    fine = nodes_close(&nodes, options->keep) && fine;
     lookups_close(&stage.lookups);
+    return fine;
+}
+
+// ---- the data -----------------------------------------------------------------------------------
+
+// The file that says that a kept directory has been loaded, and with what.
+static bool is_loaded(const char *path, const char *with)
+{
+    char text[128] = "";
+    FILE *file = fopen(path, "re");
+    bool same = file != NULL && fgets(text, sizeof text, file) != NULL && strcmp(text, with) == 0;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return same;
+}
+
+static bool note_loaded(const char *path, const char *with)
+{
+    FILE *file = fopen(path, "we");
+    bool noted = file != NULL && fputs(with, file) >= 0;
+    return file != NULL && fclose(file) == 0 && noted;
+}
+
+static bool load_all(const struct roles_options *options, struct nodes *nodes)
+{
+    struct writes_options all = {
+        .socket = nodes->node[NODE_ROOT].socket,
+        .seed = options->seed,
+        .pairs = options->pairs,
+        .value_bytes = options->value_bytes,
+    };
+    say("loading");
+    redisReply *reply = conn_ask(all.socket, NS_PER_S, "DBSIZE");
+    bool empty = reply != NULL && reply->type == REDIS_REPLY_INTEGER && reply->integer == 0;
+    freeReplyObject(reply);
+    if (!empty) {
+        fprintf(stderr, "qs-bench: %s holds other or unfinished data: remove it\n",
+                nodes->directory);
+    }
+    return empty && writes_all(&all) && nodes_settle(nodes);
+}
+
+// Root and replica with all pairs, loaded now or by a run before.
+static bool load_data(const struct roles_options *options, struct nodes *nodes)
+{
+    char *path = mem_format("%s/loaded", nodes->directory);
+    char *with = mem_format("%llu pairs, values of %llu bytes, seed %llu",
+                            (unsigned long long)options->pairs,
+                            (unsigned long long)options->value_bytes,
+                            (unsigned long long)options->seed);
+    uint64_t began = clock_mono_ns();
+    bool fine = node_start(nodes, NODE_ROOT, false) && node_start(nodes, NODE_REPLICA, false);
+    if (fine && !is_loaded(path, with)) {
+        fine = load_all(options, nodes) && note_loaded(path, with);
+        results_loaded(options, clock_mono_ns() - began);
+    }
+    mem_free(path);
+    mem_free(with);
     return fine;
 }
 
@@ -358,17 +479,22 @@ int roles_run(const struct roles_options *options)
     roles->options = *options;
     bool fine = true;
     results_start(options);
+    struct nodes nodes;
+    fine = nodes_open(&nodes, options->data, options->io, options->cache) &&
+           load_data(options, &nodes);
     for (size_t i = 0; fine && i < options->working_set_count; i++) {
         struct site *site = &roles->sites[roles->site_count++];
         site->percent = options->working_set[i];
-        fine = run_site(options, site);
+        fine = run_site(options, &nodes, site);
     }
+    fine = nodes_close(&nodes, options->keep || options->data != NULL) && fine;
     if (fine && options->out != NULL) {
         fine = results_write(roles) && picture_write(roles);
     }
     if (interrupted) {
         say("interrupted");
     }
+    results_claims(roles);
     uint64_t wrong = count_faults(roles);
     printf("\n%llu answers wrong, missing or errors\n", (unsigned long long)wrong);
     for (size_t i = 0; i < roles->site_count; i++) {

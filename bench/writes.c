@@ -9,7 +9,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-#define LOAD_PAIRS 50    // pairs of one MSET
+#define LOAD_PAIRS 500   // pairs of one MSET
 #define LOAD_REQUESTS 32 // ... of which so many may wait for their answer
 #define WAITING_MAX 20000
 #define ANSWER_LIMIT_NS (60 * NS_PER_S)

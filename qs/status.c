@@ -45,6 +45,9 @@ static const char *store_text(struct instance *instance)
     if (atomic_load(&instance->suspect)) {
         return "unsound";
     }
+    if (atomic_load(&instance->unproven)) {
+        return "unwalked";
+    }
     return atomic_load(&instance->soundness) == STORE_PROVEN ? "proven" : "unproven";
 }
 

@@ -62,7 +62,7 @@ static int ask_history(const struct instance *instance, const struct view *view,
     mvcc_release(&found);
     if (error == OK || error == ERR_NOT_FOUND) {
         // What lies below the newest floor may have been collected.
-        *ret_status = past_error(instance, ask->version) == OK ? FETCH_NEVER : FETCH_GONE;
+        *ret_status = past_error(instance, view, ask->version) == OK ? FETCH_NEVER : FETCH_GONE;
         return OK;
     }
     return error;

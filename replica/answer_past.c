@@ -89,14 +89,15 @@ int past_answer(const struct instance *instance, const struct view *view,
 {
     int error = view == NULL || question->at > view->place.index ? ERR_BEHIND : OK;
     if (error == OK) {
-        error = past_error(instance, question->at);
+        error = past_error(instance, view, question->at);
     }
     if (error == OK) {
         error = question->keys.size > 0 ? answer_keys(view, question)
                                         : answer_range(view, question);
     }
     if (error == OK) {
-        error = past_error(instance, question->at); // what was missing may have been collected
+        // What was missing may have been collected.
+        error = past_error(instance, view, question->at);
     }
     question->status = status_of(error);
     if (error != OK) {

@@ -92,6 +92,7 @@ int history_open(struct history *history, struct instance *instance)
         .begin = pass_begin, .judge = pass_judge, .end = pass_end, .argument = history};
     atomic_store(&instance->history_floor, floor);
     atomic_store(&history->filter_floor, floor == HISTORY_FLOOR_LOST ? 0 : floor);
+    history->written = floor == HISTORY_FLOOR_LOST ? 0 : floor;
     pthread_mutex_init(&history->lock, NULL);
     return OK;
 }
@@ -140,9 +141,20 @@ void history_applied(struct history *history, uint64_t visible, uint64_t rows)
 
 void history_restart(struct history *history)
 {
+    struct instance *instance = history->instance;
+    uint64_t floor = atomic_load(&instance->history_floor);
     pthread_mutex_lock(&history->lock);
     history->begun = false;
+    history->restarts++;
+    // The store has no history row yet that a compaction under way could take by the one before.
+    atomic_store(&history->filter_floor, u64_min(floor, atomic_load(&history->filter_floor)));
+    bool lowered = history->written > floor;
+    history->written = u64_min(floor, history->written);
     pthread_mutex_unlock(&history->lock);
+    if (lowered && floor_file_write(instance->directory, instance->name, floor) != OK) {
+        log_line(LOG_WARN, instance->name, "after a restart the history begins at index %llu",
+                 (unsigned long long)floor);
+    }
 }
 
 void history_size(struct history *history, struct history_size *ret_size)
@@ -166,7 +178,7 @@ static void on_shown(struct notice *notice)
     }
 }
 
-static bool raise_floor(struct history *history, uint64_t floor)
+static bool raise_floor(struct history *history, uint64_t floor, unsigned restarts)
 {
     struct instance *instance = history->instance;
     if (floor <= atomic_load(&instance->history_floor)) {
@@ -175,11 +187,15 @@ static bool raise_floor(struct history *history, uint64_t floor)
     if (floor_file_write(instance->directory, instance->name, floor) != OK) {
         return false;
     }
+    pthread_mutex_lock(&history->lock);
+    history->written = floor;
     uint64_t known = atomic_load(&instance->history_floor);
-    while (known < floor && // a store taken into use meanwhile begins later
+    while (history->restarts == restarts && known < floor &&
            !atomic_compare_exchange_weak(&instance->history_floor, &known, floor)) {
     }
-    METRIC_SET(instance->metrics, instance, history_floor, u64_max(known, floor));
+    known = atomic_load(&instance->history_floor);
+    pthread_mutex_unlock(&history->lock);
+    METRIC_SET(instance->metrics, instance, history_floor, known);
     if (!history->shown_ready) {
         history->shown_ready = true;
         notice_init(&history->shown, instance_applier(instance), on_shown);
@@ -200,20 +216,22 @@ bool history_age(struct history *history)
     if (view == NULL) {
         return false;
     }
-    // Only what a view has shown may be collected.
-    if (view->history_floor > atomic_load(&history->filter_floor)) {
-        atomic_store(&history->filter_floor, view->history_floor);
-    }
-    view_release(view);
     uint64_t now_ns = clock_mono_ns();
     pthread_mutex_lock(&history->lock);
+    // Only what a view has shown may be collected, and one of the store before says nothing.
+    if (view->history_floor > atomic_load(&history->filter_floor) &&
+        view->store == atomic_load(&instance->store)) {
+        atomic_store(&history->filter_floor, view->history_floor);
+    }
+    unsigned restarts = history->restarts;
     bool begun = history->begun;
     bool due = begun && now_ns >= history->next_ns;
     uint64_t floor = due ? window_advance(&history->window, now_ns) : 0;
     pthread_mutex_unlock(&history->lock);
+    view_release(view);
     if (due) {
         history->next_ns = now_ns + history_pause_ns(history);
-        return raise_floor(history, floor);
+        return raise_floor(history, floor, restarts);
     }
     return begun;
 }
@@ -229,7 +247,8 @@ bool history_cut(struct history *history, uint64_t share)
     struct instance *instance = history->instance;
     pthread_mutex_lock(&history->lock);
     struct window *window = &history->window;
-    uint64_t length = window->newest - window->floor;
+    unsigned restarts = history->restarts;
+    uint64_t length = history->begun ? window->newest - window->floor : 0;
     uint64_t floor = window->floor + u64_min(length, length * share / 1024 + 1);
     if (length > 0) {
         window_raise(window, floor);
@@ -243,5 +262,5 @@ bool history_cut(struct history *history, uint64_t share)
               "the history is larger than history_bytes: it is kept for less than `history`, from "
               "index %llu on",
               (unsigned long long)floor);
-    return raise_floor(history, floor);
+    return raise_floor(history, floor, restarts);
 }

@@ -19,9 +19,11 @@ struct history {
     struct instance *instance;
     struct store_filter filter;
     _Atomic uint64_t filter_floor; // rows below it may go
-    pthread_mutex_t lock;          // guards what follows up to `added`
+    pthread_mutex_t lock;          // guards what follows up to `added`, and filter_floor's changes
     struct window window;          // its "bytes" are history rows
     bool begun;
+    unsigned restarts; // what was read of the window before one is void
+    uint64_t written;  // the floor in the file
     uint64_t added;                // history rows put since the start
     uint64_t next_ns;              // walker: when the floor may rise again
     struct notice shown;           // asks the applier for a view with the new floor
@@ -42,7 +44,8 @@ struct history_size {
 int history_open(struct history *history, struct instance *instance) MUST_CHECK;
 void history_close(struct history *history);
 
-// Applier: the store was replaced by one that has no history yet.
+// Applier: the store was replaced by one that has no history yet. Where that is of a history with
+// lower indexes, instance->history_floor is lower now, and nothing was written above it.
 void history_restart(struct history *history);
 
 // Applier: a view of `visible` was published, whose last block put `rows` history rows. Also at

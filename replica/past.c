@@ -3,9 +3,12 @@
 
 #include "replica/mvcc_walk.h"
 
-int past_error(const struct instance *instance, uint64_t at)
+int past_error(const struct instance *instance, const struct view *view, uint64_t at)
 {
-    return at < atomic_load(&instance->history_floor) ? ERR_GONE : OK;
+    // The floor is that of the store in use, and a fork may have lowered it: so it is looked at
+    // before the store that it is of.
+    bool gone = at < atomic_load(&instance->history_floor);
+    return gone || view->store != atomic_load(&instance->store) ? ERR_GONE : OK;
 }
 
 static void recall(const struct read *read, struct lookup *lookup, uint64_t *ret_bytes)
@@ -26,7 +29,7 @@ static void past_work(struct read_job *job)
             recall(read, &read->lookups[i], &bytes);
         }
     }
-    int error = past_error(read->instance, read->at);
+    int error = past_error(read->instance, read->view, read->at);
     for (unsigned i = 0; i < read->count && error != OK; i++) {
         if (read->lookups[i].past) {
             read->lookups[i].status = error;
@@ -49,5 +52,5 @@ int past_rows(struct instance *instance, const struct view *view, uint64_t at,
               const struct role_range *range, role_row *row, void *argument)
 {
     int error = mvcc_walk(view->store, view->snapshot, at, range, row, argument);
-    return error == OK ? past_error(instance, at) : error;
+    return error == OK ? past_error(instance, view, at) : error;
 }

@@ -11,7 +11,8 @@ void past_read(struct instance *instance, struct read *read);
 int past_rows(struct instance *instance, const struct view *view, uint64_t at,
               const struct role_range *range, role_row *row, void *argument) MUST_CHECK;
 
-// OK, or ERR_GONE when rows as of `at` may have been collected by now. Any thread; after reading.
-int past_error(const struct instance *instance, uint64_t at) MUST_CHECK;
+// OK, or ERR_GONE when rows of the view's store as of `at` may have been collected by now. Any
+// thread; after reading.
+int past_error(const struct instance *instance, const struct view *view, uint64_t at) MUST_CHECK;
 
 #endif

@@ -90,13 +90,23 @@ HISTORY_ARGS ?=
 history: tools
 	$(BUILD)/tests/history_cost $(HISTORY_DIR) $(HISTORY_ARGS)
 
-# Replica and proxy side by side; ROLES_ARGS="--pairs-of-runs 3 --seconds 1" for a short look.
-.PHONY: roles
+# Replica and proxy side by side, a section for each working set in percent. What the first one loads
+# stays in ROLES_DATA (some 25 GB) for the next, and for repetitions; `make roles-clean` removes it.
+# ROLES_KEYS=1000000 ROLES_ARGS="--pairs-of-runs 3 --seconds 1" for a short look.
+.PHONY: roles roles-clean
+ROLES_SETS ?= 20 1
+ROLES_KEYS ?= 20000000
+ROLES_DATA ?= build/roles
 ROLES_ARGS ?=
 roles: all
 	@mkdir -p docs/bench
-	bash -o pipefail -c \
-	  "$(BUILD)/qs-bench roles --out docs/bench $(ROLES_ARGS) | tee docs/bench/roles.txt"
+	@for percent in $(ROLES_SETS); do \
+	  bash -o pipefail -c "$(BUILD)/qs-bench roles --keys $(ROLES_KEYS) --data $(ROLES_DATA) \
+	    --working-set $$percent --out docs/bench --name roles-$$percent $(ROLES_ARGS) \
+	    | tee docs/bench/roles-$$percent.txt" || exit 1; \
+	done
+roles-clean:
+	rm -rf $(ROLES_DATA)
 
 # The reference pages are what the daemon says about its own tables.
 .PHONY: docs
@@ -119,7 +129,8 @@ help:
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
-	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench"
+	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
+	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
 	@echo "make deps       installs the Debian packages that all this needs"

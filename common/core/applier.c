@@ -26,6 +26,10 @@ struct handed {
 void applier_publish(struct applier *applier)
 {
     struct instance *instance = applier->instance;
+    if (pause_end(&applier->pause, instance, applier->state.place.number) != OK) {
+        instance_stop_updates(instance, ERR_IO, "what it shows cannot be made certain");
+        return;
+    }
     struct view *view = mem_zalloc(sizeof *view);
     atomic_init(&view->references, 1);
     view->volume = volume_hold(instance->volume);
@@ -281,6 +285,9 @@ bool applier_try(struct applier *applier, const struct block *block)
                   "%s: applying waits at index %llu",
                   paused ? "less disk is free than the reserve" : "the disk is full",
                   (unsigned long long)applier->state.place.index);
+        if (!applier->replaying) {
+            pause_begin(&applier->pause, instance, applier->state.place.number);
+        }
         if (!atomic_load(&instance->closing)) {
             return false;
         }
@@ -506,6 +513,7 @@ int applier_open(struct instance *instance, const struct state *state, uint64_t 
         applier->hold_block = attempt_open(&applier->attempt, instance->directory, instance->name,
                                            state->place.number);
     }
+    pause_open(&applier->pause, instance);
     front_open(&applier->front, instance->options);
     list_init(&applier->blocks);
     if (!fits && !applier->unserved) {

@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/core/applier.h"
 #include "common/core/attempt.h"
+#include "common/core/pause.h"
 
 #define APPLIER_RETRY_NS NS_PER_S
 
@@ -26,6 +27,7 @@ struct applier {
     bool frozen;                 // the journal does not lead on from `state`: blocks pass by
     uint64_t hold_block;         // of the first replay: stop before it; UINT64_MAX = none
     struct attempt attempt;      // likewise
+    struct pause pause;
     bool limited;                // it was said that applying waits at apply_limit
     struct notice wake;
     bool unserved;               // frozen from the start: what it has is to be shown once

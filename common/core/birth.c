@@ -2,10 +2,8 @@
 #include "common/core/birth.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/base/msgpack.h"
@@ -58,40 +56,29 @@ int birth_decode(struct birth *ret_birth, struct bytes stored)
 
 // ---- the file ----------------------------------------------------------------------------------
 
-static char *file_path(const struct instance *instance, const char *suffix)
+static char *file_path(const struct instance *instance)
 {
-    return mem_format("%s/BIRTH%s", instance->directory, suffix);
+    return mem_format("%s/BIRTH", instance->directory);
 }
 
 // Best effort: without it no node of the ancestor follows from here, which the log says.
 static void write_file(const struct instance *instance, const struct birth *birth)
 {
-    char *path = file_path(instance, "");
-    char *temporary = file_path(instance, ".new");
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    if (fd < 0 || write(fd, birth->bytes, birth->size) != (ssize_t)birth->size || fsync(fd) != 0 ||
-        rename(temporary, path) != 0) {
+    char *path = file_path(instance);
+    if (file_save(path, bytes_of(birth->bytes, birth->size)) != OK) {
         log_line(LOG_WARN, instance->name, "cannot write %s: %s", path, strerror(errno));
     }
-    if (fd >= 0) {
-        close(fd);
-    }
-    mem_free(temporary);
     mem_free(path);
 }
 
 static int read_file(const struct instance *instance, struct birth *ret_birth)
 {
-    char *path = file_path(instance, "");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    mem_free(path);
-    if (fd < 0) {
-        return ERR_NOT_FOUND;
-    }
+    char *path = file_path(instance);
     uint8_t bytes[BIRTH_BYTES_MAX];
-    ssize_t size = read(fd, bytes, sizeof bytes);
-    close(fd);
-    return size <= 0 ? ERR_IO : birth_decode(ret_birth, bytes_of(bytes, (size_t)size));
+    size_t size;
+    int error = file_load(path, bytes, sizeof bytes, &size);
+    mem_free(path);
+    return error == OK ? birth_decode(ret_birth, bytes_of(bytes, size)) : error;
 }
 
 static int read_journal(struct instance *instance, struct birth *ret_birth)

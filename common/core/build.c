@@ -6,6 +6,7 @@
 #include "common/base/mem.h"
 #include "common/core/applier.h"
 #include "common/core/build_slice.h"
+#include "common/core/proof.h"
 #include "common/core/space.h"
 #include "common/data/disk.h"
 
@@ -283,7 +284,10 @@ static uint64_t finish(struct build *build)
     }
     struct state state = build->row.state;
     state.history_floor = state.place.index; // nothing older has come
-    int error = judge(build, write_state(build, &state));
+    int error = judge(build, proof_owe(instance, instance->shelf.building));
+    if (error == OK) {
+        error = judge(build, write_state(build, &state));
+    }
     if (error != OK) {
         return error == ERR_NOT_FOUND ? POLL_NS : WORKER_IDLE;
     }

@@ -33,8 +33,8 @@ struct build_order {
     struct loop *loop;
     struct task answered; // posted to `loop`
     // The answer. ADD: ERR_PROTOCOL, ERR_CHECKSUM, ERR_CORRUPT, ERR_BEHIND, ERR_HISTORY: the slice
-    // is no good, nothing has changed. Any: ERR_BUSY (ask again later), ERR_DISK_FULL, ERR_IO,
-    // ERR_STOPPED.
+    // is no good; rows before its fault may have been kept, `next` says so. Any: ERR_BUSY (ask
+    // again later), ERR_DISK_FULL, ERR_IO, ERR_STOPPED.
     int error;
     bool begun, complete;
     unsigned given_up; // builds that came to nothing, since the last that was finished

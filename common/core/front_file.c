@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -47,22 +48,6 @@ static void encode_head(const struct head *head, uint8_t to[HEAD_BYTES])
 
 // ---- writing -----------------------------------------------------------------------------------
 
-static bool write_all(int fd, const uint8_t *data, size_t size)
-{
-    while (size > 0) {
-        ssize_t written = write(fd, data, size);
-        if (written < 0 && errno == EINTR) {
-            continue;
-        }
-        if (written <= 0) {
-            return false;
-        }
-        data += written;
-        size -= (size_t)written;
-    }
-    return true;
-}
-
 // The lines as they are now: others may be adding to them, so each piece is copied once and the
 // copy is what is hashed and written.
 static bool write_lines(int fd, const struct bloom *bloom, struct hasher *hasher)
@@ -77,7 +62,7 @@ static bool write_lines(int fd, const struct bloom *bloom, struct hasher *hasher
             piece[i] = atomic_load_explicit(&words[i], memory_order_relaxed);
         }
         hasher_add(hasher, piece, size);
-        written = write_all(fd, (const uint8_t *)piece, size);
+        written = file_write_all(fd, bytes_of(piece, size)) == OK;
     }
     mem_free(piece);
     return written;
@@ -93,18 +78,8 @@ static bool write_file(int fd, const struct bloom *bloom, const struct head *hea
                    write_lines(fd, bloom, hasher);
     hash128_store(data + CHECKED_BYTES, hasher_result(hasher));
     hasher_free(hasher);
-    return written && lseek(fd, 0, SEEK_SET) == 0 && write_all(fd, data, HEAD_BYTES) &&
-           fsync(fd) == 0;
-}
-
-static bool sync_directory(const char *directory)
-{
-    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool synced = fd >= 0 && fsync(fd) == 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    return synced;
+    return written && lseek(fd, 0, SEEK_SET) == 0 &&
+           file_write_all(fd, bytes_of(data, HEAD_BYTES)) == OK && fsync(fd) == 0;
 }
 
 void front_save(const char *directory, const char *scope, const struct front_generation *generation,
@@ -121,7 +96,7 @@ void front_save(const char *directory, const char *scope, const struct front_gen
     char *temporary = mem_format("%s/front.new", directory);
     int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
     bool written = fd >= 0 && write_file(fd, &generation->bloom, &head);
-    if (!written || rename(temporary, path) != 0 || !sync_directory(directory)) {
+    if (!written || rename(temporary, path) != 0 || file_sync_directory(directory) != OK) {
         LOG_GATED(&gate, LOG_WARN, scope, "cannot write %s: %s", path, strerror(errno));
         unlink(temporary);
     }
@@ -133,22 +108,6 @@ void front_save(const char *directory, const char *scope, const struct front_gen
 }
 
 // ---- reading -----------------------------------------------------------------------------------
-
-static bool read_all(int fd, uint8_t *to, size_t size)
-{
-    while (size > 0) {
-        ssize_t got = read(fd, to, size);
-        if (got < 0 && errno == EINTR) {
-            continue;
-        }
-        if (got <= 0) {
-            return false;
-        }
-        to += got;
-        size -= (size_t)got;
-    }
-    return true;
-}
 
 static bool decode_head(const uint8_t data[HEAD_BYTES], uint64_t file_bytes, struct head *ret_head)
 {
@@ -179,7 +138,7 @@ static struct front_generation *read_lines(int fd, const uint8_t data[HEAD_BYTES
     for (uint64_t line = 0; line < head->lines && sound; line += PIECE_LINES) {
         uint8_t *to = (uint8_t *)&generation->bloom.lines[line];
         size_t size = (size_t)u64_min(PIECE_LINES, head->lines - line) * BLOOM_LINE_BYTES;
-        sound = read_all(fd, to, size);
+        sound = file_read_all(fd, to, size) == OK;
         hasher_add(hasher, to, size);
     }
     struct hash128 check = hasher_result(hasher);
@@ -210,7 +169,7 @@ static int read_file(int fd, struct journal *journal, const struct instance_opti
     struct stat info;
     uint8_t data[HEAD_BYTES];
     *ret_reason = "it is damaged";
-    if (fstat(fd, &info) != 0 || !read_all(fd, data, sizeof data) ||
+    if (fstat(fd, &info) != 0 || file_read_all(fd, data, sizeof data) != OK ||
         !decode_head(data, (uint64_t)info.st_size, ret_head)) {
         return ERR_CORRUPT;
     }

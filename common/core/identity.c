@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
@@ -39,24 +40,6 @@ static int lock(const char *directory, const char *scope, int *ret_fd)
     return error;
 }
 
-// Writes the file under a temporary name, so that a crash leaves either none or all of it.
-static int write_identity(const char *path, const char *text, const char *scope)
-{
-    char *temporary = mem_format("%s.new", path);
-    int error = OK;
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    size_t length = strlen(text);
-    if (fd < 0 || write(fd, text, length) != (ssize_t)length || fsync(fd) != 0 ||
-        rename(temporary, path) != 0) {
-        error = fail(scope, "write", path);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    mem_free(temporary);
-    return error;
-}
-
 // Compares line by line, so that the log can name what differs.
 static int compare(const char *found, const char *wanted, const char *directory, const char *scope)
 {
@@ -79,17 +62,15 @@ static int compare(const char *found, const char *wanted, const char *directory,
 static int check_identity(const char *path, const char *wanted, const char *directory,
                           const char *scope)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return errno == ENOENT ? write_identity(path, wanted, scope) : fail(scope, "open", path);
+    char found[IDENTITY_BYTES + 1] = "";
+    size_t size;
+    int error = file_load(path, (uint8_t *)found, IDENTITY_BYTES, &size);
+    if (error == ERR_NOT_FOUND) {
+        return file_save(path, bytes_text(wanted)) == OK ? OK : fail(scope, "write", path);
     }
-    char found[IDENTITY_BYTES + 1];
-    ssize_t size = read(fd, found, IDENTITY_BYTES);
-    close(fd);
-    if (size < 0) {
+    if (error == ERR_IO) {
         return fail(scope, "read", path);
     }
-    found[size] = 0;
     return compare(found, wanted, directory, scope);
 }
 

@@ -2,19 +2,20 @@
 #include "common/core/instance.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/clock.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/applier.h"
 #include "common/core/build.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/proof.h"
 #include "common/core/space.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
@@ -234,13 +235,9 @@ static int report_open_failure(struct instance *instance, int error,
 // What is synced inside a directory is lost with the directory's own name.
 static int sync_directory(const struct instance *instance, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = fd >= 0 && fsync(fd) == 0 ? OK : error_from_errno(errno);
+    int error = file_sync_directory(path);
     if (error != OK) {
-        log_line(LOG_ERROR, instance->name, "cannot sync %s: %s", path, error_text(error));
-    }
-    if (fd >= 0) {
-        close(fd);
+        log_line(LOG_ERROR, instance->name, "cannot sync %s: %s", path, strerror(errno));
     }
     return error;
 }
@@ -347,6 +344,7 @@ static int open_data(struct instance *instance, struct state *ret_state)
         error = build_open(instance);
     }
     if (error == OK) {
+        proof_open(instance);
         error = open_store(instance, ret_state);
     }
     if (error == OK) {

@@ -21,7 +21,7 @@
 #include "common/io/loop.h"
 
 enum instance_state {
-    INSTANCE_LOADING = 0, // replaying, or a damaged journal waits for its repair
+    INSTANCE_LOADING = 0, // replaying, or waits for a journal's repair or for another store
     INSTANCE_SERVING = 1,
     INSTANCE_STOPPED = 2, // takes no updates any more; reads go on. The reason is in the log
 };
@@ -106,7 +106,7 @@ struct instance {
     _Atomic uint64_t apply_bytes; // raw bytes of blocks between writer and applier
     _Atomic uint64_t receive_bytes; // bytes of received blocks that the writer has not appended
     _Atomic uint64_t window_floor; // a proxy's W: set by its role, goes into each new view
-    _Atomic uint64_t history_floor; // a replica's: only rises; set by its role, likewise
+    _Atomic uint64_t history_floor; // a replica's, likewise; only rises within one history
     struct walked *walked;          // common/core/walker.c's, once it was added there
     struct walk *walk;              // common/core/walk.c
     _Atomic int soundness;          // enum soundness
@@ -132,6 +132,7 @@ struct instance {
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;
     _Atomic bool doubted;         // a read met a bad row: a walk is due
+    _Atomic bool unproven;        // built from a snapshot and not walked (common/core/proof.h)
     _Atomic bool suspect;         // the store is not what the log says: no source for others
     _Atomic bool wants_build;     // the store in use cannot go on: another one is to be built
 };

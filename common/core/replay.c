@@ -122,6 +122,21 @@ static bool stops_before(struct applier *applier, const struct block *block)
     return true;
 }
 
+// The disk is full. Where applying waited for that before this start, what there is has been all
+// that was shown, and is served. A root waits: what it would take stands behind blocks that its
+// sequencer does not know.
+static void waits_for_space(struct applier *applier)
+{
+    struct instance *instance = applier->instance;
+    close_cursor(applier);
+    if (atomic_load(&instance->disk_full) && instance_state(instance) == INSTANCE_LOADING &&
+        instance->options->role != ROLE_ROOT &&
+        pause_covers(&applier->pause, applier->state.place.number)) {
+        replay_serve(applier);
+        applier->replaying = true;
+    }
+}
+
 uint64_t replay_turn(struct applier *applier)
 {
     struct instance *instance = applier->instance;
@@ -154,7 +169,7 @@ uint64_t replay_turn(struct applier *applier)
         bool applied = applier_try(applier, block);
         block_release(block);
         if (!applied) {
-            close_cursor(applier);
+            waits_for_space(applier);
             return APPLIER_RETRY_NS;
         }
     }
@@ -254,6 +269,15 @@ static void forget_limit(struct applier *applier)
     attempt_forget(&applier->attempt, instance->directory, instance->name);
 }
 
+// Within a history it only rises: the role may have raised it beyond where the new store begins.
+static void take_floor(struct instance *instance, uint64_t floor, bool fork)
+{
+    uint64_t known = atomic_load(&instance->history_floor);
+    while ((fork || known < floor) &&
+           !atomic_compare_exchange_weak(&instance->history_floor, &known, floor)) {
+    }
+}
+
 void applier_replace(struct instance *instance, struct volume *volume, const struct state *state)
 {
     struct applier *applier = instance->apply;
@@ -264,7 +288,8 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     pthread_mutex_unlock(&instance->lock);
     store_compact_cancel(before->store);
     list_append(&instance->retired, &before->node);
-    if (applier_is_fork(instance, state->history)) {
+    bool fork = applier_is_fork(instance, state->history);
+    if (fork) {
         forget_limit(applier);
     }
     applier->state = *state;
@@ -277,12 +302,7 @@ void applier_replace(struct instance *instance, struct volume *volume, const str
     METRIC_SET(instance->metrics, instance, apply_limited, false);
     applier->damaged = atomic_load(&instance->damaged_last) > state->place.number;
     applier->replay_until = applier->synced_block;
-    // It only rises, also where the new store is of a history with lower indexes: rows may have
-    // been collected by what it was.
-    uint64_t floor = atomic_load(&instance->history_floor);
-    while (floor < state->history_floor &&
-           !atomic_compare_exchange_weak(&instance->history_floor, &floor, state->history_floor)) {
-    }
+    take_floor(instance, state->history_floor, fork);
     applier->front_loaded = true; // what is on disk is of the store before
     instance_store_replaced(instance);
     if (instance->role->replaced != NULL) {

@@ -3,12 +3,11 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -59,21 +58,20 @@ static int parse(struct shelf *shelf, const char *text)
 static int read_file(struct shelf *shelf)
 {
     char *path = mem_format("%s/STORES", shelf->directory);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char text[FILE_BYTES] = "";
+    size_t size;
+    int error = file_load(path, (uint8_t *)text, sizeof text - 1, &size);
+    if (error == ERR_IO) {
+        error = failed(shelf, "read");
+    }
     mem_free(path);
-    if (fd < 0) {
-        return errno == ENOENT ? OK : failed(shelf, "open");
+    if (error == ERR_NOT_FOUND) {
+        return OK;
     }
-    char text[FILE_BYTES];
-    ssize_t size = read(fd, text, sizeof text - 1);
-    int error = size < 0 ? failed(shelf, "read") : OK;
-    close(fd);
-    if (error != OK) {
-        return error;
+    if (error == OK) {
+        error = parse(shelf, text);
     }
-    text[size] = '\0';
-    error = parse(shelf, text);
-    if (error != OK) {
+    if (error == ERR_CORRUPT) {
         log_line(LOG_ERROR, shelf->scope,
                  "%s/STORES is damaged, so which store is in use is not known: with one store "
                  "directory remove the file, with several keep the newest as \"store\"",
@@ -127,36 +125,16 @@ int shelf_open(struct shelf *shelf, const char *directory, const char *scope)
     return error == OK ? remove_leftovers(shelf) : error;
 }
 
-static int sync_directory(const struct shelf *shelf)
-{
-    int fd = open(shelf->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int error = fd >= 0 && fsync(fd) == 0 ? OK : failed(shelf, "fsync of its directory");
-    if (fd >= 0) {
-        close(fd);
-    }
-    return error;
-}
-
 int shelf_set(struct shelf *shelf, uint64_t serving, uint64_t building)
 {
     char *text = shelf_text(serving, building);
     char *path = mem_format("%s/STORES", shelf->directory);
-    char *temporary = mem_format("%s/STORES.new", shelf->directory);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
-    int error = OK;
-    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || fsync(fd) != 0 ||
-        rename(temporary, path) != 0) {
+    int error = file_save(path, bytes_text(text));
+    if (error != OK) {
         error = failed(shelf, "write");
     }
-    if (fd >= 0) {
-        close(fd);
-    }
-    mem_free(temporary);
     mem_free(path);
     mem_free(text);
-    if (error == OK) {
-        error = sync_directory(shelf);
-    }
     if (error == OK) {
         shelf->serving = serving;
         shelf->building = building;

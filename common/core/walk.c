@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/applier.h"
+#include "common/core/proof.h"
 
 // How often a slice is read again because the journal could not say what happened since its view.
 #define RETRIES_MAX 100
@@ -110,7 +111,9 @@ static void judge(struct walk *walk, const struct state *state)
     METRIC_SET(instance->metrics, instance, walk_ms, took_ns / NS_PER_MS);
     METRIC_SET(instance->metrics, instance, walked_index, state->place.index);
     atomic_store(&instance->soundness, error == OK ? STORE_PROVEN : STORE_UNSOUND);
-    if (error != OK) {
+    if (error == OK) {
+        proof_give(instance);
+    } else {
         instance_store_failed(instance, "a walk found it so");
     }
 }

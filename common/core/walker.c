@@ -71,6 +71,13 @@ static void walk_over(struct walked *walked)
     }
 }
 
+// Does something wait for a walk that nobody has asked for?
+static bool is_wanted(const struct instance *instance)
+{
+    bool unproven = atomic_load(&instance->unproven) && !atomic_load(&instance->suspect);
+    return unproven || instance_front_wanted(instance);
+}
+
 // Begins a walk when one is due. A view of the store in use says that the instance serves; it may
 // load for long, and while it changes to another store it shows the one before.
 static void begin_due(struct walked *walked, uint64_t now_ns)
@@ -78,7 +85,7 @@ static void begin_due(struct walked *walked, uint64_t now_ns)
     struct instance *instance = walked->instance;
     bool doubted = atomic_load(&instance->doubted) && walked->doubt_at_ns <= now_ns;
     bool due = walked->walk_at_ns <= now_ns || walk_asked(instance->walk) || doubted ||
-               (instance_front_wanted(instance) && walked->retry_at_ns <= now_ns);
+               (is_wanted(instance) && walked->retry_at_ns <= now_ns);
     struct view *view = due ? instance_pin(instance) : NULL;
     if (view != NULL && view->store == atomic_load(&instance->store)) {
         walked->walking = true;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/data/journal_private.h"
@@ -41,7 +42,7 @@ static int write_intent(const struct journal *journal, const struct block_header
         return failed(journal, "create");
     }
     int error = OK;
-    if (write(fd, bytes, sizeof bytes) != (ssize_t)sizeof bytes || fsync(fd) != 0) {
+    if (file_write_all(fd, bytes_of(bytes, sizeof bytes)) != OK || fsync(fd) != 0) {
         error = failed(journal, "write");
     }
     close(fd);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Giving a snapshot: a link that asks for one slice after another. Each is read on the donors' thread
+// Giving a snapshot: a link that asks for one slice after another. Each is read on donors' threads
 // at the view that is newest then, so a snapshot pins nothing between two slices, and whoever
 // builds from it may go on at another node.
 //
@@ -17,8 +17,8 @@
 #include "common/wire/slice_items.h"
 
 #define SLICE_BYTES_MAX (4 * MIB)
-// Many small slices rather than a few large ones: each is sent from a loop that has clients too, and
-// they wait meanwhile.
+// Many small slices rather than a few large ones: each is sent from a loop that has clients too,
+// and they wait meanwhile.
 #ifndef SLICE_BYTES_MIN // simulations make it smaller
 #define SLICE_BYTES_MIN (64 * KIB)
 #endif
@@ -207,6 +207,8 @@ static const char *unfit(struct instance *instance, uint64_t least, struct view 
         reason = "nothing is served here";
     } else if (atomic_load(&instance->suspect) || atomic_load(&instance->wants_build)) {
         reason = "the store here is not proven";
+    } else if (atomic_load(&instance->unproven)) {
+        reason = "the store here was built from a snapshot and is not walked yet";
     } else if (view->store != atomic_load(&instance->store)) {
         reason = "the store here is being replaced"; // by one that no view shows yet
     } else if (view->place.number < least) {

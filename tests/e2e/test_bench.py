@@ -5,7 +5,9 @@ Figures are not judged here, only that every answer was right, every look-up was
 counts fit each other.
 """
 import json
+import shutil
 import subprocess
+import tempfile
 import xml.dom.minidom
 
 import pytest
@@ -23,17 +25,26 @@ def bench(*words, timeout=240):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_roles(tmp_path):
-    code, out, error = bench(
-        "roles", "--keys", 10000, "--working-set", 10, "--writes", "0,500", "--zipf-only",
-        "--pairs-of-runs", 2, "--seconds", 1, "--rate", RATE, "--probes", PROBES, "--io", IO,
-        "--out", tmp_path,
-    )
+@pytest.fixture
+def data():
+    """Short, because of the sockets in it."""
+    path = tempfile.mkdtemp(prefix="qs-")
+    yield path
+    shutil.rmtree(path)
+
+
+def test_roles(tmp_path, data):
+    words = [
+        "roles", "--keys", 10000, "--working-set", 20, "--zipf-only", "--pairs-of-runs", 2,
+        "--seconds", 1, "--rate", RATE, "--probes", PROBES, "--io", IO, "--out", tmp_path,
+        "--data", data,
+    ]
+    code, out, error = bench(*words, "--writes", "0,500")
     assert code == 0, out + error
-    assert "0 answers wrong, missing or errors" in out
+    assert "0 answers wrong, missing or errors" in out and "loaded in" in out
     found = json.loads((tmp_path / "roles.json").read_text())
     (site,) = found["sites"]
-    assert site["working_set"] == 1000
+    assert site["working_set"] == 2000
     alone, warm = (site["proxy"][name]["store"] for name in
                    ("disk_keys_alone", "disk_working_set_read"))
     assert alone < warm < site["replica"]["disk_keys_alone"]["store"]
@@ -45,6 +56,7 @@ def test_roles(tmp_path):
         assert cell["writes"] == 0 or cell["writes_reached"] > 0
         for role in ("replica", "proxy"):
             side = cell[role]
+            assert (side["writes_arrived"] > 0) == (cell["writes"] > 0)
             assert side["all"]["count"] == 2 * RATE
             assert side["absent"]["count"] + side["present"]["count"] == 2 * RATE
             assert side["absent"]["count"] > 8 * side["present"]["count"]
@@ -52,6 +64,23 @@ def test_roles(tmp_path):
             assert side["all"]["p50_us"] <= side["all"]["p99_us"] <= side["all"]["p999_us"]
     picture = xml.dom.minidom.parse(str(tmp_path / "roles.svg"))
     assert len(picture.getElementsByTagName("polyline")) == 4
+    claims = site["claims"]
+    assert len(claims) == 1 + 4 * 2  # one of the stores, four of a cell
+    assert out.count("\n    held ") == sum(claim["held"] for claim in claims)
+    assert out.count("\n    NOT HELD ") == sum(not claim["held"] for claim in claims)
+    share = 100 * warm / site["replica"]["disk_working_set_read"]["store"]
+    assert f"is {share:.1f} % of the replica's" in claims[0]["claim"]
+    for restart in ("clean_stop", "kill_9"):
+        found = site["proxy_restarts"][restart]
+        assert found["first_answer_ms"] > 0 and found["present"] > 0
+        # What it had read before it ended it still holds, but for what was being kept just then.
+        assert found["misses_after"] <= found["present"] / 4, restart
+    assert site["proxy_restarts"]["keys"] == 10000
+    # A section of its own on what was loaded before; other data is refused.
+    code, out, error = bench(*words, "--writes", 0, "--name", "again")
+    assert code == 0 and "loaded in" not in out and (tmp_path / "again.json").exists(), out + error
+    code, out, error = bench(*words, "--writes", 0, "--seed", 7)
+    assert code == 1 and "holds other or unfinished data" in error
 
 
 @pytest.mark.parametrize(

@@ -174,8 +174,8 @@ class Paired:
         held = "held" if median <= 1.10 else "NOT HELD"
         return (
             f"{self.name}: {statistics.median(self.with_us):.0f} us with, "
-            f"{statistics.median(self.without_us):.0f} us without; with / without {median:.2f}, median "
-            f"of {len(ratios)} pairs of windows (quartiles {low:.2f}-{high:.2f}, all "
+            f"{statistics.median(self.without_us):.0f} us without; with / without {median:.2f}, "
+            f"median of {len(ratios)} pairs of windows (quartiles {low:.2f}-{high:.2f}, all "
             f"{ratios[0]:.2f}-{ratios[-1]:.2f}): within 10 % {held}; "
             f"{self.bytes / MIB / (len(ratios) * WINDOW_S):.0f} MiB/s given meanwhile"
         )

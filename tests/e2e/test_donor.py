@@ -7,7 +7,8 @@ import pytest
 from liar import Liar
 from peer import MESSAGES, NAMES, Unpacker, checksum64, checksum128, message, pack, unpack
 from qs_cluster import wait_for
-from test_bootstrap import SHORT, Writes, builds, check
+from test_bootstrap import SHORT, Writes, builds, check, start_empty
+from test_heal import store_words
 
 SLICE_ITEMS = MESSAGES["slice_items"][0]
 
@@ -116,3 +117,32 @@ def test_a_false_slice(cluster, lie, words):
     assert liar.lies >= 1
     assert f"a slice of the snapshot from {liar.address} {words}" in node.log.read_text()
     liar.close()
+
+
+def test_only_a_walked_store_is_given(cluster):
+    """One that was built from a snapshot is no source before a walk; a restart forgets nothing."""
+    root = cluster.root(**SHORT).start()
+    writes = Writes(root, 13)
+    writes.put(1000)
+    writes.until_forgotten()
+    slow = SHORT | {"walk_rate": "64KB"}
+    middle = start_empty(cluster.replica("middle", root, **slow))
+    wait_for(lambda: builds(middle) == 1, 60, "the snapshot")
+    node = cluster.replica("node", middle, **SHORT).launch()
+    words = "was built from a snapshot and is not walked yet"
+    refused = lambda: node.log.read_text().count(words)
+    wait_for(refused, 30, "a refusal in words")
+    assert store_words(middle) == "unwalked"
+    node.stop()
+    middle.restart()
+    assert store_words(middle) == "unwalked"
+    before = refused()
+    node.launch()
+    wait_for(lambda: refused() > before, 30, "another refusal")
+    middle.stop()
+    middle.instances["main"]["walk_rate"] = 0
+    middle.start()
+    wait_for(lambda: node.is_ready() and builds(node) == 1, 60, "the snapshot")
+    assert store_words(middle) == "proven"
+    cluster.check_equal()
+    check(node, writes.model)

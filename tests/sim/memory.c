@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/mem.h"
 #include "tests/sim/world.h"
@@ -17,9 +18,44 @@ struct piece {
 
 #define GUARD 0x51534d454d4f5259ull
 
+// Small pieces come and go all the time: they are kept by size. A sanitizer wants to see each go.
+#define GRAIN 32
+#ifdef __SANITIZE_ADDRESS__
+#define GRAINS_MAX 0
+#else
+#define GRAINS_MAX 32
+#endif
+
+static struct list *kept[GRAINS_MAX + 1]; // by grains, linked by `next`
+
+static size_t grains_of(size_t size) { return (sizeof(struct piece) + size + GRAIN - 1) / GRAIN; }
+
+static struct piece *piece_get(size_t size, bool zero)
+{
+    size_t grains = grains_of(size);
+    struct list *first = grains <= GRAINS_MAX ? kept[grains] : NULL;
+    if (first == NULL) {
+        return zero ? calloc(grains, GRAIN) : malloc(grains * GRAIN);
+    }
+    kept[grains] = first->next;
+    return zero ? memset(first, 0, grains * GRAIN) : (void *)first;
+}
+
+static void piece_put(struct piece *piece)
+{
+    size_t grains = grains_of(piece->size);
+    piece->guard = 0;
+    if (grains > GRAINS_MAX) {
+        free(piece);
+        return;
+    }
+    piece->node.next = kept[grains];
+    kept[grains] = &piece->node;
+}
+
 static void *piece_new(size_t size, bool zero, struct list *owner)
 {
-    struct piece *piece = zero ? calloc(1, sizeof *piece + size) : malloc(sizeof *piece + size);
+    struct piece *piece = piece_get(size, zero);
     if (piece == NULL) {
         return NULL;
     }
@@ -48,9 +84,8 @@ static void host_free(void *memory)
         return;
     }
     struct piece *piece = piece_of(memory);
-    piece->guard = 0;
     list_remove(&piece->node);
-    free(piece);
+    piece_put(piece);
 }
 
 static void *moved(void *memory, size_t size, struct list *owner)
@@ -59,11 +94,16 @@ static void *moved(void *memory, size_t size, struct list *owner)
         return piece_new(size, false, owner);
     }
     struct piece *piece = piece_of(memory);
+    if (grains_of(size) != grains_of(piece->size)) {
+        void *other = piece_new(size, false, owner);
+        memcpy(other, memory, size < piece->size ? size : piece->size);
+        host_free(memory);
+        return other;
+    }
     list_remove(&piece->node);
-    piece = realloc(piece, sizeof *piece + size);
-    piece->size = size;
     list_append(owner, &piece->node);
-    return piece + 1;
+    piece->size = size;
+    return memory;
 }
 
 static void *host_alloc(size_t size) { return piece_new(size, false, owner_now()); }
@@ -87,7 +127,7 @@ void memory_drop(struct list *memory)
 {
     struct list *node;
     while ((node = list_take(memory)) != NULL) {
-        free(CONTAINER_OF(node, struct piece, node));
+        piece_put(CONTAINER_OF(node, struct piece, node));
     }
 }
 

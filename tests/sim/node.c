@@ -71,7 +71,7 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .replica_requests = 8,
                                                        .replica_bytes = 32 * MIB,
                                                        .reserve = SPACE_PERCENT | 1,
-                                                       .recency_bytes = 64 * KIB,
+                                                       .recency_bytes = 8 * KIB,
                                                        .cache = {.soft_limit = SPACE_PERCENT | 10,
                                                                  .hard_limit = SPACE_PERCENT | 5},
                                                        .snapshots_max = 2,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What disks do to files that lie there for long: bits flip, ends are cut, files go missing. One file
-// of a kind is chosen, each as likely as another.
+// What disks do to files that lie there for long: bits flip, ends are cut, files go missing. One
+// file of a kind is chosen, each as likely as another.
 #include <stdio.h>
 #include <string.h>
 

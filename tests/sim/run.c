@@ -242,7 +242,7 @@ static void liveness(const struct shape *shape)
 static struct shape choose_shape(void)
 {
     struct shape shape = {
-        .nodes = (unsigned)chance_between(5, 7),
+        .nodes = (unsigned)chance_between(5, chance_permille(300) ? 7 : 5),
         .keys = (unsigned)(chance_permille(500) ? chance_skewed(6, 60) : chance_between(60, 250)),
         .safety_ns = chance_between(3000, chance_permille(100) ? 40000 : 10000) * NS_PER_MS,
         .sessions = {.count = (unsigned)chance_between(chance_permille(100) ? 3 : 16, 48),

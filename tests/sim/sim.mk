@@ -9,7 +9,7 @@ SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync 
             unlink unlinkat mkdir flock opendir access fdopendir readdir closedir eventfd socket setsockopt bind listen \
             connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise lseek \
             check_failed applier_hand views_publish store_open store_write store_flush \
-            store_compact slice_item_append
+            store_compact slice_item_append block_compress
 SEEDS    ?= 1..3000
 
 # Sizes that only a long run would reach are smaller here.

@@ -407,6 +407,13 @@ static bool is_flushed(const struct model_disk *disk, const struct row *row)
     return row_at(row, disk->flushed, FOR_EVER) != NULL;
 }
 
+static void end_file(struct store_files *files, struct store_file *file)
+{
+    if (file != NULL) {
+        file->largest = arena_copy(&files->memory, file->largest);
+    }
+}
+
 void store_files(struct store *store, unsigned family, struct store_files *ret_files)
 {
     struct model_disk *disk = store->disk;
@@ -419,16 +426,19 @@ void store_files(struct store *store, unsigned family, struct store_files *ret_f
         if (!is_flushed(disk, row)) {
             continue;
         }
-        struct bytes key = arena_copy(&files.memory, row_key(row));
+        struct bytes key = row_key(row);
         if (file == NULL || file->entries == FILE_ROWS) {
+            end_file(&files, file);
             file = &files.files[files.count++];
-            *file = (struct store_file){.level = LAST_LEVEL, .smallest = key};
+            *file = (struct store_file){.level = LAST_LEVEL,
+                                        .smallest = arena_copy(&files.memory, key)};
         }
         const struct blob *blob = row_at(row, disk->flushed, FOR_EVER)->blob;
         file->bytes += key.size + (blob != NULL ? blob->size : 0);
         file->entries++;
         file->largest = key;
     }
+    end_file(&files, file);
     if (files.count > 0) {
         files.files[0].smallest = (struct bytes){0}; // the state row
     }

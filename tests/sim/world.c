@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The queue is a binary heap in the order (time, order of setting), with each actor knowing its
-// place, so that moving one is cheap and nothing stale is ever in it. The keys stand in the heap: the
-// actors lie all over memory.
+// place, so that moving one is cheap and nothing stale is ever in it. The keys stand in the heap:
+// the actors lie all over memory.
 #include "tests/sim/world.h"
 
 #include <setjmp.h>

@@ -2,6 +2,7 @@
 // What the load generator and the checker stand on: percentiles, keys, look-ups, the model.
 #include <stdlib.h>
 
+#include "bench/claims.h"
 #include "bench/histogram.h"
 #include "bench/lookups.h"
 #include "bench/model.h"
@@ -152,6 +153,66 @@ static void model_knows_every_index(void **state)
     model_close(model);
 }
 
+static bool last_held(const struct site *edge, size_t back)
+{
+    return edge->claims[edge->claim_count - back].held;
+}
+
+static void stores_are_judged_by_their_working_set(void **state)
+{
+    (void)state;
+    static const struct { uint64_t percent, store; bool held; } cases[] = {
+        {1, 150, true}, {1, 151, false}, {20, 300, true}, {20, 301, false},
+    };
+    struct site *edge = mem_zalloc(sizeof *edge);
+    edge->warmed[SIDE_REPLICA].store = 1000;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        edge->percent = cases[i].percent;
+        edge->warmed[SIDE_PROXY].store = cases[i].store;
+        claims_of_stores(edge);
+        assert_int_equal(edge->claim_count, i + 1);
+        assert_int_equal(last_held(edge, 1), cases[i].held);
+    }
+    edge->percent = 50; // nothing is claimed of it
+    claims_of_stores(edge);
+    assert_int_equal(edge->claim_count, ARRAY_LEN(cases));
+    mem_free(edge);
+}
+
+static void a_cell_holds_what_it_claims(void **state)
+{
+    (void)state;
+    struct site *edge = mem_zalloc(sizeof *edge);
+    struct cell *cell = mem_zalloc(sizeof *cell);
+    const struct roles_options options = {.runs = 5};
+    const double apart[] = {1.01, 1.04, 1.06, 1.1, 2}, around[] = {0.5, 0.9, 1.2, 1.5, 2};
+    memcpy(cell->ratio, apart, sizeof apart);
+    memcpy(cell->absent_ratio, around, sizeof around);
+    cell->writes = 1000;
+    cell->write_rate = 950;
+    cell->sides[SIDE_REPLICA].arrived = 950;
+    cell->sides[SIDE_PROXY].arrived = 949;
+    cell->sides[SIDE_PROXY].load.all.count = 10000;
+    cell->sides[SIDE_PROXY].misses = 5;
+    claims_of_cell(&options, edge, cell);
+    assert_int_equal(edge->claim_count, CLAIMS_OF_CELL);
+    assert_false(last_held(edge, 4)); // the median is above, and so is the middle half
+    assert_true(last_held(edge, 3));  // the middle half reaches below 1
+    assert_false(last_held(edge, 2)); // not less than 0.05 %
+    assert_false(last_held(edge, 1)); // the proxy got too few
+    cell->ratio[2] = 1.05;
+    cell->absent_ratio[1] = 1.01;
+    cell->sides[SIDE_PROXY].misses = 4;
+    cell->sides[SIDE_PROXY].arrived = 950;
+    claims_of_cell(&options, edge, cell);
+    assert_true(last_held(edge, 4));
+    assert_false(last_held(edge, 3));
+    assert_true(last_held(edge, 2));
+    assert_true(last_held(edge, 1));
+    mem_free(cell);
+    mem_free(edge);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -161,6 +222,8 @@ int main(void)
         cmocka_unit_test(lookups_keep_their_shares),
         cmocka_unit_test(uniform_lookups_have_no_favourite),
         cmocka_unit_test(model_knows_every_index),
+        cmocka_unit_test(stores_are_judged_by_their_working_set),
+        cmocka_unit_test(a_cell_holds_what_it_claims),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -166,6 +166,39 @@ static void test_limit(void **unused)
     world_close(&world);
 }
 
+// The new history's indexes are lower than where the old store's history began.
+static void test_lower_indexes(void **unused)
+{
+    (void)unused;
+    struct world world, other;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 35);
+    open_other(&other, 36);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    atomic_store(&at.instance->wants_build, true);
+    complete(&node, &at, &world, 35);
+    assert_true(atomic_load(&at.instance->history_floor) >= index_of(&world, world.start));
+    struct build_order where = begin_fork(&node, at.instance, &other);
+    while (!where.complete) {
+        where = give_slice(&node, at.instance, &other, START, &where);
+    }
+    for (uint64_t number = START + 1; number <= LATER; number++) {
+        test_feed(&at, other.blocks[number]);
+    }
+    while (shown(at.instance) != LATER) {
+        sched_yield();
+    }
+    struct view *view = instance_pin(at.instance);
+    check_view(&other, view);
+    assert_in_range(view->history_floor, index_of(&other, START), index_of(&other, LATER));
+    view_release(view);
+    close_all(&node, &at);
+    world_close(&other);
+    world_close(&world);
+}
+
 // A limit that came after more was shown keeps a store that is built from coming so far: nothing of
 // it is shown.
 static void test_limit_below_what_is_shown(void **unused)
@@ -200,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_waiter),
         cmocka_unit_test(test_limit),
+        cmocka_unit_test(test_lower_indexes),
         cmocka_unit_test(test_limit_below_what_is_shown),
         cmocka_unit_test(test_ends_with_a_damaged_block),
     };

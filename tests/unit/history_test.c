@@ -175,8 +175,10 @@ static void test_order_of_raising(void **state)
     // On disk and in the reader's eye at once; for the filter only after a view.
     assert_int_equal(floor_on_disk(&fed), LAST);
     assert_int_equal(atomic_load(&instance->history_floor), LAST);
-    assert_int_equal(past_error(instance, LAST), OK);
-    assert_int_equal(past_error(instance, LAST - 1), ERR_GONE);
+    struct view *view = instance_pin(instance);
+    assert_int_equal(past_error(instance, view, LAST), OK);
+    assert_int_equal(past_error(instance, view, LAST - 1), ERR_GONE);
+    view_release(view);
     assert_int_equal(judge_row(&fed, 0), STORE_KEEP);
     wait_for_floor(&fed, LAST);
     assert_int_equal(judge_row(&fed, 0), STORE_KEEP);
@@ -372,6 +374,37 @@ static void test_cut_while_the_floor_rises(void **state)
     fed_close(&fed);
 }
 
+// The store of another history, with lower indexes, takes the place: the floor goes down with it,
+// and whoever still looks at the store before finds its past gone.
+static void test_fork(void **state)
+{
+    (void)state;
+    struct fed fed;
+    fed_open(&fed, 3600000);
+    struct instance *instance = fed.at.instance;
+    struct history history = {0};
+    assert_int_equal(history_open(&history, instance), OK);
+    history_applied(&history, LAST, 0);
+    rise(&fed, &history, 5);
+    assert_int_equal(atomic_load(&history.filter_floor), 5);
+    struct view *before = instance_pin(instance);
+    assert_int_equal(past_error(instance, before, 5), OK);
+    struct store *store = atomic_exchange(&instance->store, NULL); // as if it were another
+    atomic_store(&instance->history_floor, 2);
+    history_restart(&history);
+    assert_int_equal(atomic_load(&history.filter_floor), 2);
+    assert_int_equal(floor_on_disk(&fed), 2);
+    assert_false(history_age(&history)); // its view is of the store before
+    assert_int_equal(atomic_load(&history.filter_floor), 2);
+    assert_false(history_cut(&history, 1024));
+    assert_int_equal(atomic_load(&instance->history_floor), 2);
+    assert_int_equal(past_error(instance, before, LAST), ERR_GONE);
+    atomic_store(&instance->store, store);
+    view_release(before);
+    history_close(&history);
+    fed_close(&fed);
+}
+
 // A floor survives what the store forgets; a lost one is taken as the store's index.
 static void test_restart(void **state)
 {
@@ -411,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_failed_sweep),
         cmocka_unit_test(test_cut_while_the_floor_rises),
         cmocka_unit_test(test_restart),
+        cmocka_unit_test(test_fork),
     };
     return cmocka_run_group_tests_name("history", tests, NULL, NULL);
 }

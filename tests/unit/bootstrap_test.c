@@ -174,7 +174,7 @@ static void test_shown_and_damaged(void **state)
     builder_close(&same.builder);
 }
 
-// A node that doubts its own store gives nothing of it.
+// A node that doubts its own store, or has it from another and not proven it, gives nothing of it.
 static void test_doubted_donor(void **state)
 {
     (void)state;
@@ -184,6 +184,9 @@ static void test_doubted_donor(void **state)
     site_parent(child, donor->address);
     site_open(child);
     await_refusal(child, donor, "is not proven");
+    atomic_store(&donor->instance->unproven, true);
+    atomic_store(&donor->instance->suspect, false);
+    await_refusal(child, donor, "is not walked yet");
     site_close(child);
     donor_close(donor, &author);
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// The follower's part in building another store: when the journal may begin anew.
+// The follower's part in building another store: when the journal may begin anew, and who is no
+// source of a snapshot.
 #include "tests/unit/tree_fixture.h"
 
 #include "common/core/build.h"
+#include "common/core/readers.h"
 #include "common/wire/slice_items.h"
 
 #define SHOWN 9
@@ -83,10 +85,119 @@ static void test_more_was_shown(void **state)
     builder_close(&same.builder);
 }
 
+// ---- donors ------------------------------------------------------------------------------------
+
+static void lose(struct site *site, const char *name)
+{
+    char *directory = mem_format("%s/zones/%s", site->directory, name);
+    assert_int_equal(nftw(directory, site_remove, 16, FTW_DEPTH | FTW_PHYS), 0);
+    mem_free(directory);
+}
+
+// A node that gives snapshots, and no longer has the log that leads to what it shows.
+static struct site *donor_new(struct author *author, size_t value_max)
+{
+    struct site *donor = site_new("donor", ROLE_REPLICA);
+    donor->options.segment_bytes = 4096;
+    donor->options.journal_bytes = 8192;
+    donor->node.repair_max = 1;
+    donor->options.snapshots_max = 1;
+    donor->options.snapshot_rate = GIB;
+    assert_int_equal(readers_open(&donor->readers, 1), OK);
+    site_open(donor);
+    author_open(author, 6);
+    author_feed(author, donor, 60, value_max);
+    writer_trim(donor->instance, 50);
+    AWAIT(journal_oldest(donor->instance->journal).number > 1);
+    return donor;
+}
+
+static void donor_close(struct site *donor, struct author *author)
+{
+    site_stop(donor);
+    readers_close(donor->readers);
+    site_free(donor);
+    builder_close(&author->builder);
+}
+
+// The child is told these words, and given nothing.
+static void await_refusal(struct site *child, struct site *donor, const char *words)
+{
+    AWAIT(site_state_is(child, words) ||
+          METRIC_GET(donor->metrics, instance, snapshot_slices) > 0);
+    assert_int_equal(METRIC_GET(donor->metrics, instance, snapshot_slices), 0);
+}
+
+// A node without a journal shows what its store holds. A parent that stands lower is none to build
+// another store from: what was shown would be taken back.
+static void test_shown_and_lost(void **state)
+{
+    (void)state;
+    struct author author, same;
+    struct site *donor = donor_new(&author, 1000), *child = site_new("child", ROLE_REPLICA);
+    site_open(child);
+    author_open(&same, 6);
+    author_feed(&same, child, 70, 1000);
+    site_stop(child);
+    lose(child, "journal");
+    site_parent(child, donor->address);
+    site_open(child);
+    await_refusal(child, donor, "stands lower");
+    assert_true(site_shows(child, 70));
+    site_close(child);
+    donor_close(donor, &author);
+    builder_close(&same.builder);
+}
+
+// The same where the journal is damaged far from its end and no store leads over that: what an
+// earlier run has shown lies behind it.
+static void test_shown_and_damaged(void **state)
+{
+    (void)state;
+    struct author author, same;
+    struct site *donor = donor_new(&author, 100000), *child = site_new("child", ROLE_REPLICA);
+    site_open(child);
+    author_open(&same, 6);
+    author_feed(&same, child, 70, 100000);
+    site_stop(child);
+    lose(child, "store");
+    char *journal = mem_format("%s/zones/journal", child->directory);
+    test_flip(journal, "0000000000000001.qsj", 2 * BLOCK_HEADER_BYTES + 10, 1);
+    mem_free(journal);
+    site_parent(child, donor->address);
+    site_open(child);
+    await_refusal(child, donor, "stands lower");
+    assert_false(site_shows(child, 0));
+    assert_true(journal_seen(child->instance->journal) == 70);
+    site_close(child);
+    donor_close(donor, &author);
+    builder_close(&same.builder);
+}
+
+// A node that doubts its own store, or has it from another and not proven it, gives nothing of it.
+static void test_doubted_donor(void **state)
+{
+    (void)state;
+    struct author author;
+    struct site *donor = donor_new(&author, 1000), *child = site_new("child", ROLE_REPLICA);
+    atomic_store(&donor->instance->suspect, true);
+    site_parent(child, donor->address);
+    site_open(child);
+    await_refusal(child, donor, "is not proven");
+    atomic_store(&donor->instance->unproven, true);
+    atomic_store(&donor->instance->suspect, false);
+    await_refusal(child, donor, "is not walked yet");
+    site_close(child);
+    donor_close(donor, &author);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_more_was_shown),
+        cmocka_unit_test(test_shown_and_lost),
+        cmocka_unit_test(test_shown_and_damaged),
+        cmocka_unit_test(test_doubted_donor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A store of one history gives way to one of another that forked from it, whose blocks and indexes
-// have the same numbers and mean something else.
+// have the same numbers and mean something else. And what a limit on applying is to a store that is
+// built.
 #include "tests/unit/build_fixture.h"
 
 #include "common/base/clock.h"
@@ -83,6 +84,42 @@ static uint64_t shown(struct instance *instance)
     uint64_t number = view->place.number;
     view_release(view);
     return number;
+}
+
+struct waiter {
+    struct index_waiter waiter;
+    sem_t woken;
+};
+
+static void on_woken(struct task *task)
+{
+    sem_post(&CONTAINER_OF(task, struct waiter, waiter.task)->woken);
+}
+
+// Who waits for an index that its history will never have is woken by the first view of another.
+static void test_waiter(void **unused)
+{
+    (void)unused;
+    struct world world, other;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 36);
+    open_other(&other, 37);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    struct waiter never = {
+        .waiter = {.index = UINT64_MAX, .loop = node.loop, .task.run = on_woken}};
+    sem_init(&never.woken, 0, 0);
+    instance_wait(at.instance, &never.waiter);
+    begin_fork(&node, at.instance, &other);
+    complete(&node, &at, &other, 37);
+    locate(&node, at.instance, false); // behind the turn that made the view
+    assert_false(instance_wait_cancel(at.instance, &never.waiter));
+    sem_wait(&never.woken);
+    sem_destroy(&never.woken);
+    close_all(&node, &at);
+    world_close(&other);
+    world_close(&world);
 }
 
 // A limit on applying holds for a store that is built, too, and ends with its history.
@@ -194,6 +231,7 @@ static void test_limit_below_what_is_shown(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_waiter),
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_lower_indexes),
         cmocka_unit_test(test_limit_below_what_is_shown),

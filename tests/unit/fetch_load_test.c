@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What fetching does with much to fetch and with replicas that fail: slices, hedges, quarantine,
-// budget. The rules alone are in pool_test.c.
+// budget, and how far a proxy gives up its window. The rules alone are in pool_test.c.
 #include "tests/unit/fetch_fixture.h"
 
 #include "common/core/space.h"

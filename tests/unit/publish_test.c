@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order around the publication of a view: the filter knows the new keys and the store holds the
 // rows before, and nobody is woken before. The publication is wrapped by the linker: at that very
-// moment all of it is looked at.
+// moment all of it is looked at; or it is left out.
 #include "tests/unit/walk_fixture.h"
 
 #include "common/core/state.h"

@@ -3,8 +3,6 @@
 // hello does what it says; damaged journals are mended from a parent.
 #include "tests/unit/tree_fixture.h"
 
-#include "common/core/readers.h"
-
 static struct site *child_new(const char *name, const char *parent)
 {
     struct site *site = site_new(name, ROLE_REPLICA);
@@ -490,84 +488,6 @@ static void test_repair_of_the_oldest_copy(void **state)
     builder_close(&author.builder);
 }
 
-// ---- a journal that is lost ---------------------------------------------------------------------
-
-static void lose_journal(struct site *site)
-{
-    char *directory = mem_format("%s/zones/journal", site->directory);
-    assert_int_equal(nftw(directory, site_remove, 16, FTW_DEPTH | FTW_PHYS), 0);
-    mem_free(directory);
-}
-
-// A node that gives snapshots, and no longer has the log that leads to what it shows.
-static struct site *donor_new(struct author *author)
-{
-    struct site *donor = site_new("donor", ROLE_REPLICA);
-    donor->options.segment_bytes = 4096;
-    donor->options.journal_bytes = 8192;
-    donor->node.repair_max = 1;
-    donor->options.snapshots_max = 1;
-    donor->options.snapshot_rate = GIB;
-    assert_int_equal(readers_open(&donor->readers, 1), OK);
-    site_open(donor);
-    author_open(author, 6);
-    author_feed(author, donor, 60, 1000);
-    writer_trim(donor->instance, 50);
-    AWAIT(journal_oldest(donor->instance->journal).number > 1);
-    return donor;
-}
-
-static void donor_close(struct site *donor, struct author *author)
-{
-    site_stop(donor);
-    readers_close(donor->readers);
-    site_free(donor);
-    builder_close(&author->builder);
-}
-
-// The child is told these words, and given nothing.
-static void await_refusal(struct site *child, struct site *donor, const char *words)
-{
-    AWAIT(site_state_is(child, words) ||
-          METRIC_GET(donor->metrics, instance, snapshot_slices) > 0);
-    assert_int_equal(METRIC_GET(donor->metrics, instance, snapshot_slices), 0);
-}
-
-// A node without a journal shows what its store holds. A parent that stands lower is none to build
-// another store from: what was shown would be taken back.
-static void test_shown_and_lost(void **state)
-{
-    (void)state;
-    struct author author, same;
-    struct site *donor = donor_new(&author), *child = site_new("child", ROLE_REPLICA);
-    site_open(child);
-    author_open(&same, 6);
-    author_feed(&same, child, 70, 1000);
-    site_stop(child);
-    lose_journal(child);
-    site_parent(child, donor->address);
-    site_open(child);
-    await_refusal(child, donor, "stands lower");
-    assert_true(site_shows(child, 70));
-    site_close(child);
-    donor_close(donor, &author);
-    builder_close(&same.builder);
-}
-
-// A node that doubts its own store gives nothing of it.
-static void test_doubted_donor(void **state)
-{
-    (void)state;
-    struct author author;
-    struct site *donor = donor_new(&author);
-    atomic_store(&donor->instance->suspect, true);
-    struct site *child = child_new("child", donor->address);
-    site_open(child);
-    await_refusal(child, donor, "is not proven");
-    site_close(child);
-    donor_close(donor, &author);
-}
-
 int main(void)
 {
     log_open(getenv("QS_TEST_LOG") != NULL ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
@@ -579,7 +499,6 @@ int main(void)
         cmocka_unit_test(test_own_name),           cmocka_unit_test(test_wrong_chain),
         cmocka_unit_test(test_bad_parent),         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_repair_of_the_oldest_copy),
-        cmocka_unit_test(test_shown_and_lost),     cmocka_unit_test(test_doubted_donor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

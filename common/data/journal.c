@@ -214,6 +214,8 @@ int journal_append(struct journal *journal, const struct block *block)
             journal->failed = true;
             return ERR_IO;
         }
+        // Or a power cut brings back what was cut off, behind which another segment may begin.
+        journal->unsynced++;
         return error;
     }
     segment_mark_add(segment, block->header.number, size);

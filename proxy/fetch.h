@@ -4,7 +4,8 @@
 // them, and kept (proxy/fill.c). Misses of one turn for one replica leave in one message; a
 // value is under way once, however many wait, but for hedges: when a replica takes long, another
 // is asked too, and the first answer counts. A replica that cannot give a value is followed by the
-// next, until the deadline `fetch`; then the lookup gets ERR_UNAVAILABLE, never anything else.
+// next, until the deadline `fetch`; then the lookup gets ERR_UNAVAILABLE. It gets ERR_GONE or
+// ERR_DIVERGED when all replicas say so, ERR_BUSY beyond fetch_max; never another version's value.
 // Which replica is asked: proxy/pool.h; how much at once: proxy/budget.h. Misses beyond the budget
 // wait until their deadline; there are at most fetch_max.
 // Absent keys, held values and lengths need no replica and never come here.

@@ -134,6 +134,11 @@ int build_slice_add(const struct build_slice *slice, struct instance *instance, 
     if (slice->header.number > row->highest.number) {
         row->highest = place_of(&slice->header);
     }
+    // Read at one block, all slices together cannot have more keys than there were: a stream that
+    // never ends is found so.
+    if (row->highest.number == row->start.number && row->held.keys > row->state.digest.keys) {
+        return ERR_PROTOCOL;
+    }
     row->slices++;
     row->complete = slice->last;
     return error;

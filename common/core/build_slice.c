@@ -140,6 +140,11 @@ int build_slice_add(struct build_slice *slice, struct instance *instance, struct
     if (slice->header.number > row->highest.number) {
         row->highest = place_of(&slice->header);
     }
+    // Read at one block, all slices together cannot have more keys than there were: a stream that
+    // never ends is found so.
+    if (row->highest.number == row->start.number && row->held.keys > row->state.digest.keys) {
+        return ERR_PROTOCOL;
+    }
     if (slice->items.size == 0) {
         row->slices++;
         row->complete = slice->last;

@@ -192,6 +192,7 @@ static int on_slice(struct follow *follow, struct bytes payload)
     }
     buf_clear(&bootstrap->payload);
     buf_append_bytes(&bootstrap->payload, payload);
+    follow->parents[bootstrap->at].gave = true;
     post(follow, BUILD_ADD);
     return OK;
 }
@@ -334,6 +335,23 @@ static void added(struct bootstrap *bootstrap, unsigned parents)
     }
 }
 
+// The build has come to nothing, perhaps by what one of them gave.
+static void blame_donors(struct follow *follow)
+{
+    struct buf donors = {0};
+    for (unsigned i = 0; i < follow->parent_count; i++) {
+        if (follow->parents[i].gave) {
+            buf_format(&donors, "%s%s", donors.size > 0 ? ", " : "", follow->parents[i].text);
+        }
+    }
+    if (donors.size == 0) {
+        buf_format(&donors, "what an earlier run was given");
+    }
+    follow_alarm(follow, LOG_ERROR, "the store built from %.*s came to nothing",
+                 (int)donors.size, (const char *)donors.data);
+    buf_free(&donors);
+}
+
 static void on_answered(struct task *task)
 {
     struct bootstrap *bootstrap = CONTAINER_OF(task, struct bootstrap, order.answered);
@@ -350,6 +368,12 @@ static void on_answered(struct task *task)
     }
     bool given_up = bootstrap->order.given_up > bootstrap->given_up;
     bootstrap->given_up = bootstrap->order.given_up;
+    if (given_up && error == OK) {
+        blame_donors(follow);
+    }
+    for (unsigned i = 0; i < follow->parent_count && !bootstrap->order.begun; i++) {
+        follow->parents[i].gave = false;
+    }
     if (error == OK && !given_up) {
         added(bootstrap, follow->parent_count);
         proceed(follow);
@@ -398,18 +422,15 @@ void bootstrap_look(struct follow *follow)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
     bool wanted = atomic_load(&follow->instance->wants_build) || bootstrap->journal_lost;
-    if (!wanted && !bootstrap->ordered) {
-        // Built while the journal was begun anew: nothing is asked any more, so no answer ends it,
-        // and the other side would go on counting it.
-        leave(follow, OK, "the store is built");
-    }
     if (!wanted && bootstrap->told) {
         bootstrap->told = false;
         bootstrap->failures = 0;
         follow_state(follow, follow->stage == FOLLOW_STREAM ? "following" : "the store is built");
     }
     if (!wanted) {
-        leave(follow, OK, "the store is built"); // it has a place there that others wait for
+        // Also when it was built while the journal was begun anew: then no answer ends the link,
+        // which has a place there that others wait for.
+        leave(follow, OK, "the store is built");
     }
     if (wanted && !bootstrap->ordered && !follow->closing && follow->parent_count > 0) {
         locate(follow);

@@ -18,6 +18,7 @@ struct parent {
     uint64_t bad_block;  // the last one of its blocks that failed a check, 0 = none
     unsigned bad_count;  // how often that one did
     uint64_t no_repair;  // a damaged block that it could not give, 0 = none
+    bool gave;           // slices of the store under construction, as far as this run knows
 };
 
 enum follow_stage {

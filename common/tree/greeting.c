@@ -105,10 +105,20 @@ static void decide(struct greeting *greeting, struct instance *instance,
     }
 }
 
+static const uint8_t *history_of(const struct journal *journal)
+{
+    return journal_has_history(journal) ? journal_history(journal) : NULL;
+}
+
 void greeting_about(struct greeting *ret_greeting, struct instance *instance)
 {
     struct journal *journal = instance->journal;
-    struct journal_place end = journal_end(journal);
+    struct journal_place end;
+    const uint8_t *history;
+    do { // once more when it begins anew in another history meanwhile
+        history = history_of(journal);
+        end = journal_end(journal);
+    } while (history != history_of(journal));
     *ret_greeting = (struct greeting){.welcome = {.protocol = PEER_PROTOCOL,
                                                   .node = bytes_text(instance->node->node),
                                                   .role = (uint64_t)instance->options->role,
@@ -117,7 +127,7 @@ void greeting_about(struct greeting *ret_greeting, struct instance *instance)
                                                   .oldest = journal_oldest(journal).index + 1}};
     struct message_welcome *welcome = &ret_greeting->welcome;
     if (end.number > 0) {
-        welcome->history = bytes_of(journal_history(journal), HISTORY_ID_BYTES);
+        welcome->history = bytes_of(history, HISTORY_ID_BYTES);
         hash128_store(ret_greeting->chain, end.chain);
         welcome->chain = bytes_of(ret_greeting->chain, HASH128_BYTES);
         birth_get(instance, &ret_greeting->birth);

@@ -98,6 +98,7 @@ def endless(fields, records):
     (from_the_future, "is not added: protocol error"),
     (of_another_history, "is not added: it is of another history than the welcome"),
     (of_an_earlier_block, "is not added: it is older than was asked for"),
+    (endless, "is not added: protocol error"),
 ], ids=lambda value: getattr(value, "__name__", ""))
 def test_a_false_slice(cluster, lie, words):
     """It is refused, the donor is named, and the next one is asked."""
@@ -116,6 +117,26 @@ def test_a_false_slice(cluster, lie, words):
     check(node, writes.model)
     assert liar.lies >= 1
     assert f"a slice of the snapshot from {liar.address} {words}" in node.log.read_text()
+    liar.close()
+
+
+def test_a_row_is_left_out(cluster):
+    """What each slice says is sound, and the sum over all of them is not."""
+    root = cluster.root(**SHORT).start()
+    node = cluster.replica("node", root, **SHORT).start()
+    writes = Writes(root, 14)
+    writes.put(500)
+    cluster.settle()
+    node.stop()
+    writes.until_forgotten()
+    liar = FalseDonor(root.peer, left_out)
+    node.instances["main"]["parents"] = [liar.address, root]
+    node.start()
+    wait_for(lambda: builds(node) == 1, 60, "the snapshot")
+    cluster.check_equal()
+    check(node, writes.model)
+    assert f"the store built from {liar.address} came to nothing" in node.log.read_text()
+    assert node.metrics("main")["builds_dropped"] == 1
     liar.close()
 
 

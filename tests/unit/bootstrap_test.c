@@ -32,6 +32,7 @@ static void add_slice(struct site *site, const struct block_header *at)
     hash128_store(check, hash128(buf_bytes(&items), 0));
     const struct message_slice_items message = {.header = bytes_of(header, sizeof header),
                                                 .digest = bytes_of(digest, sizeof digest),
+                                                .keys = 1,
                                                 .check = bytes_of(check, sizeof check),
                                                 .items = buf_bytes(&items)};
     message_slice_items_encode(&frame, &message);

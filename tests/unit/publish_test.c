@@ -9,6 +9,7 @@
 #include "replica/replica.h"
 
 #define BLOCKS 40
+#define UNSHOWN 8
 
 static struct scene {
     struct test_node node;
@@ -17,7 +18,8 @@ static struct scene {
     struct index_waiter waiter;
     sem_t woken;
     _Atomic unsigned published, kept_back;
-    _Atomic bool keep_back; // views are dropped, as those that a replay does not make
+    _Atomic bool keep_back; // views are not shown, as those that a replay does not make
+    struct view *unshown[UNSHOWN];
 } scene;
 
 static bool is_waiting(void)
@@ -60,7 +62,8 @@ void __wrap_views_publish(struct views *views, struct view *view);
 void __wrap_views_publish(struct views *views, struct view *view)
 {
     if (atomic_load(&scene.keep_back)) {
-        view_release(view);
+        CHECK(atomic_load(&scene.kept_back) < UNSHOWN);
+        scene.unshown[atomic_load(&scene.kept_back)] = view;
         atomic_fetch_add(&scene.kept_back, 1);
         return;
     }
@@ -139,12 +142,12 @@ static void test_built_behind_the_views(void **unused)
     driver_open(&driver, &scene.at);
     feed_random(&scene.at, &scene.model, 1);
     atomic_store(&scene.keep_back, true);
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < UNSHOWN; i++) {
         struct block *block = model_block(&scene.model, 3);
         test_feed(&scene.at, block);
         block_release(block);
     }
-    while (atomic_load(&scene.kept_back) < 8) {
+    while (atomic_load(&scene.kept_back) < UNSHOWN) {
         sched_yield();
     }
     driver_begin(&driver, &scene.at);
@@ -158,6 +161,9 @@ static void test_built_behind_the_views(void **unused)
         sched_yield();
     }
     assert_true(instance_wait_cancel(scene.at.instance, &scene.waiter));
+    for (unsigned i = 0; i < UNSHOWN; i++) {
+        view_release(scene.unshown[i]);
+    }
     scene_close();
 }
 

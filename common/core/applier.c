@@ -370,7 +370,8 @@ static uint64_t apply_turn(struct applier *applier)
         }
         finish(handed);
     }
-    if (applier->republish) {
+    // A replay that came to no end has not reached what was shown before: its place shows nothing.
+    if (applier->republish && instance_state(applier->instance) != INSTANCE_LOADING) {
         applier_publish(applier);
     }
     idle(applier);

@@ -138,6 +138,7 @@ static void choose(struct replicas *replicas, uint64_t visible, uint64_t floor)
                                    .place.index = visible,
                                    .history_floor = floor};
     atomic_store(&replicas->instance->history_floor, floor);
+    atomic_store(&replicas->instance->store, replicas->fixture->store);
 }
 
 // The index up to which version v of a key was its newest.

@@ -188,15 +188,20 @@ void store_batch_delete(struct store_batch *batch, struct store *store, unsigned
                                  key.size);
 }
 
-bool store_has_space(struct store *store, uint64_t bytes)
+static bool is_free(const struct store *store, uint64_t bytes)
 {
     uint64_t free_bytes = 0;
-    if (disk_free(store->directory, &free_bytes) != OK ||
-        free_bytes >= store->reserve_bytes + bytes) {
-        return true;
+    return disk_free(store->directory, &free_bytes) != OK ||
+           free_bytes >= store->reserve_bytes + bytes;
+}
+
+bool store_has_space(struct store *store, uint64_t bytes)
+{
+    bool is = is_free(store, bytes);
+    if (!is) {
+        LOG_GATED(&store->write_gate, LOG_ERROR, store->scope, "store: the disk is nearly full");
     }
-    LOG_GATED(&store->write_gate, LOG_ERROR, store->scope, "store: the disk is nearly full");
-    return false;
+    return is;
 }
 
 bool store_is_crowded(struct store *store)
@@ -235,7 +240,17 @@ static int write_rows(struct store *store, struct store_batch *batch, struct byt
     return OK;
 }
 
-bool store_has_room(struct store *store) { return store_has_space(store, store->compact_bytes); }
+// A compaction writes no more than there is.
+bool store_has_room(struct store *store)
+{
+    if (is_free(store, store->compact_bytes)) {
+        return true;
+    }
+    struct store_sizes sizes;
+    store_sizes(store, &sizes);
+    return store_has_space(
+        store, u64_min(store->compact_bytes, sizes.disk_bytes + sizes.memtable_bytes));
+}
 
 int store_write(struct store *store, struct store_batch *batch, struct bytes state)
 {

@@ -113,9 +113,11 @@ static bool past_refused(const struct session *session, const struct read *read,
 }
 
 // A node says so, until it has another store.
-static bool row_refused(const struct session *session, int status)
+static bool row_refused(const struct session *session, const struct read *read, int status)
 {
-    bool refused = status == ERR_CORRUPT && session->at->decayed && !sessions.strict;
+    // No walk looks at history: a bad row of it is met by whoever reads that past, in peace too.
+    bool refused =
+        status == ERR_CORRUPT && session->at->decayed && (!sessions.strict || read->at != 0);
     count_add(COUNT_rows_refused, refused);
     return refused;
 }
@@ -125,7 +127,7 @@ static void compare(struct session *session, const struct read *read, const stru
 {
     bool values = read->values;
     uint64_t index = read_index(read);
-    if (past_refused(session, read, lookup->status) || row_refused(session, lookup->status)) {
+    if (past_refused(session, read, lookup->status) || row_refused(session, read, lookup->status)) {
         return;
     }
     count_add(COUNT_past_read, read->at != 0);
@@ -191,7 +193,7 @@ static void range_done(struct range_read *range)
     struct session *session = CONTAINER_OF(range, struct session, range);
     seen(session, range->read.view->place.index);
     if (past_refused(session, &range->read, range->status) ||
-        row_refused(session, range->status)) {
+        row_refused(session, &range->read, range->status)) {
         range_release(range);
         over(session);
         return;

@@ -83,6 +83,8 @@ static void give_false(struct door *door, struct link *link, const struct messag
     struct fetch_ask asks[FETCH_ITEMS_MAX];
     unsigned count;
     assert_int_equal(fetch_asks_decode(fetch->items, asks, &count), OK);
+    // Before it counts: who waits for that may change it next.
+    int trick = atomic_load(&door->trick);
     atomic_fetch_add(&door->asked, count);
     atomic_fetch_add(&door->messages, 1);
     static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
@@ -92,7 +94,6 @@ static void give_false(struct door *door, struct link *link, const struct messag
                                                  [SAYS_TOO_NEW] = FETCH_EXACT,
                                                  [OTHER_HISTORY] = FETCH_EXACT,
                                                  [OTHER_GONE] = FETCH_GONE};
-    int trick = atomic_load(&door->trick);
     if (trick == HANGS_UP) {
         link_close(link, OK);
         return;

@@ -379,8 +379,7 @@ static void show(struct applier *applier)
     }
 }
 
-// A store that was taken into use first comes to where the one before it was.
-static bool would_go_back(const struct applier *applier)
+bool applier_would_go_back(const struct applier *applier)
 {
     struct view *view = instance_pin(applier->instance);
     bool back = view == NULL || applier->state.place.index < view->place.index;
@@ -390,7 +389,7 @@ static bool would_go_back(const struct applier *applier)
 
 static void show_fills(struct applier *applier)
 {
-    if (applier->republish && !would_go_back(applier)) {
+    if (applier->republish && !applier_would_go_back(applier)) {
         applier_publish(applier);
     }
 }
@@ -401,7 +400,7 @@ void applier_catch_up(struct applier *applier)
     bool moved = view != NULL && (applier->state.place.number != view->place.number ||
                                   applier->instance->store != view->store);
     view_release(view);
-    if (moved && !would_go_back(applier)) {
+    if (moved && !applier_would_go_back(applier)) {
         show(applier);
     } else {
         show_fills(applier);

@@ -45,6 +45,9 @@ struct applier {
 void applier_publish(struct applier *applier);
 // Shows what the newest view does not, as far as that does not take it back.
 void applier_catch_up(struct applier *applier);
+// Whether more was, or may have been, shown than there is: a store that was taken into use first
+// comes to where the one before it was.
+bool applier_would_go_back(const struct applier *applier);
 // Posts every waiter that the view just published is what it waits for.
 void applier_wake(struct instance *instance);
 // May this block be applied? What may not waits in the queue, which is bounded, or in the journal.

@@ -51,6 +51,9 @@ static int parse(struct shelf *shelf, const char *text)
     if (error == OK) {
         shelf->serving = serving;
         shelf->building = building;
+    } else {
+        log_line(LOG_ERROR, shelf->scope,
+                 "%s/STORES is damaged, so which store is in use is not known", shelf->directory);
     }
     return error;
 }
@@ -65,19 +68,7 @@ static int read_file(struct shelf *shelf)
         error = failed(shelf, "read");
     }
     mem_free(path);
-    if (error == ERR_NOT_FOUND) {
-        return OK;
-    }
-    if (error == OK) {
-        error = parse(shelf, text);
-    }
-    if (error == ERR_CORRUPT) {
-        log_line(LOG_ERROR, shelf->scope,
-                 "%s/STORES is damaged, so which store is in use is not known: with one store "
-                 "directory remove the file, with several keep the newest as \"store\"",
-                 shelf->directory);
-    }
-    return error;
+    return error == OK ? parse(shelf, text) : error;
 }
 
 // The number of a store's directory; UINT64_MAX when `name` is none.
@@ -95,7 +86,10 @@ static uint64_t number_of(const char *name)
     return strcmp(name, again) == 0 ? number : UINT64_MAX;
 }
 
-static int remove_leftovers(const struct shelf *shelf)
+// Calls `visit` for each directory of a store.
+static int each_store(const struct shelf *shelf,
+                      void (*visit)(const struct shelf *shelf, uint64_t number, void *argument),
+                      void *argument)
 {
     DIR *directory = opendir(shelf->directory);
     if (directory == NULL) {
@@ -104,25 +98,69 @@ static int remove_leftovers(const struct shelf *shelf)
     const struct dirent *entry;
     while ((entry = readdir(directory)) != NULL) {
         uint64_t number = number_of(entry->d_name);
-        if (number == UINT64_MAX || number == shelf->serving ||
-            (number == shelf->building && shelf->building != 0)) {
-            continue;
+        if (number != UINT64_MAX) {
+            visit(shelf, number, argument);
         }
-        char *path = shelf_path(shelf, number);
-        if (disk_remove(path) == OK) {
-            log_line(LOG_INFO, shelf->scope, "%s was left over and is removed", path);
-        }
-        mem_free(path);
     }
     closedir(directory);
     return OK;
+}
+
+static void remove_leftover(const struct shelf *shelf, uint64_t number, void *argument)
+{
+    (void)argument;
+    if (number == shelf->serving || (number == shelf->building && shelf->building != 0)) {
+        return;
+    }
+    char *path = shelf_path(shelf, number);
+    if (disk_remove(path) == OK) {
+        log_line(LOG_INFO, shelf->scope, "%s was left over and is removed", path);
+    }
+    mem_free(path);
+}
+
+struct found {
+    unsigned count;
+    uint64_t number;
+};
+
+static void find(const struct shelf *shelf, uint64_t number, void *argument)
+{
+    (void)shelf;
+    struct found *found = argument;
+    found->count++;
+    found->number = number;
+}
+
+// The first store needs no file; a second one is never made before there is one. So a single store
+// is the one in use, and of several one cannot tell.
+static int without_file(struct shelf *shelf)
+{
+    struct found found = {0};
+    int error = each_store(shelf, find, &found);
+    if (error == OK && found.count > 1) {
+        log_line(LOG_ERROR, shelf->scope,
+                 "%s/STORES is missing, so which store is in use is not known", shelf->directory);
+        error = ERR_CORRUPT;
+    }
+    if (error == OK) {
+        shelf->serving = found.number;
+    }
+    return error;
 }
 
 int shelf_open(struct shelf *shelf, const char *directory, const char *scope)
 {
     *shelf = (struct shelf){.directory = directory, .scope = scope};
     int error = read_file(shelf);
-    return error == OK ? remove_leftovers(shelf) : error;
+    if (error == ERR_NOT_FOUND) {
+        error = without_file(shelf);
+    }
+    if (error == ERR_CORRUPT) {
+        log_line(LOG_ERROR, shelf->scope,
+                 "%s: keep the newest store* there, move the others and STORES away", directory);
+    }
+    return error == OK ? each_store(shelf, remove_leftover, NULL) : error;
 }
 
 int shelf_set(struct shelf *shelf, uint64_t serving, uint64_t building)

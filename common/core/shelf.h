@@ -17,7 +17,8 @@ struct shelf {
     uint64_t building;     // 0 = none
 };
 
-// Reads the file (none: `store` is in use) and removes leftovers. ERR_CORRUPT, ERR_IO: logged.
+// Reads the file and removes leftovers. Without one the only store that there is is in use, which
+// may be none yet. ERR_CORRUPT, also without a file beside several stores; ERR_IO: logged.
 int shelf_open(struct shelf *shelf, const char *directory, const char *scope) MUST_CHECK;
 // Makes `serving` and `building` the truth, durably. After a failure, which is logged, the shelf
 // here says what it said before, while the disk may hold either: so what both may name must stay,

@@ -97,6 +97,17 @@ static uint64_t read_index(const struct read *read)
     return read->at != 0 ? read->at : read->view->place.index;
 }
 
+// No walk looks at history: a bad row of it stays at its node.
+static bool some_decayed(void)
+{
+    for (unsigned i = 0; i < sessions.node_count; i++) {
+        if (sessions.nodes[i].decayed) {
+            return true;
+        }
+    }
+    return false;
+}
+
 // Errors that a read as of an earlier index may meet at any time.
 static bool past_refused(const struct session *session, const struct read *read, int status)
 {
@@ -105,7 +116,8 @@ static bool past_refused(const struct session *session, const struct read *read,
     count_add(COUNT_past_gone, gone);
     if (read->at != 0 && status == ERR_UNAVAILABLE) {
         count_add(COUNT_unavailable, 1);
-        WORLD_CHECK(session->at->instance_options.role == ROLE_PROXY && !sessions.strict,
+        WORLD_CHECK(session->at->instance_options.role == ROLE_PROXY &&
+                        (!sessions.strict || some_decayed()),
                     "n%u: the past is unavailable", session->at->number);
         gone = true;
     }
@@ -115,7 +127,7 @@ static bool past_refused(const struct session *session, const struct read *read,
 // A node says so, until it has another store.
 static bool row_refused(const struct session *session, const struct read *read, int status)
 {
-    // No walk looks at history: a bad row of it is met by whoever reads that past, in peace too.
+    // In peace by who reads a past that went bad.
     bool refused =
         status == ERR_CORRUPT && session->at->decayed && (!sessions.strict || read->at != 0);
     count_add(COUNT_rows_refused, refused);

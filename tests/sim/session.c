@@ -200,12 +200,21 @@ static void read_done(struct read *read)
     over(session);
 }
 
+// One bad row is enough: whether its key was there is not known.
+static bool range_refused(const struct session *session, const struct range_read *range)
+{
+    bool refused = row_refused(session, &range->read, range->status);
+    for (unsigned i = 0; i < range->read.count; i++) {
+        refused = refused || row_refused(session, &range->read, range->read.lookups[i].status);
+    }
+    return refused;
+}
+
 static void range_done(struct range_read *range)
 {
     struct session *session = CONTAINER_OF(range, struct session, range);
     seen(session, range->read.view->place.index);
-    if (past_refused(session, &range->read, range->status) ||
-        row_refused(session, &range->read, range->status)) {
+    if (past_refused(session, &range->read, range->status) || range_refused(session, range)) {
         range_release(range);
         over(session);
         return;

@@ -345,7 +345,7 @@ def test_a_flipped_value(cluster, role):
             reply = conn.call(*words)
             assert isinstance(reply, RespError) and reply.word == "CORRUPT", reply
     assert counters(node)["reads_corrupt"] >= 2
-    # The reads have asked for a walk: either one finds it, or that one did, and it is healed by now.
+    # The reads have asked for a walk: either one finds it, or that one did, and it is healed now.
     reply = scan(node)
     assert counters(node)["builds"] > 0 or reply.word == "CORRUPT", reply
     assert counters(node)["walk_failures"] in (1, 2), "one walk finds it"

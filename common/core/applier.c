@@ -180,16 +180,19 @@ static int apply_block(struct applier *applier, const struct block *block)
     return OK;
 }
 
-// What is not on disk in the store in use, or will be needed by the one under construction, stays.
+// What is not on disk in the store in use, or will be needed by the one under construction, stays. A
+// store that takes no more blocks needs none once all that it has is on disk; one that did not fit
+// the log has been frozen without a flush.
 static void trim(struct applier *applier)
 {
     birth_find(applier->instance); // while the journal has it
     uint64_t needed;
     bool building = build_needs(applier->instance, &needed);
-    if (!applier->frozen) {
+    bool rests = applier->frozen && applier->flushed_block >= applier->state.place.number;
+    if (!rests) {
         needed = building ? u64_min(needed, applier->flushed_block) : applier->flushed_block;
     }
-    if (!applier->frozen || building) {
+    if (!rests || building) {
         writer_trim(applier->instance, needed);
     }
 }

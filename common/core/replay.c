@@ -258,6 +258,9 @@ int applier_freeze(struct instance *instance)
     // Whoever asked may have done so before another store took its place.
     atomic_store(&instance->wants_build, true);
     int error = store_flush(instance->store);
+    if (error == OK) {
+        applier->flushed_block = applier->state.place.number;
+    }
     bool hidden = !applier->unserved && applier_would_go_back(applier);
     if (error == OK && hidden && applier->state.place.number > 0) {
         return mark_behind(instance); // the next start sees no journal that would tell

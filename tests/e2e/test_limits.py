@@ -94,7 +94,7 @@ def test_keys_and_cursors(cluster):
 
 
 def send_too_much(conn, data):
-    """The other side may close while the last of it is on the way; its answer stands before that."""
+    """The other side may close while the last of it is on the way; its answer stands before."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         conn.send(data)
 

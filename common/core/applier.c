@@ -180,9 +180,9 @@ static int apply_block(struct applier *applier, const struct block *block)
     return OK;
 }
 
-// What is not on disk in the store in use, or will be needed by the one under construction, stays. A
-// store that takes no more blocks needs none once all that it has is on disk; one that did not fit
-// the log has been frozen without a flush.
+// What is not on disk in the store in use, or will be needed by the one under construction, stays.
+// A store that takes no more blocks needs none once all that it has is on disk; one that did not
+// fit the log has been frozen without a flush.
 static void trim(struct applier *applier)
 {
     birth_find(applier->instance); // while the journal has it

@@ -42,7 +42,7 @@ struct door {
     struct address address;
     char text[ADDRESS_TEXT_BYTES];
     int fd;
-    bool open;
+    _Atomic bool open;
 };
 
 static const uint8_t other_history[HISTORY_ID_BYTES] = "another history";
@@ -246,6 +246,9 @@ static void door_open(struct test_node *node, struct test_instance *replica, str
                       const char *name, enum trick trick)
 {
     const char *reason = "";
+    while (atomic_load(&door->open)) {
+        sched_yield(); // the one before is closed at the end of a turn
+    }
     door->node = node;
     door->replica = replica;
     atomic_store(&door->trick, trick);

@@ -5,6 +5,7 @@ What it answers is compared, at the index that it names, with the model. Nodes a
 are by stopping (SIGSTOP) the one node that feeds them.
 """
 import json
+import pathlib
 import random
 import signal
 import threading
@@ -62,8 +63,20 @@ def check(model, keys, reply, reader=None):
     return index
 
 
+def stands_still(pid):
+    states = []
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            states.append((task / "stat").read_text().rpartition(")")[2].split()[0])
+        except (FileNotFoundError, ProcessLookupError):
+            pass  # a thread that has ended meanwhile
+    return set(states) == {"T"}
+
+
 def hold(node, signal_number):
     node.process.send_signal(signal_number)
+    if signal_number == signal.SIGSTOP:  # its threads go on for a moment
+        wait_for(lambda: stands_still(node.process.pid), 10, f"{node.name} to stand still")
 
 
 def test_replicas_behind_and_ahead(cluster, say):

@@ -101,14 +101,14 @@ static int flush(struct build *build)
 
 // The store is whole at the highest block of any slice, and its log is added up to there: so none
 // may be read beyond what may be applied.
-static bool beyond_limit(const struct instance *instance, const struct block_header *header)
+static bool beyond_limit(struct build *build, const struct block_header *header)
 {
+    const struct instance *instance = build->instance;
     uint64_t limit = atomic_load(&instance->apply_limit);
     if (block_end(header) <= limit || applier_is_fork(instance, header->history)) {
         return false;
     }
-    static struct log_gate gate;
-    LOG_GATED(&gate, LOG_WARN, instance->name,
+    LOG_GATED(&build->limit_gate, LOG_WARN, instance->name,
               "applying waits at index %llu: no store is built that is beyond it",
               (unsigned long long)limit);
     return true;
@@ -147,7 +147,7 @@ static int add_slice(struct build *build, const struct build_order *order)
     if (error == OK) {
         error = build_slice_fits(&slice, build->volume != NULL ? &build->row : NULL, order->from);
     }
-    if (error == OK && beyond_limit(instance, &slice.header)) {
+    if (error == OK && beyond_limit(build, &slice.header)) {
         error = ERR_BUSY;
     }
     bool first = error == OK && build->volume == NULL;

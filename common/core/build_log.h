@@ -4,6 +4,7 @@
 #ifndef QS_COMMON_CORE_BUILD_LOG_H
 #define QS_COMMON_CORE_BUILD_LOG_H
 
+#include "common/base/log.h"
 #include "common/core/build.h"
 
 struct build {
@@ -14,6 +15,7 @@ struct build {
     struct journal_cursor cursor; // at the next block to be added
     bool restart_due; // the journal will be begun anew before it leads on from here
     uint64_t number;   // the highest of a store in the shelf since the start
+    struct log_gate limit_gate;
     unsigned damaged_polls; // looks at the journal that found it damaged
     unsigned given_up; // stores that came to nothing, since one was finished
     uint64_t unflushed_bytes;

@@ -97,11 +97,12 @@ static uint64_t read_index(const struct read *read)
     return read->at != 0 ? read->at : read->view->place.index;
 }
 
-// No walk looks at history: a bad row of it stays at its node.
+// No walk looks at history: a bad row of it stays at its replica.
 static bool some_decayed(void)
 {
     for (unsigned i = 0; i < sessions.node_count; i++) {
-        if (sessions.nodes[i].decayed) {
+        const struct node *node = &sessions.nodes[i];
+        if (node->decayed && node->instance_options.role != ROLE_PROXY) {
             return true;
         }
     }

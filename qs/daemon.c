@@ -379,8 +379,8 @@ static const struct part parts[] = {
     {"instances", open_instances, close_instances},
     {"peers", open_peers, close_peers},
     {"clients", open_clients, close_clients},
-    {"threads", start_loops, stop_loops},
     {"http", open_http, close_http},
+    {"threads", start_loops, stop_loops}, // last: who gets an answer at one door gets it at all
 };
 
 static void block_signals(sigset_t *ret_set)

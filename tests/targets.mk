@@ -9,14 +9,14 @@ E2E_ARGS    ?=
 E2E          = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs \
                $(PYTEST) -n $(PYTEST_JOBS) --dist load
 
-# A library to be preloaded, so it is compiled apart from everything else and without sanitizers.
-POWERCUT := $(BUILD)/tests/powercut.so
-$(POWERCUT): tests/tools/preload/powercut.c
+# Libraries to be preloaded are compiled apart from everything else and without sanitizers.
+PRELOADS := $(BUILD)/tests/powercut.so $(BUILD)/tests/slow_listen.so
+$(PRELOADS): $(BUILD)/tests/%.so: tests/tools/preload/%.c
 	@mkdir -p $(@D)
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -shared -fPIC $< -o $@ -ldl
 
 .PHONY: programs
-programs: all $(POWERCUT) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store
+programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store
 
 .PHONY: e2e
 e2e: programs

@@ -7,6 +7,7 @@ than 107 bytes. Nothing here sleeps for a fixed time: every wait is for a condit
 
 Environment: QSD and QS (the programs; default build/release/...), QS_IO (auto, uring, epoll).
 """
+import collections
 import ctypes
 import json
 import os
@@ -54,19 +55,28 @@ def wait_for(condition, seconds, what):
 
 
 class Ports:
-    """Free TCP ports below the range from which the kernel takes ports for outgoing links."""
+    """Free TCP ports below the range from which the kernel takes ports for outgoing links.
+
+    A node may listen long after its port was chosen, and not while it is stopped. Until then an
+    abstract socket of the port's name keeps it from the tests of other processes.
+    """
 
     def __init__(self):
         self.next = 10000 + random.Random(os.getpid() ^ time.time_ns()).randrange(20000)
+        self.names = collections.deque(maxlen=400)  # more than one test has nodes
 
     def take(self):
         for _ in range(2000):
             self.next = 10000 + (self.next - 9999) % 20000
+            name = socket.socket(socket.AF_UNIX)
             with socket.socket() as probe:
                 try:
+                    name.bind(f"\0qs-test-port-{self.next}")
                     probe.bind(("127.0.0.1", self.next))
                 except OSError:
+                    name.close()
                     continue
+            self.names.append(name)
             return self.next
         raise RuntimeError("no free port")
 

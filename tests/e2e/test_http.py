@@ -4,7 +4,7 @@ import json
 import re
 import socket
 
-from qs_cluster import ROOT, wait_for
+from qs_cluster import QSD, ROOT, wait_for
 
 SAMPLE = re.compile(r'qs_[a-z_0-9]+(\{instance="[a-z0-9-]+"\})? -?[0-9.e+]+\Z')
 
@@ -46,6 +46,14 @@ def test_health_and_readiness(cluster):
     assert replica.http("/healthz")[0] == 200
     root.start()
     wait_for(lambda: replica.http("/readyz")[0] == 200, 20, "readiness again")
+
+
+def test_open_as_soon_as_a_client_is_answered(cluster):
+    root = cluster.root()
+    root.env["LD_PRELOAD"] = str(QSD.parent / "tests/slow_listen.so")
+    root.launch()
+    wait_for(root.is_ready, 30, "the first reply to a client")
+    assert root.http("/healthz")[0] == 200
 
 
 def test_json(cluster):

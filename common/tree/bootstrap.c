@@ -284,6 +284,9 @@ static void restart_journal(struct follow *follow)
         return;
     }
     if (follow->stage != FOLLOW_IDLE) {
+        if (intake_is_stuck(follow)) {
+            follow_leave(follow, ERR_DAMAGED, true, "the journal is begun anew");
+        }
         loop_timer_set(follow->loop, &bootstrap->timer, FIRST_PAUSE_MS * NS_PER_MS);
         return;
     }

@@ -121,7 +121,7 @@ static void wait_for_retry(struct follow *follow)
         follow->slow = false;
     }
     loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
-    if (round_over && follow->too_old) {
+    if (round_over && (follow->too_old || intake_is_stuck(follow))) {
         follow->too_old = false;
         bootstrap_journal_lost(follow);
     }
@@ -191,7 +191,9 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
         instance_adopt(follow->instance, follow->history);
     }
     follow->too_old = false;
-    bootstrap_resumed(follow);
+    if (!intake_is_stuck(follow)) {
+        bootstrap_resumed(follow);
+    }
     follow->stage = FOLLOW_STREAM;
     char node[NODE_NAME_MAX + 1];
     link_words(node, sizeof node, welcome->node);

@@ -44,6 +44,7 @@ struct follow {
     unsigned at;       // the parent in use or to be tried next
     unsigned failures; // attempts since follow_flows
     bool too_old;      // a parent has said so since blocks last flowed
+    uint64_t unmended; // a damaged block before what is to be replayed, which a parent lacks; or 0
     bool slow;         // a parent's answer will hardly change soon
     enum follow_stage stage;
     struct link link;
@@ -105,6 +106,8 @@ bool intake_has_gap(const struct follow *follow);
 // The place where the log of this node ends, from the journal.
 void intake_locate(struct follow *follow);
 int intake_on_bad_block(struct follow *follow, struct bytes payload);
+// Whether the replay waits for damaged blocks that a parent could not give.
+bool intake_is_stuck(struct follow *follow);
 
 // report.c
 void report_start(struct follow *follow); // blocks will flow

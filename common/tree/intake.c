@@ -222,7 +222,16 @@ void intake_repair(struct follow *follow, bool again)
     link_wrote(&follow->link);
 }
 
-// When nobody has the blocks any more, following matters more than mending.
+bool intake_is_stuck(struct follow *follow)
+{
+    struct instance *instance = follow->instance;
+    if (follow->unmended != atomic_load(&instance->damaged_first) ||
+        instance_state(instance) != INSTANCE_LOADING) {
+        follow->unmended = 0;
+    }
+    return follow->unmended != 0;
+}
+
 static bool others_may_repair(const struct follow *follow, uint64_t block)
 {
     for (unsigned i = 0; i < follow->parent_count; i++) {
@@ -243,8 +252,12 @@ int intake_on_bad_block(struct follow *follow, struct bytes payload)
     log_line(LOG_WARN, follow->instance->name, "%s cannot give block %llu for the repair",
              follow->link.address, (unsigned long long)bad.block);
     follow->parents[follow->at].no_repair = bad.block;
+    follow->unmended = bad.block;
     if (others_may_repair(follow, bad.block)) {
         follow_leave(follow, ERR_DAMAGED, false, "looking elsewhere for a block to repair");
-    }
+    } else if (intake_is_stuck(follow)) {
+        follow_leave(follow, ERR_DAMAGED, true, "nobody has a block to repair");
+        bootstrap_journal_lost(follow);
+    } // else following matters more than mending
     return OK;
 }

@@ -29,7 +29,7 @@ struct bootstrap {
     unsigned at;       // the parent in use or to be asked next
     unsigned failures; // since a slice was added
     unsigned given_up; // builds that have come to nothing, as the order's answer told last
-    bool journal_lost; // no parent's log leads on from this node's journal: trimmed, forked, damaged
+    bool journal_lost; // no parent's log leads on from this journal: trimmed, forked, or damaged
     struct birth birth; // of the history to change into, which forked from this node's; or size 0
     bool told;         // the state words are of this
     bool ordered;      // `order` or `restart` is out

@@ -5,6 +5,7 @@ Figures are not judged here, only that every answer was right, every look-up was
 counts fit each other.
 """
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -37,7 +38,7 @@ def test_roles(tmp_path, data):
     words = [
         "roles", "--keys", 10000, "--working-set", 20, "--zipf-only", "--pairs-of-runs", 2,
         "--seconds", 1, "--rate", RATE, "--probes", PROBES, "--io", IO, "--out", tmp_path,
-        "--data", data,
+        "--data", os.path.relpath(data),
     ]
     code, out, error = bench(*words, "--writes", "0,500")
     assert code == 0, out + error

@@ -10,7 +10,7 @@ void claims_of_stores(const struct pairs *pairs, struct site *site);
 void claims_of_cell(const struct roles_options *options, struct site *site,
                     const struct cell *cell);
 
-#define CLAIMS_OF_CELL 4
+#define CLAIMS_OF_CELL 5
 
 // For qsort of numbers.
 int claims_by_size(const void *a, const void *b);

@@ -78,6 +78,7 @@ static void answered(struct load *load, struct lane *lane, const redisReply *rep
     const struct asked *asked = &lane->asked[lane->first];
     uint64_t took = now > asked->due_ns ? now - asked->due_ns : 0;
     struct load_result *result = load->result;
+    result->firsts += asked->lookup.first ? 1 : 0;
     histogram_add(&result->all, took);
     histogram_add(asked->lookup.present ? &result->present : &result->absent, took);
     judge(load->options, &asked->lookup, reply, result);

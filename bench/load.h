@@ -23,6 +23,7 @@ struct load_options {
 
 struct load_result {
     struct histogram all, absent, present;
+    uint64_t firsts; // look-ups of keys that have joined the working set, each for the first time
     uint64_t wrong;  // a value for an absent key, none or another one for a present key
     uint64_t errors; // error replies
     uint64_t lost;   // not answered 10 s after the last one was due

@@ -252,6 +252,7 @@ static json_t *side_json(const struct roles_options *options, const struct side 
     put(to, "absent", histogram_json(&side->load.absent));
     put(to, "present", histogram_json(&side->load.present));
     put(to, "misses", json_real(side->misses));
+    put(to, "first_look_ups", integer(side->load.firsts));
     put(to, "writes_arrived", json_real(side->arrived));
     put(to, "hit_rate", json_real(hit_rate(side)));
     put(to, "wrong", integer(side->load.wrong));

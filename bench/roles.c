@@ -94,6 +94,7 @@ static void merge(struct load_result *to, const struct load_result *from)
     histogram_merge(&to->all, &from->all);
     histogram_merge(&to->absent, &from->absent);
     histogram_merge(&to->present, &from->present);
+    to->firsts += from->firsts;
     to->wrong += from->wrong;
     to->errors += from->errors;
     to->lost += from->lost;
@@ -138,11 +139,12 @@ static bool run_pair(struct stage *stage, struct cell *cell, unsigned run)
 static bool warm_up(struct stage *stage)
 {
     struct load_result *ignored = mem_zalloc(sizeof *ignored);
-    bool fine = true;
-    for (int side = 0; fine && side < SIDE_COUNT; side++) {
-        struct load_options load = load_of(stage, side, WARM_UP_NS);
-        fine = load_run(&stage->lookups, &load, ignored);
-    }
+    struct load_options replica = load_of(stage, SIDE_REPLICA, WARM_UP_NS);
+    struct load_options proxy = load_of(stage, SIDE_PROXY, WARM_UP_NS);
+    struct lookups copy;
+    lookups_copy(&copy, &stage->lookups);
+    bool fine = load_run(&copy, &replica, ignored) && load_run(&stage->lookups, &proxy, ignored);
+    lookups_close(&copy);
     mem_free(ignored);
     return fine;
 }

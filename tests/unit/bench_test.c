@@ -322,12 +322,17 @@ static void lookups_keep_their_shares(void **state)
     lookups_open(&lookups, &site);
     lookups_copy(&copy, &lookups);
     uint64_t present = 0, first = 0;
+    bool *known = mem_zalloc(site.pairs);
+    memset(known, true, site.working_set);
     for (size_t i = 0; i < COUNT; i++) {
         struct lookup one = lookups_next(&lookups), two = lookups_next(&copy);
         assert_true(one.number == two.number && one.present == two.present);
         assert_int_equal(one.present, one.number < site.pairs);
         assert_true(one.number < site.pairs * (1 + ABSENT_SPACE));
         assert_false(one.present && one.number >= site.limit);
+        assert_int_equal(one.first, one.present && !known[one.number]);
+        assert_int_equal(two.first, one.first); // each remembers for itself
+        known[one.present ? one.number : 0] = true;
         present += one.present;
         first += one.present && one.number == lookups.slots[0];
     }
@@ -335,6 +340,7 @@ static void lookups_keep_their_shares(void **state)
     assert_int_equal((lookups.next - site.working_set) / 10, COUNT / 1000);
     assert_in_range(present, 98000, 102000);
     assert_in_range(first, present / 10, present / 5);
+    mem_free(known);
     lookups_close(&lookups);
     lookups_close(&copy);
 }
@@ -437,19 +443,24 @@ static void a_cell_holds_what_it_claims(void **state)
     cell->sides[SIDE_PROXY].misses = 5;
     claims_of_cell(&options, edge, cell);
     assert_int_equal(edge->claim_count, CLAIMS_OF_CELL);
-    assert_false(last_held(edge, 4)); // the median is above, and so is the middle half
-    assert_true(last_held(edge, 3));  // the middle half reaches below 1
-    assert_false(last_held(edge, 2)); // not less than 0.05 %
+    assert_false(last_held(edge, 5)); // the median is above, and so is the middle half
+    assert_true(last_held(edge, 4));  // the middle half reaches below 1
+    assert_false(last_held(edge, 3)); // not less than 0.05 %
+    assert_false(last_held(edge, 2));
     assert_false(last_held(edge, 1)); // the proxy got too few
     cell->ratio[2] = 1.05;
     cell->absent_ratio[1] = 1.01;
-    cell->sides[SIDE_PROXY].misses = 4;
+    cell->sides[SIDE_PROXY].load.firsts = 1; // of the five, which leaves four
     cell->sides[SIDE_PROXY].arrived = 950;
     claims_of_cell(&options, edge, cell);
-    assert_true(last_held(edge, 4));
+    assert_true(last_held(edge, 5));
+    assert_false(last_held(edge, 4));
     assert_false(last_held(edge, 3));
     assert_true(last_held(edge, 2));
     assert_true(last_held(edge, 1));
+    cell->sides[SIDE_PROXY].misses = 4;
+    claims_of_cell(&options, edge, cell);
+    assert_true(last_held(edge, 3));
     mem_free(cell);
     mem_free(edge);
 }

@@ -69,7 +69,7 @@ INSTANCE_OPTION(ROLE, role, "REQUIRED", 0, 0, "root takes writes, replica holds 
 INSTANCE_OPTION(ADDRESSES, parents, "", 0, 0, "peer addresses where the log comes from, tried in order; not for a root")
 INSTANCE_OPTION(ADDRESSES, replicas, "", 0, 0, "peer addresses where a proxy fetches missing values; only for a proxy")
 INSTANCE_OPTION(INT, children_max, "32", 0, 100000, "nodes that follow this one; more are sent on to its children, so that the tree gets deep; 0 = no limit")
-INSTANCE_OPTION(MS, probe, "10s", 0, 86400000, "interval at which other parents are asked how near and how new they are; 0 = never")
+INSTANCE_OPTION(MS, probe, "10s", 0, 86400000, "interval at which other parents are asked how near and how new they are; a better one must be so for this long; 0 = never")
 INSTANCE_OPTION(SIZE, value_bytes, "16MB", 1, 16777216, "largest value that a root accepts")
 INSTANCE_OPTION(INT, batch_entries, "10000", 1, 10000, "largest number of entries in one batch")
 INSTANCE_OPTION(SIZE, batch_bytes, "32MB", 65536, 33554432, "largest batch, keys and values together")

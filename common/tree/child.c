@@ -324,9 +324,10 @@ static void note_reach(struct fanout_child *entry, const struct link *link,
     struct address reach, from;
     const char *reason;
     link_words(text, sizeof text, hello->address);
-    if (hello->address.size < sizeof text && address_parse(&reach, text, &reason) == OK &&
-        address_parse(&from, link->address, &reason) == OK) {
-        address_at_host(&reach, &from);
+    if (hello->address.size < sizeof text && address_parse(&reach, text, &reason) == OK) {
+        if (address_parse(&from, link->address, &reason) == OK) {
+            address_at_host(&reach, &from);
+        }
         address_text(&reach, entry->reach);
     }
     link_words(entry->site, sizeof entry->site, hello->site);

@@ -10,6 +10,8 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
+#define UNIT_MS 10000u // of the oracle, where nobody is probed
+
 static struct follow *follow_of(const struct instance *instance) { return instance->upstream; }
 
 // ---- state for people --------------------------------------------------------------------------
@@ -338,7 +340,8 @@ static void on_close(struct link *link, int error)
     }
     if (!follow->closing && follow->stage == FOLLOW_STREAM) {
         follow_alarm(follow, LOG_WARN, "lost %s: %s", link->address, words);
-        oracle_rest_begin(&follow->at->lost, loop_now_ns(follow->loop));
+        oracle_rest_begin(&follow->at->lost, follow->parents.unit_ns,
+                          loop_now_ns(follow->loop));
     } else if (!follow->closing && follow->stage == FOLLOW_GREETING) {
         follow_alarm(follow, LOG_WARN, "cannot follow %s: %s", link->address, words);
         follow->at->tried = true;
@@ -486,6 +489,8 @@ int follow_open(struct instance *instance)
     list_init(&follow->tick.node);
     bootstrap_open(follow);
     scout_open(follow);
+    uint64_t probe_ms = instance->options->probe;
+    follow->parents.unit_ns = (probe_ms != 0 ? probe_ms : UNIT_MS) * NS_PER_MS;
     snprintf(follow->parents.site, sizeof follow->parents.site, "%s",
              instance->node->site != NULL ? instance->node->site : "");
     notice_init(&follow->room, loop_mailbox(follow->loop), on_room);

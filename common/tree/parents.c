@@ -236,7 +236,7 @@ struct prospect parent_prospect(const struct parents *parents, const struct pare
     bool lately = parent->told_ns != 0 && now_ns - parent->told_ns < LATELY_NS;
     const struct endpoint *endpoint = &parent->endpoint;
     return (struct prospect){
-        .rests = oracle_rests(&parent->lost, now_ns),
+        .rests = oracle_rests(&parent->lost, parents->unit_ns, now_ns),
         .own_site = endpoint->own_site || parent->near,
         .root = parent->told_ns != 0 ? parent->root : endpoint->kind == ENDPOINT_ROOT,
         .rtt_ns = parent->rtt_ns != UINT64_MAX ? parent->rtt_ns : endpoint->distance_ns,

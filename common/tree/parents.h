@@ -48,6 +48,7 @@ struct parents {
     struct parent *all[PARENTS_MAX + PARENTS_NAMED_MAX + PARENTS_HOLDERS_MAX];
     unsigned count, listed, named;
     char site[ENDPOINT_SITE_MAX + 1]; // this node's own, "" = not known
+    uint64_t unit_ns;                 // the oracle's
 };
 
 void parents_close(struct parents *parents); // nobody holds any

@@ -34,7 +34,8 @@ static void consider(struct follow *follow)
     if (other != NULL) {
         prospect = parent_prospect(&follow->parents, other, now_ns);
     }
-    if (oracle_look(&follow->scout.oracle, &used, other != NULL ? &prospect : NULL, now_ns)) {
+    if (oracle_look(&follow->scout.oracle, &used, other != NULL ? &prospect : NULL,
+                    follow->parents.unit_ns, now_ns)) {
         follow_move(follow, other);
     }
 }

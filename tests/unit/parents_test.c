@@ -61,11 +61,11 @@ static void test_what_is_known_stays(void **state)
 static void test_rounds(void **state)
 {
     (void)state;
-    struct parents parents = {0};
+    struct parents parents = {.unit_ns = 10};
     take(&parents, A, B, C);
     struct parent *a = parents.all[0], *b = parents.all[1], *c = parents.all[2];
     assert_ptr_equal(parents_choose(&parents, 0, 50), a);
-    oracle_rest_begin(&a->lost, 50);
+    oracle_rest_begin(&a->lost, 10, 50);
     assert_ptr_equal(parents_choose(&parents, 0, 50), b);
     b->tried = true;
     c->bad_count = 2; // it is left: the one that was lost is better

@@ -23,7 +23,7 @@ def parent_of(node):
 
 
 class Reader(threading.Thread):
-    """Reads on one connection; what was put is there, what was not is not, and no read goes back."""
+    """Reads on one connection: what was put is there, what was not is not, nothing goes back."""
 
     def __init__(self, node, ended):
         super().__init__(name=f"reader of {node.name}")

@@ -19,6 +19,10 @@
 
 static struct log_gate bad_block_gate, refetch_gate, deep_gate;
 
+// A silent child costs no more than its cursor, so it may be silent for longer than a parent may:
+// one that stood still for a moment is not made to connect again.
+#define PATIENCE 3
+
 struct child {
     struct fanout_child entry;
     struct fanout *fanout;
@@ -316,6 +320,23 @@ static void on_close(struct link *link, int error)
     child_free_if_over(child);
 }
 
+// Where others may follow a child: what it said, at the host that it comes from if it said none.
+static void note_reach(struct fanout_child *entry, const struct link *link,
+                       const struct message_hello *hello)
+{
+    char text[ADDRESS_TEXT_BYTES];
+    struct address reach, from;
+    const char *reason;
+    link_words(text, sizeof text, hello->address);
+    if (hello->address.size < sizeof text && address_parse(&reach, text, &reason) == OK) {
+        if (address_parse(&from, link->address, &reason) == OK) {
+            address_at_host(&reach, &from);
+        }
+        address_text(&reach, entry->reach);
+    }
+    link_words(entry->site, sizeof entry->site, hello->site);
+}
+
 void child_open(struct fanout *fanout, struct link *link, struct journal_cursor *cursor,
                 const struct message_hello *hello)
 {
@@ -335,12 +356,14 @@ void child_open(struct fanout *fanout, struct link *link, struct journal_cursor 
                                     .since_ns = clock_mono_ns()};
     link_words(status->node, sizeof status->node, hello->node);
     memcpy(status->address, link->address, sizeof status->address);
+    note_reach(&child->entry, link, hello);
     list_init(&child->entry.node);
     notice_init(&child->news, loop_mailbox(child->loop), on_news);
     timer_init(&child->beat_timer, on_beat_timer);
     loop_timer_set(child->loop, &child->beat_timer,
                    child->instance->node->heartbeat * NS_PER_MS);
     link_adopt(link, &ops, child);
+    link->silence_ns *= PATIENCE;
     fanout_add(fanout, &child->entry);
     child->journal_subscriber = (struct journal_subscriber){.notice = &child->news};
     child->beats_subscriber = (struct beats_subscriber){.notice = &child->news};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The child side of an instance: one link at a time to one of the configured parents, tried in
-// their order. A parent's answer can end the attempt but never this node's data: whatever it says,
-// the node serves on, says in its state what is wrong, and looks elsewhere.
+// The child side of an instance: one link at a time to one of the parents that the list in force
+// names. A parent's answer can end the attempt but never this node's data: whatever it says, the
+// node serves on, says in its state what is wrong, and looks elsewhere.
 #include "common/tree/follow.h"
 
 #include <stdarg.h>
@@ -10,8 +10,9 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-#define FIRST_PAUSE_MS 20u
-#define SLOW_FACTOR 4u // for answers that will hardly change soon
+#define LITTLE_BLOCKS 1000 // what a parent may be behind by, to be asked again at once
+#define BEHIND_MAX 5       // ... and how often in a row
+#define UNIT_MS 10000u // of the oracle, where nobody is probed
 
 static struct follow *follow_of(const struct instance *instance) { return instance->upstream; }
 
@@ -56,14 +57,20 @@ void follow_flows(struct follow *follow)
 
 static void set_connected(struct follow *follow, bool connected, const char *node)
 {
-    METRIC_SET(follow->instance->metrics, instance, parent_connected, connected);
+    struct instance_metrics *metrics = follow->instance->metrics;
+    METRIC_SET(metrics, instance, parent_connected, connected);
+    if (connected) {
+        bool other = follow->before[0] != '\0' && strcmp(follow->before, node) != 0;
+        METRIC_ADD(metrics, instance, parent_changes, other ? 1 : 0);
+        snprintf(follow->before, sizeof follow->before, "%s", node);
+    }
     pthread_mutex_lock(&follow->instance->lock);
     follow->status.connected = connected;
     follow->status.since_ns = clock_mono_ns();
     follow->status.rtt_ns = follow->link.rtt_ns;
     snprintf(follow->status.node, sizeof follow->status.node, "%s", node);
     snprintf(follow->status.address, sizeof follow->status.address, "%s",
-             follow->parents[follow->at].text);
+             follow->at->endpoint.address);
     pthread_mutex_unlock(&follow->instance->lock);
 }
 
@@ -74,58 +81,11 @@ static void disconnected(struct follow *follow)
         METRIC_ADD(follow->instance->metrics, instance, parent_lost, follow->closing ? 0 : 1);
         set_connected(follow, false, "");
         report_stop(follow);
+        scout_stop(follow);
     }
 }
 
-// ---- choosing a parent -------------------------------------------------------------------------
-
-static uint64_t pause_ms(const struct follow *follow)
-{
-    uint64_t longest = follow->instance->node->reconnect;
-    unsigned rounds = follow->failures / follow->parent_count;
-    uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << (rounds < 10 ? rounds : 10));
-    return random_jitter_ms(follow->slow ? longest * SLOW_FACTOR : pause);
-}
-
-static bool is_left(const struct follow *follow, const struct parent *parent)
-{
-    uint64_t damaged = atomic_load(&follow->instance->damaged_first);
-    return parent->bad_count >= 2 || (damaged != 0 && parent->no_repair == damaged);
-}
-
-static void next_parent(struct follow *follow)
-{
-    follow->at = (follow->at + 1) % follow->parent_count;
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        if (!is_left(follow, &follow->parents[follow->at])) {
-            return;
-        }
-        follow->at = (follow->at + 1) % follow->parent_count;
-    }
-    // All are left: then all get another chance, this one first.
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        follow->parents[i].bad_count = 0;
-        follow->parents[i].no_repair = 0;
-    }
-}
-
-static void wait_for_retry(struct follow *follow)
-{
-    follow->stage = FOLLOW_IDLE;
-    follow->failures++;
-    uint64_t pause = pause_ms(follow);
-    bool round_over = follow->failures % follow->parent_count == 0;
-    if (follow->slow && !round_over) {
-        pause = 0; // the others may answer better
-    } else {
-        follow->slow = false;
-    }
-    loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
-    if (round_over && (follow->too_old || intake_is_stuck(follow))) {
-        follow->too_old = false;
-        bootstrap_journal_lost(follow);
-    }
-}
+// ---- leaving a parent --------------------------------------------------------------------------
 
 void follow_journal_restarted(struct follow *follow)
 {
@@ -147,28 +107,39 @@ void follow_leave(struct follow *follow, int error, bool same, const char *reaso
     }
     disconnected(follow);
     follow->stage = FOLLOW_LEAVING;
-    if (!same) {
-        next_parent(follow);
-    }
+    follow->same = same;
+    follow->at->tried = !same;
     link_dismiss(&follow->link, error, reason);
+}
+
+void follow_move(struct follow *follow, struct parent *next)
+{
+    log_line(LOG_INFO, follow->instance->name, "moving from %s to %s, which is the better parent",
+             follow->link.address, next->endpoint.address);
+    METRIC_ADD(follow->instance->metrics, instance, parent_moves, 1);
+    parents_hold(&follow->parents, &follow->next, next);
+    follow_leave(follow, OK, true, "there is a better parent");
 }
 
 // ---- handshake ---------------------------------------------------------------------------------
 
-static void on_connected(struct link *link)
+void follow_hello(struct follow *follow, struct link *link, enum hello_purpose purpose)
 {
-    struct follow *follow = link->owner;
-    struct instance *instance = follow->instance;
+    const struct instance *instance = follow->instance;
+    const struct node_options *node = instance->node;
     intake_locate(follow);
     uint8_t chain[HASH128_BYTES];
     struct message_hello hello = {
         .protocol = PEER_PROTOCOL,
-        .cluster = bytes_text(instance->node->cluster),
+        .cluster = bytes_text(node->cluster),
         .instance = bytes_text(instance->name),
-        .node = bytes_text(instance->node->node),
+        .node = bytes_text(node->node),
         .role = (uint64_t)instance->options->role,
-        .purpose = PURPOSE_FOLLOW,
+        .purpose = purpose,
         .digest_algorithm = DIGEST_ALGORITHM,
+        .address = link_text(node->advertise != NULL ? node->advertise : node->peer),
+        .site = bytes_text(follow->parents.site),
+        .insists = purpose == PURPOSE_FOLLOW && follow->insists,
     };
     if (follow->has_history) {
         hash128_store(chain, follow->last.chain);
@@ -181,6 +152,8 @@ static void on_connected(struct link *link)
     link_wrote(link);
 }
 
+static void on_connected(struct link *link) { follow_hello(link->owner, link, PURPOSE_FOLLOW); }
+
 static void on_resume(struct follow *follow, const struct message_welcome *welcome)
 {
     if (!follow->has_history) {
@@ -190,11 +163,14 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
         follow->last_known = true;
         instance_adopt(follow->instance, follow->history);
     }
-    follow->too_old = false;
+    follow->too_old = follow->full = follow->insists = false;
+    follow->at->behind = 0;
     if (!intake_is_stuck(follow)) {
         bootstrap_resumed(follow);
     }
     follow->stage = FOLLOW_STREAM;
+    parents_new_round(&follow->parents, 0);
+    follow->link.silence_ns = follow->instance->node->silence * NS_PER_MS;
     char node[NODE_NAME_MAX + 1];
     link_words(node, sizeof node, welcome->node);
     set_connected(follow, true, node);
@@ -202,6 +178,7 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
     log_line(LOG_INFO, follow->instance->name, "following %s at %s from block %llu", node,
              follow->link.address, (unsigned long long)follow->last.number + 1);
     report_start(follow);
+    scout_start(follow);
     intake_repair(follow, false);
     intake_check_room(follow);
 }
@@ -227,7 +204,19 @@ static void on_behind(struct follow *follow, const struct message_welcome *welco
     }
     follow_alarm(follow, LOG_INFO, "%s is behind, at index %llu: waiting", follow->link.address,
                  (unsigned long long)welcome->index);
-    follow_leave(follow, ERR_BEHIND, false, "you stand lower");
+    // While writes flow one is nearly always a little lower than who came from a quicker parent.
+    bool little = follow->has_history && welcome->block + LITTLE_BLOCKS > follow->last.number;
+    bool again = little && ++follow->at->behind <= BEHIND_MAX;
+    follow_leave(follow, ERR_BEHIND, again, "you stand lower");
+}
+
+static void on_full(struct follow *follow, const struct message_welcome *welcome)
+{
+    bool named = choice_named(follow, welcome->elsewhere);
+    follow->full = true;
+    follow_alarm(follow, LOG_INFO, "%s has as many children as it may have: %s",
+                 follow->link.address, named ? "going on to one of them" : "looking elsewhere");
+    follow_leave(follow, ERR_BUSY, false, "going elsewhere");
 }
 
 static void on_answer(struct follow *follow, const struct message_welcome *welcome)
@@ -245,6 +234,9 @@ static void on_answer(struct follow *follow, const struct message_welcome *welco
         follow_alarm(follow, LOG_WARN, "too old: the journal of %s begins at index %llu",
                      follow->link.address, (unsigned long long)welcome->oldest);
         follow_leave(follow, ERR_TOO_OLD, false, "too old");
+        return;
+    case ANSWER_FULL:
+        on_full(follow, welcome);
         return;
     case ANSWER_DIVERGED:
         diverged(follow, welcome->diverged_at);
@@ -266,12 +258,25 @@ static bool is_fork(const struct follow *follow, const struct message_welcome *w
            memcmp(ret_birth->ancestor, follow->history, HISTORY_ID_BYTES) == 0;
 }
 
+static void loops(struct follow *follow)
+{
+    follow_alarm(follow, LOG_WARN, "%s gets its log from this node: a loop", follow->link.address);
+    follow_leave(follow, ERR_REFUSED, false, "your log comes from this node: a loop");
+}
+
 static int on_welcome(struct follow *follow, struct bytes payload)
 {
     struct message_welcome welcome;
     int error = message_welcome_decode(payload, &welcome);
     if (error != OK) {
         return error;
+    }
+    parent_learn(&follow->parents, follow->at, &welcome, clock_mono_ns() - follow->link.opened_ns,
+                 loop_now_ns(follow->loop));
+    const char *node = follow->instance->node->node;
+    if (welcome.answer == ANSWER_RESUME && path_passed(welcome.path, node)) {
+        loops(follow);
+        return OK;
     }
     struct birth birth;
     if (is_fork(follow, &welcome, &birth)) {
@@ -343,16 +348,16 @@ static void on_close(struct link *link, int error)
     }
     if (!follow->closing && follow->stage == FOLLOW_STREAM) {
         follow_alarm(follow, LOG_WARN, "lost %s: %s", link->address, words);
-        follow->at = follow->parent_count - 1; // after a loss the configured order counts again
-        next_parent(follow);
+        oracle_rest_begin(&follow->at->lost, follow->parents.unit_ns,
+                          loop_now_ns(follow->loop));
     } else if (!follow->closing && follow->stage == FOLLOW_GREETING) {
         follow_alarm(follow, LOG_WARN, "cannot follow %s: %s", link->address, words);
-        next_parent(follow);
+        follow->at->tried = true;
     }
     intake_reset(follow);
     follow->stage = FOLLOW_IDLE;
     if (!follow->closing) {
-        wait_for_retry(follow);
+        choice_wait(follow);
     }
     follow_end_if_over(follow);
 }
@@ -364,24 +369,29 @@ static void connect_parent(struct follow *follow)
                                         .on_connected = on_connected,
                                         .on_close = on_close};
     const struct node_options *node = follow->instance->node;
-    const struct parent *parent = &follow->parents[follow->at];
+    follow->starving = !choice_make(follow);
+    if (follow->starving) {
+        follow_state(follow, "no parents are known: waiting for a list of them");
+        return;
+    }
+    const char *text = follow->at->endpoint.address;
     int fd;
-    int error = address_connect(&parent->address, &fd);
+    int error = address_connect(&follow->at->endpoint.parsed, &fd);
     if (error != OK) {
-        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", parent->text, error_text(error));
-        next_parent(follow);
-        wait_for_retry(follow);
+        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", text, error_text(error));
+        follow->at->tried = true;
+        choice_wait(follow);
         return;
     }
     if (follow->alarm[0] == '\0') {
-        follow_state(follow, "connecting to %s", parent->text);
+        follow_state(follow, "connecting to %s", text);
     }
     follow->stage = FOLLOW_GREETING;
     link_open(&follow->link, follow->loop, fd, true, node->heartbeat * NS_PER_MS,
-              node->silence * NS_PER_MS, &ops);
+              choice_patience_ns(follow), &ops);
     follow->link.owner = follow;
     follow->link.scope = follow->instance->name;
-    snprintf(follow->link.address, sizeof follow->link.address, "%s", parent->text);
+    snprintf(follow->link.address, sizeof follow->link.address, "%s", text);
 }
 
 static void on_retry(struct timer *timer)
@@ -411,6 +421,19 @@ static void on_repair(struct notice *notice)
     follow_end_if_over(follow);
 }
 
+// Another list: somebody new is tried at once by whoever waits.
+static void on_list(struct notice *notice)
+{
+    struct follow *follow = CONTAINER_OF(notice, struct follow, list);
+    if (!follow->closing && choice_take_list(follow)) {
+        if (follow->starving || timer_is_set(&follow->retry)) {
+            loop_timer_set(follow->loop, &follow->retry, 0);
+        }
+        bootstrap_look(follow);
+    }
+    follow_end_if_over(follow);
+}
+
 // ---- open and close ----------------------------------------------------------------------------
 
 static void hook(struct follow *follow, bool on)
@@ -425,14 +448,20 @@ static void hook(struct follow *follow, bool on)
 
 void follow_end_if_over(struct follow *follow)
 {
-    if (!follow->closing || follow->stage != FOLLOW_IDLE || atomic_load(&follow->room.pending) ||
-        atomic_load(&follow->repair.pending) || !bootstrap_over(follow)) {
+    bool pending = atomic_load(&follow->room.pending) || atomic_load(&follow->repair.pending) ||
+                   atomic_load(&follow->list.pending);
+    if (!follow->closing || follow->stage != FOLLOW_IDLE || pending || !bootstrap_over(follow) ||
+        !scout_over(follow)) {
         return;
     }
     struct notice *closed = follow->closed;
     intake_reset(follow);
     buf_free(&follow->bootstrap.payload);
-    mem_free(follow->parents);
+    parents_hold(&follow->parents, &follow->at, NULL);
+    parents_hold(&follow->parents, &follow->next, NULL);
+    parents_hold(&follow->parents, &follow->scout.target, NULL);
+    parents_hold(&follow->parents, &follow->bootstrap.donor, NULL);
+    parents_close(&follow->parents);
     mem_free(follow);
     notice_raise(closed);
 }
@@ -442,8 +471,10 @@ static void close_run(struct task *task)
     struct follow *follow = CONTAINER_OF(task, struct follow, close_task);
     follow->closing = true;
     hook(follow, false); // no notice is raised after this
+    endpoint_feed_unsubscribe(&follow->instance->parents, &follow->list);
     loop_timer_clear(&follow->retry);
     bootstrap_close(follow);
+    scout_close(follow);
     if (follow->stage != FOLLOW_IDLE) {
         link_close(&follow->link, OK);
     }
@@ -453,28 +484,8 @@ static void close_run(struct task *task)
 static void start_run(struct task *task)
 {
     struct follow *follow = CONTAINER_OF(task, struct follow, start_task);
-    if (follow->parent_count > 0) {
-        connect_parent(follow);
-        bootstrap_look(follow);
-    }
-}
-
-static int parse_parents(struct follow *follow)
-{
-    const char *const *texts = follow->instance->options->parents;
-    while (texts != NULL && texts[follow->parent_count] != NULL) {
-        follow->parent_count++;
-    }
-    follow->parents = mem_zalloc(follow->parent_count * sizeof *follow->parents);
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        const char *reason;
-        follow->parents[i].text = texts[i];
-        if (address_parse(&follow->parents[i].address, texts[i], &reason) != OK) {
-            log_line(LOG_ERROR, follow->instance->name, "parent %s: %s", texts[i], reason);
-            return ERR_CONFIG;
-        }
-    }
-    return OK;
+    connect_parent(follow);
+    bootstrap_look(follow);
 }
 
 int follow_open(struct instance *instance)
@@ -482,25 +493,27 @@ int follow_open(struct instance *instance)
     struct follow *follow = mem_zalloc(sizeof *follow);
     follow->instance = instance;
     follow->loop = instance->home;
-    int error = parse_parents(follow);
-    if (error != OK) {
-        mem_free(follow->parents);
-        mem_free(follow);
-        return error;
-    }
     timer_init(&follow->retry, on_retry);
     list_init(&follow->tick.node);
     bootstrap_open(follow);
+    scout_open(follow);
+    uint64_t probe_ms = instance->options->probe;
+    follow->parents.unit_ns = (probe_ms != 0 ? probe_ms : UNIT_MS) * NS_PER_MS;
+    snprintf(follow->parents.site, sizeof follow->parents.site, "%s",
+             instance->node->site != NULL ? instance->node->site : "");
     notice_init(&follow->room, loop_mailbox(follow->loop), on_room);
     notice_init(&follow->repair, loop_mailbox(follow->loop), on_repair);
+    notice_init(&follow->list, loop_mailbox(follow->loop), on_list);
     follow->start_task.run = start_run;
     follow->close_task.run = close_run;
     follow->has_history = journal_has_history(instance->journal);
     if (follow->has_history) {
         memcpy(follow->history, journal_history(instance->journal), HISTORY_ID_BYTES);
     }
-    follow_state(follow, follow->parent_count == 0 ? "no parents are configured" : "connecting");
+    follow_state(follow, "connecting");
     hook(follow, true);
+    (void)choice_take_list(follow);
+    endpoint_feed_subscribe(&instance->parents, &follow->list);
     loop_post(follow->loop, &follow->start_task);
     return OK;
 }

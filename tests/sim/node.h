@@ -11,7 +11,7 @@
 #include "tests/sim/world.h"
 
 #define NODES_MAX 8
-#define UPSTREAMS_MAX 4
+#define UPSTREAMS_MAX 16
 
 enum node_phase { NODE_DOWN, NODE_UP, NODE_STOPPING };
 

@@ -17,8 +17,8 @@ asan_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno
 tsan_FLAGS := -O1 -g -fsanitize=thread
 CFLAGS   := -std=c11 $(WARN) $($(FLAVOUR)_FLAGS) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -I. -MMD -MP
-LDFLAGS  := $($(FLAVOUR)_FLAGS)
-LIBS     := -lrocksdb -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread -lm
+LDFLAGS  := $($(FLAVOUR)_FLAGS) -Wl,--as-needed
+LIBS     := -lrocksdb -lcurl -lcares -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread -lm
 
 LIB_SRC  := $(wildcard common/*/*.c replica/*.c proxy/*.c)
 QSD_SRC  := $(wildcard qs/*.c)

@@ -29,7 +29,7 @@ struct finder_setup {
     const struct consul_options *consul;
     const char *advertise; // host:port that is registered; NULL: nothing is
     struct node_metrics *metrics;
-    const struct finder_instance *instances; // copied
+    const struct finder_instance *instances; // live as long as the finder
     size_t instance_count;
 };
 

@@ -6,6 +6,8 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
+#define HTTP_FORBIDDEN 403
+
 uint64_t inquiry_index(uint64_t asked, uint64_t got) { return got < asked ? 0 : got; }
 
 uint64_t inquiry_pause_ms(unsigned failures)
@@ -21,7 +23,9 @@ static void on_answer(struct consul_call *call, const struct consul_answer *answ
     inquiry->failures = good ? 0 : inquiry->failures + 1;
     inquiry->index = good ? inquiry_index(inquiry->index, answer->index) : 0;
     uint64_t pause_ms = inquiry_pause_ms(inquiry->failures);
-    if (good && inquiry->every_ms != 0) {
+    if (answer->status == HTTP_FORBIDDEN) {
+        pause_ms = INQUIRY_DENIED_MS;
+    } else if (good && inquiry->every_ms != 0) {
         pause_ms = inquiry->every_ms;
     } else if (good) {
         pause_ms += pause_ms / 2; // jitter takes up to half off

@@ -14,6 +14,7 @@
 #define INQUIRY_WAIT_MS 60000  // how long Consul may wait for a change
 #define INQUIRY_LEAST_MS 1000  // between an answer and the next question
 #define INQUIRY_FAILED_MS 4000 // ... after the fourth failure in a row, before jitter
+#define INQUIRY_DENIED_MS 30000 // ... when the token does not allow it
 
 struct inquiry {
     char *path; // owned

@@ -274,7 +274,7 @@ static const struct wrong wrong_files[] = {
     {GOOD "consul { }\n\nconsul { }\n" ROOT, 4, "'consul' is there twice, first on line 2"},
     {GOOD "consul = yes\n" ROOT, 2, "consul is a section: consul { ... }"},
     {GOOD "consul {\n\n" ROOT, 4, "'{' of line 2 is not closed"},
-    {GOOD "consul {\n dsn = x\n}\n" ROOT, 3, "did you mean 'dns'"},
+    {GOOD "consul {\n token_fil = x\n}\n" ROOT, 3, "did you mean 'token_file'"},
     {GOOD "consul {\n io = auto\n}\n" ROOT, 3, "outside of consul"},
     {GOOD "token_file = x\n" ROOT, 2, "inside consul { ... }"},
     {GOOD ROOT "consul {\n", 3, "section that opens here is not closed"},

@@ -279,7 +279,7 @@ static void publish_all(struct seeker *seeker)
     METRIC_SET(setup->metrics, instance, found_missed, missed);
     if (news) {
         log_line(LOG_INFO, setup->instance,
-                 "found: %zu possible parents, %zu replicas; %zu are kept that Consul does not name",
+                 "found: %zu possible parents, %zu replicas; %zu kept that Consul does not name",
                  seeker->parents->count, seeker->replicas->count, missed);
     }
     seeker->unsaved |= news;

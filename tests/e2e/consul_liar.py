@@ -66,7 +66,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             return
         lie = liar.lie  # as it is now that the answer is there
-        liar.told += 1
+        liar.told += "/health/service/" in self.path
         if lie == "refused":
             status, body = 500, b"No cluster leader"
         elif lie == "no JSON":

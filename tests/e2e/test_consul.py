@@ -158,7 +158,7 @@ def test_a_start_without_consul_uses_the_last_list(cluster, agent):
     saved = proxy.data / "main/FOUND"
     saved.write_bytes(saved.read_bytes().replace(b"replica", b"raplica"))
     proxy.start()
-    assert "FOUND" in proxy.log.read_text()
+    wait_for(lambda: "main/FOUND" in proxy.log.read_text(), 30, "the damage to be told")
     assert proxy.index() == root.index()  # from its own disk
 
 

@@ -5,6 +5,7 @@
 #include <sys/time.h>
 
 #include "common/base/mem.h"
+#include "common/io/address.h"
 
 #define CLASS_IN 1
 #define TYPE_SRV 33
@@ -23,6 +24,13 @@ int dns_open(struct dns **ret_dns, const char *server, const char **ret_reason)
         .tries = DNS_TRIES,
         .lookups = lookups,
     };
+    struct address address;
+    char numeric[ADDRESS_TEXT_BYTES]; // c-ares knows no localhost here
+    int error = address_parse(&address, server, ret_reason);
+    if (error != OK) {
+        return error;
+    }
+    address_text(&address, numeric);
     struct dns *dns = mem_zalloc(sizeof *dns);
     int code = ares_library_init(ARES_LIB_INIT_ALL);
     if (code == ARES_SUCCESS) {
@@ -31,7 +39,7 @@ int dns_open(struct dns **ret_dns, const char *server, const char **ret_reason)
                                      ARES_OPT_LOOKUPS);
     }
     if (code == ARES_SUCCESS) {
-        code = ares_set_servers_ports_csv(dns->channel, server);
+        code = ares_set_servers_ports_csv(dns->channel, numeric);
         if (code != ARES_SUCCESS) {
             ares_destroy(dns->channel);
         }

@@ -126,6 +126,11 @@ static struct source *source_open(struct seeker *seeker, const char *site)
     snprintf(source->site, sizeof source->site, "%s", site);
     inquiry_open(&source->inquiry, nodes_path(seeker, site, source->own),
                  source->own ? 0 : SEEKER_FAR_MS, on_nodes);
+    if (!source->own) { // one after another
+        uint64_t after_ms = random_jitter_ms(SEEKER_STAGGER_MS * seeker->source_count);
+        source->inquiry.next_ns = clock_mono_ns() + after_ms * NS_PER_MS;
+        source->look_ns = source->inquiry.next_ns;
+    }
     seeker->sources[seeker->source_count++] = source;
     return source;
 }
@@ -246,17 +251,18 @@ static bool lists_equal(const struct endpoints *a, const struct endpoints *b)
     return equal;
 }
 
-// Takes the reference to `list` over. Returns whether it was news.
+// Takes the reference to `list` over. Returns whether others are in it than before.
 static bool publish(struct endpoint_feed *feed, struct endpoints **last, struct endpoints *list)
 {
     if (lists_equal(*last, list)) {
         endpoints_release(list);
         return false;
     }
+    bool others = !endpoints_same(*last, list);
     endpoints_release(*last);
     *last = list;
     endpoint_feed_publish(feed, endpoints_hold(list));
-    return true;
+    return others;
 }
 
 static void publish_all(struct seeker *seeker)

@@ -397,6 +397,22 @@ static void the_last_list_is_there_without_consul(void **state)
     world_close(world);
 }
 
+static void an_old_answer_misses_nobody(void **state)
+{
+    (void)state;
+    struct world *world = world_open("");
+    says_nodes(world, 0, 3, 7400, NULL);
+    open_finder(world);
+    AWAIT(count_of(&world->parents) == 3);
+    says_nodes(world, 2, 2, 7400, "X-Consul-KnownLeader: false\r\n");
+    AWAIT(count_of(&world->parents) == 4); // but what it adds is taken
+    assert_int_equal(METRIC_GET(&world->instance_metrics, instance, found_missed), 0);
+    says_nodes(world, 3, 1, 7400, "X-Consul-KnownLeader: true\r\n");
+    AWAIT(METRIC_GET(&world->instance_metrics, instance, found_missed) == 3);
+    assert_int_equal(count_of(&world->parents), 4);
+    world_close(world);
+}
+
 static void a_root_is_the_last_replica(void **state)
 {
     (void)state;
@@ -482,6 +498,7 @@ int main(void)
         cmocka_unit_test(the_token_is_read_again_when_it_changes),
         cmocka_unit_test(no_lie_takes_the_list_away),
         cmocka_unit_test(the_last_list_is_there_without_consul),
+        cmocka_unit_test(an_old_answer_misses_nobody),
         cmocka_unit_test(a_root_is_the_last_replica),
         cmocka_unit_test(other_sites_come_by_their_distance),
         cmocka_unit_test(indexes_follow_the_rules),

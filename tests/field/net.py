@@ -210,6 +210,12 @@ class Net:
         host = self.hosts[name]
         ip([f"link set {host.port} master lan"], self.sites[host.site])
 
+    def reset(self):
+        """As it was built."""
+        self.heal()
+        for name in self.hosts:
+            self.plug(name)
+
     def close(self):
         """What still runs inside keeps running without a network."""
         if self.links:

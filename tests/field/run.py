@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make field`: schedules of faults on the tree of tree.py, each from a seed, a line for each.
+
+FIELD_SEEDS=1..10 or one number. A schedule passes when every answer can be explained (load.py),
+all digests become equal after the last fault has ended, every store is what its log says, every
+leaf then answers every read, and every daemon ends in order. What a failed one left stays below
+build/field/. Exit code 1 when a schedule failed, 2 when the field could not be made.
+"""
+import collections
+import contextlib
+import faulthandler
+import os
+import pathlib
+import shutil
+import sys
+import time
+import traceback
+
+import schedule
+from load import HOT, Session, Writer
+from net import NoField
+from qs_cluster import QSD, ROOT, SLOW, triples, wait_for
+from resp import RespError
+from test_pipeline import hot
+from tree import Field, make_net
+
+LIMIT_S = 180  # of one schedule
+HEAL_S = 60  # in which digests must be equal, and then every read be answered
+# Never counted, whatever the network did.
+NEVER = ("digest_mismatches", "walk_mismatches", "walk_failures", "reads_corrupt",
+         "parent_bad_blocks", "fetch_bad", "fetch_never", "builds")
+
+
+def seeds(text):
+    first, _, last = text.partition("..")
+    return range(int(first), int(last or first) + 1)
+
+
+def all_equal(field):
+    """Whether every node shows the root's newest index with its digest."""
+    try:
+        return len({node.digest() for node in field.nodes.values()}) == 1
+    except (OSError, ConnectionError, RuntimeError):  # still loading
+        return False
+
+
+def reads_everything(node, model):
+    """Whether the leaf answers for every hot key, right or not being another matter."""
+    keys = [hot(i) for i in range(HOT)]
+    with node.raw() as conn:
+        reply = conn.call("QS.MGET", *keys)
+    if isinstance(reply, RespError):
+        return False
+    wanted = [(model.value(k, model.last), model.version(k, model.last)) for k in keys]
+    assert [row[:2] for row in triples(reply)] == wanted, node.name
+    return True
+
+
+def heal(field, writer):
+    """Seconds from the last fault's end until digests were equal, and until all was served."""
+    began = time.monotonic()
+    writer.finish()
+    wait_for(lambda: all_equal(field), HEAL_S, "equal digests")
+    equal_s = time.monotonic() - began
+    leaves = field.leaves()
+    wait_for(lambda: all(reads_everything(n, writer.model) for n in leaves), HEAL_S, "every read")
+    return equal_s, time.monotonic() - began
+
+
+def check_nodes(field, model):
+    """Counters of what must not happen, and each store walked against the log."""
+    counts = collections.Counter()
+    for node in field.nodes.values():
+        index, scanned = node.call("QS.DIGEST", "SCAN")[:2]
+        assert (index, scanned.decode()) == node.digest(), f"{node.name}: its store is another"
+        assert index == model.last and node.call("DBSIZE") == model.count(index), node.name
+        metrics = node.metrics("main")
+        bad = {name: metrics[name] for name in NEVER if metrics.get(name)}
+        assert not bad, f"{node.name}: {bad}"
+        counts["parents lost"] += int(metrics["parent_lost"])
+        counts["values fetched"] += int(metrics.get("fetch_sent", 0))
+    return counts
+
+
+def run(field, seed, faults):
+    """Plays one schedule; returns what to say about it."""
+    writer = Writer(field.nodes["root"], seed)
+    field.launch_all()
+    writer.fill()
+    leaves = field.leaves()
+    sessions = [Session(leaf, leaves, seed) for leaf in leaves]
+    for thread in (writer, *sessions):
+        thread.start()
+    schedule.play(field, faults)
+    equal_s, served_s = heal(field, writer)
+    for session in sessions:
+        session.finish()
+    counts = check_nodes(field, writer.model)
+    roles = {node.name: node.instances["main"]["role"] for node in leaves}
+    errors = sum((s.check(writer.model, roles) for s in sessions), collections.Counter())
+    field.close()
+    told = {
+        "writes": writer.model.last,
+        "answers": sum(len(s.answers) for s in sessions),
+        "moves": sum(s.moves for s in sessions),
+        **counts,
+        **errors,
+    }
+    return (f"{len(faults)} faults, equal after {equal_s:.1f} s, all served after {served_s:.1f} s; "
+            + ", ".join(f"{count:,} {what}" for what, count in told.items()))
+
+
+def run_seed(net, seed):
+    """Prints the line of a seed; whether it passed."""
+    directory = ROOT / "build/field" / f"{os.getpid()}-{seed}"
+    field, faults = Field(directory, net), schedule.make(seed)
+    faulthandler.dump_traceback_later(LIMIT_S * SLOW, exit=True)
+    try:
+        said = run(field, seed, faults)
+    except BaseException:
+        field.abandon()
+        print(f"seed {seed}: FAILED, see {directory}; again: make field FIELD_SEEDS={seed}")
+        print("\n".join(f"  {fault}" for fault in faults))
+        traceback.print_exc(file=sys.stdout)
+        return False
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        net.reset()
+    print(f"seed {seed}: {said}", flush=True)
+    shutil.rmtree(directory)
+    return True
+
+
+def main(arguments):
+    wanted = seeds(arguments[0])
+    try:
+        with contextlib.closing(make_net()) as net:
+            failed = [seed for seed in wanted if not run_seed(net, seed)]
+    except NoField as fault:
+        print(fault, file=sys.stderr)
+        return 2
+    print(f"{len(wanted)} schedules, {len(failed)} failed {failed or ''}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

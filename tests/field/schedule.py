@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong in the field, and when: a list of faults from a seed, and the player of it.
+
+Faults overlap. What a link does follows from all faults that are in force, so that the end of one
+does not end another; a node suffers one fault at a time.
+"""
+import dataclasses
+import random
+import threading
+import time
+from typing import NamedTuple
+
+from tree import CENTRES, ROLES, SITES
+
+FAULTS = 6, 12  # of a schedule
+BEGIN_MS, LASTS_MS = 8000, (200, 8000)
+
+# What a fault changes on the links that it strikes.
+LINK_KINDS = {
+    "cut": {"cut": True},
+    "slow": {"delay_ms": 250, "jitter_ms": 100},
+    "lossy": {"loss": 0.05},
+    "narrow": {"rate": 40_000},
+}
+# Which links: all of a site, one direction of them, or those between two sites.
+REACHES = "uplink", "outward", "inward", "between", "from-to"
+NODE_KINDS = "kill", "restart", "freeze", "unplug"
+
+
+class Fault(NamedTuple):
+    begin_ms: int
+    end_ms: int
+    kind: str
+    where: tuple  # a node's name, or a reach and one or two sites
+
+    def __str__(self):
+        return f"{self.begin_ms}-{self.end_ms} {self.kind} {' '.join(self.where)}"
+
+    def strikes(self, pair):
+        """Whether this is a fault of the link."""
+        start, end = pair
+        reach, a, *b = self.where if self.kind in LINK_KINDS else ("none", None)
+        return {
+            "none": False,
+            "uplink": a in pair,
+            "outward": a == start,
+            "inward": a == end,
+            "between": set(pair) == {a, *b},
+            "from-to": pair == (a, *b),
+        }[reach]
+
+
+def fault_times(rng):
+    """As many last for less than the geometric mean of the limits as for more."""
+    begin, (least, most) = rng.randrange(BEGIN_MS), LASTS_MS
+    return begin, begin + int(least * (most / least) ** rng.random())
+
+
+def link_fault(rng):
+    reach = rng.choice(REACHES)
+    sites = rng.sample(list(SITES), 2 if reach in ("between", "from-to") else 1)
+    kind = rng.choice([*LINK_KINDS, "cut", "cut"])
+    return Fault(*fault_times(rng), kind, (reach, *sites))
+
+
+def node_fault(rng):
+    nodes = ["root", "standby"] + [f"{centre}-{what}" for centre in CENTRES for what in ROLES]
+    return Fault(*fault_times(rng), rng.choice(NODE_KINDS), (rng.choice(nodes),))
+
+
+def overlaps(fault, others):
+    return any(
+        fault.where == other.where and fault.begin_ms <= other.end_ms
+        and other.begin_ms <= fault.end_ms
+        for other in others
+    )
+
+
+def make(seed):
+    """The faults of a seed, by their beginning."""
+    rng = random.Random(f"field {seed}")
+    faults = []
+    for _ in range(rng.randint(*FAULTS)):
+        fault = rng.choice((link_fault, node_fault))(rng)
+        if not overlaps(fault, faults):
+            faults.append(fault)
+    return sorted(faults)
+
+
+def strike(field, fault):
+    """A node's fault begins."""
+    node = field.nodes[fault.where[0]]
+    if fault.kind == "kill":
+        node.kill()
+    elif fault.kind == "restart":
+        node.stop()
+    elif fault.kind == "freeze":
+        node.freeze()
+    else:
+        field.net.unplug(node.name)
+
+
+def relieve(field, fault):
+    """... and ends."""
+    node = field.nodes[fault.where[0]]
+    if fault.kind in ("kill", "restart"):
+        node.launch()
+    elif fault.kind == "freeze":
+        node.thaw()
+    else:
+        field.net.plug(node.name)
+
+
+def shape_links(net, active):
+    shapes = dict(net.normal)
+    for fault in active:
+        for pair in filter(fault.strikes, shapes):
+            shapes[pair] = dataclasses.replace(shapes[pair], **LINK_KINDS[fault.kind])
+    net.set(shapes)
+
+
+def play(field, faults):
+    """Lets it all happen; returns when the last fault has ended."""
+    moments = [(fault.begin_ms, True, fault) for fault in faults]
+    moments += [(fault.end_ms, False, fault) for fault in faults]
+    began, active, pause = time.monotonic(), [], threading.Event()
+    for at_ms, begins, fault in sorted(moments):
+        pause.wait(max(began + at_ms / 1000 - time.monotonic(), 0))
+        if begins:
+            active.append(fault)
+        else:
+            active.remove(fault)
+        if fault.kind in LINK_KINDS:
+            shape_links(field.net, active)
+        else:
+            (strike if begins else relieve)(field, fault)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tree that the field's tests run: a root and a standby, each a site of its own, and three data
+centres, each with an intermediate, a replica, a proxy, a proxy that keeps nothing, and a host for
+its Consul server.
+
+Daemons run with the intervals that users get, not with the quick ones of the other tests.
+"""
+import itertools
+import os
+import signal
+
+from net import Net, Shape
+from qs_cluster import KEEPS_NOTHING, Cluster, Node
+
+CENTRES = "east", "west", "south"
+ROLES = "middle", "replica", "proxy", "empty"
+SITES = {"root": ["root"], "standby": ["standby"]} | {
+    centre: [f"{centre}-{what}" for what in (*ROLES, "consul")] for centre in CENTRES
+}
+# Where a site stands, and how long a packet travels from one city to another; jitter is a tenth.
+CITY = {"root": "A", "east": "A", "standby": "B", "west": "B", "south": "C"}
+DELAY_MS = {"A": 0.5, "B": 0.5, "C": 0.5, "AB": 15, "AC": 40, "BC": 45}
+INTERVALS = dict.fromkeys(("heartbeat", "reconnect", "loops"))
+
+
+def shapes():
+    """{(from, to): Shape} of all links as they are when nothing is wrong."""
+    delays = {
+        (a, b): DELAY_MS["".join(sorted({CITY[a], CITY[b]}))]
+        for a, b in itertools.permutations(SITES, 2)
+    }
+    return {pair: Shape(delay, delay / 10) for pair, delay in delays.items()}
+
+
+class FieldNode(Node):
+    """A daemon on the host of its name."""
+
+    def __init__(self, cluster, name, instances, options):
+        super().__init__(cluster, name, instances, INTERVALS | options)
+        self.host = cluster.net.hosts[name]
+        self.peer, self.admin = f"{self.host.address}:7400", f"{self.host.address}:7402"
+
+    def prepare(self):
+        super().prepare()
+        self.host.enter()
+
+    def http(self, path):
+        with self.host.inside():
+            return super().http(path)
+
+    def freeze(self):
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def thaw(self):
+        os.kill(self.process.pid, signal.SIGCONT)
+
+
+class Field(Cluster):
+    """All daemons of the tree, on a net that outlives them."""
+
+    def __init__(self, directory, net):
+        super().__init__(directory)
+        self.net = net
+        self.root()
+        self.node("standby", {"main": {"role": "replica"}})
+        for centre in CENTRES:
+            for what in ROLES:
+                role = "replica" if what in ("middle", "replica") else "proxy"
+                keeps = KEEPS_NOTHING if what == "empty" else {}
+                self.node(f"{centre}-{what}", {"main": {"role": role} | keeps})
+        for node in self.nodes.values():
+            node.instances["main"] |= self.others_of(node)
+
+    def node(self, name, instances, **options):
+        self.nodes[name] = FieldNode(self, name, instances, options)
+        return self.nodes[name]
+
+    def others_of(self, node):
+        """The options by which a node finds the others."""
+        middles = [self.nodes[f"{centre}-middle"] for centre in CENTRES]
+        tops = [self.nodes["root"], self.nodes["standby"]]
+        own = [m for m in middles if m.host.site == node.host.site]
+        others = [m for m in middles if m not in own]
+        if node in tops:
+            return {} if node.name == "root" else {"parents": tops[:1]}
+        if node in middles:
+            return {"parents": tops + others}
+        found = {"parents": own + others + tops}
+        if node.instances["main"]["role"] == "proxy":
+            replicas = [self.nodes[f"{centre}-replica"] for centre in CENTRES]
+            replicas.sort(key=lambda replica: replica.host.site != node.host.site)
+            found["replicas"] = replicas[:1] + own + replicas[1:] + others
+        return found
+
+    def launch_all(self):
+        for node in self.nodes.values():
+            node.launch()
+        for node in self.nodes.values():
+            node.wait_ready()
+
+    def leaves(self):
+        return [n for n in self.nodes.values() if n.host.site in CENTRES and "middle" not in n.name]
+
+
+def make_net():
+    return Net(SITES, shapes())

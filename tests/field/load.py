@@ -16,9 +16,10 @@ from resp import RespError, encode
 from test_pipeline import HOT, check, cold, command, hot
 
 COLD_WRITTEN = 2000  # of the keys that sessions ask for: most are absent
-BURST, WRITE_PAUSE_S = 10, 0.02
+BURST, WRITE_PAUSE_S = 2, 0.004
 PIPELINE, READ_PAUSE_S = 20, 0.05
-PATIENCE_S = 60  # longer than any fault, so that nobody gives up a node that is only frozen
+PATIENCE_S = 60  # longer than any fault: a session never gives up its own leaf when frozen
+VISIT_S = 1  # ... but where a session might go it does not wait for long
 TOKEN_MS = 300  # for which a visited node may catch up
 # Words that a node may answer when it cannot do better.
 EXCUSES = {"replica": {"LOADING", "BEHIND"}, "proxy": {"LOADING", "BEHIND", "UNAVAILABLE"}}
@@ -99,7 +100,7 @@ class Writer(threading.Thread):
             while not self.stop.is_set() or self.pending:
                 try:
                     self.connected()
-                except (OSError, ConnectionError):
+                except OSError:
                     self.lost += 1
                     self.stop.wait(READ_PAUSE_S)
         except BaseException as fault:
@@ -133,21 +134,20 @@ class Session(threading.Thread):
 
     def move(self, node, conn, to):
         """The session goes on at another node from what it has seen; or stays, if that cannot."""
-        index = self.ask(node, conn, ("QS.INDEX",))
+        index, key = self.ask(node, conn, ("QS.INDEX",)), hot(self.rng.randrange(HOT))
+        there, moved = None, False
         try:
-            there = to.raw(timeout=PATIENCE_S)
+            if not isinstance(index, RespError):
+                there = to.raw(timeout=VISIT_S)
+                reply = self.ask(to, there, ("QS.GET", key, "MININDEX", index, TOKEN_MS))
+                moved = not isinstance(reply, RespError)
         except OSError:
-            return node, conn
-        try:
-            key = hot(self.rng.randrange(HOT))
-            reply = self.ask(to, there, ("QS.GET", key, "MININDEX", index, TOKEN_MS))
-        except BaseException:
-            there.close()
-            conn.close()
-            raise
-        (there if isinstance(reply, RespError) else conn).close()
-        self.moves += not isinstance(reply, RespError)
-        return (node, conn) if isinstance(reply, RespError) else (to, there)
+            pass
+        left = conn if moved else there
+        if left:
+            left.close()
+        self.moves += moved
+        return (to, there) if moved else (node, conn)
 
     def connected(self):
         node, conn = self.home, self.home.raw(timeout=PATIENCE_S)
@@ -166,7 +166,7 @@ class Session(threading.Thread):
             while not self.stop.is_set():
                 try:
                     self.connected()
-                except (OSError, ConnectionError):
+                except OSError:
                     self.number += 1
                     self.stop.wait(READ_PAUSE_S)
         except BaseException as fault:

@@ -97,18 +97,18 @@ def ip(commands, namespace=None):
     except FileNotFoundError:
         raise NoField("no network can be made here: `ip` (package iproute2) is missing") from None
     if done.returncode != 0:
-        raise NoField(f"no network can be made here (it takes root's rights): {done.stderr.strip()}")
+        said = done.stderr.strip()
+        raise NoField(f"no network can be made here (it takes root's rights): {said}")
 
 
 def remove_stale():
     """Namespaces of processes that are no more, and any of our own."""
-    gone = []
-    for path in NAMED.glob("qsf-*") if NAMED.exists() else []:
-        found = re.match(r"qsf-(\d+)-", path.name)
-        if found and (int(found[1]) == os.getpid() or not pathlib.Path(f"/proc/{found[1]}").exists()):
-            gone.append(path.name)
-    for name in gone:  # another process may be at it too
-        subprocess.run(["ip", "netns", "del", name], stderr=subprocess.DEVNULL, check=False)
+    for path in NAMED.glob("qsf-*"):
+        pid = int(re.match(r"qsf-(\d+)-", path.name)[1])
+        if pid == os.getpid() or not pathlib.Path(f"/proc/{pid}").exists():
+            # Another process may be at it too, so that it is gone already.
+            command = ["ip", "netns", "del", path.name]
+            subprocess.run(command, stderr=subprocess.DEVNULL, check=False)
 
 
 class Net:
@@ -188,7 +188,8 @@ class Net:
 
     def change(self, pairs, **changes):
         """These links, each as it is now but for the changes."""
-        self.set(self.now | {pair: dataclasses.replace(self.now[pair], **changes) for pair in pairs})
+        changed = {pair: dataclasses.replace(self.now[pair], **changes) for pair in pairs}
+        self.set(self.now | changed)
 
     def heal(self):
         self.set({})

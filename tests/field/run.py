@@ -40,7 +40,7 @@ def all_equal(field):
     """Whether every node shows the root's newest index with its digest."""
     try:
         return len({node.digest() for node in field.nodes.values()}) == 1
-    except (OSError, ConnectionError, RuntimeError):  # still loading
+    except (OSError, RuntimeError):  # still loading
         return False
 
 
@@ -83,16 +83,19 @@ def check_nodes(field, model):
 
 
 def run(field, seed, faults):
-    """Plays one schedule; returns what to say about it."""
-    writer = Writer(field.nodes["root"], seed)
+    """Plays one schedule; returns (seconds until equal, what to say about it)."""
+    writer, leaves = Writer(field.nodes["root"], seed), field.leaves()
+    sessions = [Session(leaf, leaves, seed) for leaf in leaves]
     field.launch_all()
     writer.fill()
-    leaves = field.leaves()
-    sessions = [Session(leaf, leaves, seed) for leaf in leaves]
     for thread in (writer, *sessions):
         thread.start()
-    schedule.play(field, faults)
-    equal_s, served_s = heal(field, writer)
+    try:
+        schedule.play(field, faults)
+        equal_s, served_s = heal(field, writer)
+    finally:
+        for thread in (writer, *sessions):
+            thread.stop.set()
     for session in sessions:
         session.finish()
     counts = check_nodes(field, writer.model)
@@ -106,40 +109,52 @@ def run(field, seed, faults):
         **counts,
         **errors,
     }
-    return (f"{len(faults)} faults, equal after {equal_s:.1f} s, all served after {served_s:.1f} s; "
-            + ", ".join(f"{count:,} {what}" for what, count in told.items()))
+    told = ", ".join(f"{count:,} {what}" for what, count in told.items())
+    healed = f"equal after {equal_s:.1f} s, all served after {served_s:.1f} s"
+    return equal_s, f"{len(faults)} faults, {healed}; {told}"
+
+
+def complain(field, seed, faults):
+    """What a person needs to go on from, here or where nothing but this output is left."""
+    for node in field.nodes.values():
+        print(node.tail(15))
+    print("\n".join(f"  {fault}" for fault in faults))
+    traceback.print_exc(file=sys.stdout)
+    print(f"seed {seed}: FAILED, see {field.directory}; again: make field FIELD_SEEDS={seed}",
+          flush=True)
 
 
 def run_seed(net, seed):
-    """Prints the line of a seed; whether it passed."""
-    directory = ROOT / "build/field" / f"{os.getpid()}-{seed}"
-    field, faults = Field(directory, net), schedule.make(seed)
+    """Prints the line of a seed; seconds until all were equal, None when it failed."""
+    field = Field(ROOT / "build/field" / f"{os.getpid()}-{seed}", net)
+    faults = schedule.make(seed)
     faulthandler.dump_traceback_later(LIMIT_S * SLOW, exit=True)
     try:
-        said = run(field, seed, faults)
-    except BaseException:
-        field.abandon()
-        print(f"seed {seed}: FAILED, see {directory}; again: make field FIELD_SEEDS={seed}")
-        print("\n".join(f"  {fault}" for fault in faults))
-        traceback.print_exc(file=sys.stdout)
-        return False
+        equal_s, said = run(field, seed, faults)
+    except Exception:
+        complain(field, seed, faults)
+        return None
     finally:
         faulthandler.cancel_dump_traceback_later()
+        field.abandon()
         net.reset()
     print(f"seed {seed}: {said}", flush=True)
-    shutil.rmtree(directory)
-    return True
+    shutil.rmtree(field.directory)
+    return equal_s
 
 
 def main(arguments):
     wanted = seeds(arguments[0])
     try:
         with contextlib.closing(make_net()) as net:
-            failed = [seed for seed in wanted if not run_seed(net, seed)]
+            equal_s = {seed: run_seed(net, seed) for seed in wanted}
     except NoField as fault:
         print(fault, file=sys.stderr)
         return 2
-    print(f"{len(wanted)} schedules, {len(failed)} failed {failed or ''}")
+    failed = [seed for seed, seconds in equal_s.items() if seconds is None]
+    slowest = max((seconds for seconds in equal_s.values() if seconds is not None), default=0)
+    print(f"{len(wanted)} schedules, equal after {slowest:.1f} s at most, {len(failed)} failed",
+          *failed)
     return 1 if failed else 0
 
 

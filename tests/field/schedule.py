@@ -68,6 +68,17 @@ def node_fault(rng):
     return Fault(*fault_times(rng), rng.choice(NODE_KINDS), (rng.choice(nodes),))
 
 
+def flapping(fault, rng):
+    """The same fault, in force and not in force by turns."""
+    moments = [fault.begin_ms]
+    while moments[-1] < fault.end_ms:
+        moments.append(moments[-1] + rng.randrange(50, 800))
+    return [
+        fault._replace(begin_ms=begin, end_ms=end)
+        for begin, end in zip(moments[::2], moments[1::2])
+    ]
+
+
 def overlaps(fault, others):
     return any(
         fault.where == other.where and fault.begin_ms <= other.end_ms
@@ -77,13 +88,14 @@ def overlaps(fault, others):
 
 
 def make(seed):
-    """The faults of a seed, by their beginning."""
+    """The faults of a seed, by their beginning; each cut of a link that flaps counts as one."""
     rng = random.Random(f"field {seed}")
     faults = []
     for _ in range(rng.randint(*FAULTS)):
         fault = rng.choice((link_fault, node_fault))(rng)
+        flaps = fault.kind == "cut" and rng.random() < 0.25
         if not overlaps(fault, faults):
-            faults.append(fault)
+            faults += flapping(fault, rng) if flaps else [fault]
     return sorted(faults)
 
 

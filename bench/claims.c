@@ -8,7 +8,8 @@
 #define MISSES_MOST 0.0005 // of all look-ups
 #define WRITES_LEAST 0.95  // of those that were asked for
 
-// What a proxy's store may take, as a share of the replica's, by its working set in percent.
+// What a proxy's store may take, as a share of the replica's, by its working set in percent: limits
+// for pairs of which the key is one eleventh, as it is of made ones.
 static const struct {
     uint64_t percent;
     double most;
@@ -37,8 +38,11 @@ static void add(struct site *site, bool held, const char *format, ...)
     va_end(arguments);
 }
 
-void claims_of_stores(struct site *site)
+void claims_of_stores(const struct pairs *pairs, struct site *site)
 {
+    if (pairs->options.file != NULL) {
+        return;
+    }
     double replica = (double)site->warmed[SIDE_REPLICA].store;
     double share = replica > 0 ? (double)site->warmed[SIDE_PROXY].store / replica : 1;
     for (size_t i = 0; i < ARRAY_LEN(store_limits); i++) {

@@ -8,6 +8,7 @@
 
 #include "bench/histogram.h"
 #include "bench/lookups.h"
+#include "bench/pairs.h"
 #include "common/base/bytes.h"
 
 #define LOAD_CONNECTIONS_MAX 256
@@ -17,8 +18,7 @@ struct load_options {
     unsigned connections;
     uint64_t rate; // look-ups a second
     uint64_t duration_ns;
-    uint64_t seed; // of the pairs
-    size_t value_bytes;
+    const struct pairs *pairs;
 };
 
 struct load_result {

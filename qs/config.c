@@ -218,7 +218,7 @@ static void fit_to_cache(struct instance_options *options)
         options->segment_bytes = u64_min(options->segment_bytes, max_bytes / 64);
         options->replay_bytes = u64_min(options->replay_bytes, max_bytes / 16);
         options->apply_queue = u64_min(options->apply_queue, max_bytes / 32); // is journaled
-        options->memtable = u64_min(options->memtable, max_bytes / 256);
+        options->memtable = u64_min(options->memtable, max_bytes / 512);
         options->window_bytes = u64_min(options->window_bytes, max_bytes / 4);
         options->recency_bytes = u64_min(options->recency_bytes, max_bytes / 64);
     }

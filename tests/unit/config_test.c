@@ -181,7 +181,7 @@ static void a_bounded_cache_sizes_what_lies_beside_it(void **state)
     assert_int_equal(small->segment_bytes, MIB);
     assert_int_equal(small->replay_bytes, 4 * MIB);
     assert_int_equal(small->apply_queue, 2 * MIB);
-    assert_int_equal(small->memtable, 256 * KIB);
+    assert_int_equal(small->memtable, 128 * KIB);
     assert_int_equal(small->window_bytes, 16 * MIB);
     assert_int_equal(small->recency_bytes, MIB);
     assert_int_equal(plain->cache.max_bytes, 0);

@@ -17,8 +17,8 @@ asan_FLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno
 tsan_FLAGS := -O1 -g -fsanitize=thread
 CFLAGS   := -std=c11 $(WARN) $($(FLAVOUR)_FLAGS) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -I. -MMD -MP
-LDFLAGS  := $($(FLAVOUR)_FLAGS)
-LIBS     := -lrocksdb -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread -lm
+LDFLAGS  := $($(FLAVOUR)_FLAGS) -Wl,--as-needed
+LIBS     := -lrocksdb -lcurl -lcares -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread -lm
 
 LIB_SRC  := $(wildcard common/*/*.c replica/*.c proxy/*.c)
 QSD_SRC  := $(wildcard qs/*.c)
@@ -69,9 +69,11 @@ $(BUILD)/tests/%_test: $(BUILD)/obj/tests/unit/%_test.o $(call obj,$(filter-out 
 $(BUILD)/tests/store_model_test $(BUILD)/tests/store_panel_test: \
   $(call obj,tests/sim/store_model_beside.c tests/sim/model_rows.c tests/sim/model_disk.c tests/sim/model_compact.c)
 
-# Tests that step in between two looks at the floor, or at the moment of a publication or a write.
+# Tests that step in between two looks at the floor, or at the moment of a publication or a write;
+# and one that shortens pauses.
 $(BUILD)/tests/floor_race_test: LDFLAGS += -Wl,--wrap=mvcc_read,--wrap=mvcc_walk
 $(BUILD)/tests/publish_test: LDFLAGS += -Wl,--wrap=views_publish
+$(BUILD)/tests/finder_test: LDFLAGS += -Wl,--wrap=random_jitter_ms
 $(BUILD)/tests/store_test: LDFLAGS += -Wl,--wrap=rocksdb_write
 
 $(BUILD)/tests/bench_test: $(call obj,$(filter-out bench/main.c,$(BENCH_SRC)))

@@ -142,6 +142,9 @@ static int on_message(struct source *source, uint16_t code, struct bytes payload
 
 static void close_if_done(struct fetcher *fetcher)
 {
+    if (atomic_load(&fetcher->list.pending)) {
+        return;
+    }
     for (unsigned i = 0; i < fetcher->source_count; i++) {
         if (source_state(&fetcher->sources[i]) != SOURCE_CLOSED) {
             return;
@@ -158,12 +161,17 @@ static void on_lost(struct source *source, bool was_ready)
 {
     struct fetcher *fetcher = source->owner;
     recall_lost(fetcher, source);
-    if (was_ready && pool_left(&fetcher->pool, source->number, fetcher_now_ns(fetcher))) {
+    bool quarantined = was_ready && pool_left(&fetcher->pool, source->number,
+                                              fetcher_now_ns(fetcher));
+    if (quarantined && !source->closing) {
         note_quarantine(fetcher, source, "it is lost again and again");
     }
     if (fetcher->closing) {
         close_if_done(fetcher);
-    } else if (fetcher->alone_ns == 0 && pool_connected(&fetcher->pool) == 0) {
+    } else if (source->closing) {
+        notice_raise(&fetcher->list); // its number is free
+    }
+    if (fetcher->alone_ns == 0 && pool_connected(&fetcher->pool) == 0) {
         fetcher->alone_ns = fetcher_now_ns(fetcher);
     }
     fetcher_stir(fetcher);
@@ -175,8 +183,18 @@ static void on_open(struct task *task)
 {
     struct fetcher *fetcher = CONTAINER_OF(task, struct fetcher, open);
     fetcher->alone_ns = fetcher_now_ns(fetcher);
-    for (unsigned i = 0; i < fetcher->source_count; i++) {
-        source_start(&fetcher->sources[i]);
+    fetcher->opened = true;
+    endpoint_feed_subscribe(&fetcher->instance->replicas, &fetcher->list);
+    fetcher_take_list(fetcher);
+}
+
+static void on_list(struct notice *notice)
+{
+    struct fetcher *fetcher = CONTAINER_OF(notice, struct fetcher, list);
+    if (fetcher->closing) {
+        close_if_done(fetcher);
+    } else {
+        fetcher_take_list(fetcher);
     }
 }
 
@@ -184,6 +202,10 @@ static void on_close(struct task *task)
 {
     struct fetcher *fetcher = CONTAINER_OF(task, struct fetcher, close);
     fetcher->closing = true;
+    if (fetcher->opened) {
+        fetcher->opened = false;
+        endpoint_feed_unsubscribe(&fetcher->instance->replicas, &fetcher->list);
+    }
     while (!list_empty(&fetcher->waiters)) {
         struct waiter *waiter = CONTAINER_OF(fetcher->waiters.next, struct waiter, age);
         fetcher_fail(fetcher, waiter->flight, ERR_UNAVAILABLE);
@@ -195,20 +217,6 @@ static void on_close(struct task *task)
         source_close(&fetcher->sources[i]);
     }
     close_if_done(fetcher);
-}
-
-static unsigned count_sources(struct instance *instance)
-{
-    unsigned count = 0;
-    option_ADDRESSES addresses = instance->options->replicas;
-    while (addresses != NULL && addresses[count] != NULL) {
-        if (count == POOL_MAX) {
-            log_line(LOG_WARN, instance->name, "only the first %u replicas are used", count);
-            break;
-        }
-        count++;
-    }
-    return count;
 }
 
 static void limits_open(struct fetcher *fetcher, const struct instance_options *options)
@@ -245,14 +253,11 @@ struct fetcher *fetcher_new(struct instance *instance)
     list_init(&fetcher->ready);
     list_init(&fetcher->paused);
     timer_init(&fetcher->timer, fetcher_on_timer);
-    fetcher->source_count = count_sources(instance);
-    pool_open(&fetcher->pool, fetcher->source_count, instance->options->replica_requests,
+    notice_init(&fetcher->list, loop_mailbox(instance->home), on_list);
+    fetcher->source_ops = &ops;
+    fetcher_members_open(fetcher);
+    pool_open(&fetcher->pool, instance->options->replica_requests,
               instance->options->replica_bytes, instance->options->quarantine);
-    fetcher->sources = mem_zalloc(fetcher->source_count * sizeof *fetcher->sources);
-    for (unsigned i = 0; i < fetcher->source_count; i++) {
-        source_open(&fetcher->sources[i], instance, i, instance->options->replicas[i], &ops,
-                    fetcher);
-    }
     return fetcher;
 }
 
@@ -260,7 +265,7 @@ void fetcher_free(struct fetcher *fetcher)
 {
     fills_close(&fetcher->fills);
     flights_close(&fetcher->flights);
-    mem_free(fetcher->sources);
+    fetcher_members_close(fetcher);
     mem_free(fetcher);
 }
 
@@ -287,32 +292,48 @@ static const char *state_text(enum source_state state, const struct source *sour
     return health == POOL_HEALTHY ? "ready" : health == POOL_PROBING ? "probing" : "quarantine";
 }
 
+static void tell(const struct fetcher *fetcher, unsigned number, struct replica_status *to)
+{
+    const struct source *source = &fetcher->sources[number];
+    const struct pool_member *member = &fetcher->pool.members[number];
+    enum source_state state = source_state(source);
+    enum pool_health health = (enum pool_health)atomic_load(&member->health);
+    *to = (struct replica_status){.state = state_text(state, source, health),
+                                  .connected = state == SOURCE_READY,
+                                  .in_flight = atomic_load(&source->in_flight),
+                                  .rtt_ns = atomic_load(&source->rtt_ns),
+                                  .response_ns = atomic_load(&member->response_ns),
+                                  .visible = atomic_load(&member->visible),
+                                  .floor = atomic_load(&member->floor)};
+    memcpy(to->address, source->text, sizeof to->address);
+}
+
 size_t fetch_status(struct instance *instance, struct replica_status *to, size_t max)
 {
-    const struct fetcher *fetcher = ((struct proxy *)instance->role_state)->fetcher;
-    for (size_t i = 0; i < max && i < fetcher->source_count; i++) {
-        const struct source *source = &fetcher->sources[i];
-        const struct pool_member *member = &fetcher->pool.members[i];
-        enum source_state state = source_state(source);
-        enum pool_health health = (enum pool_health)atomic_load(&member->health);
-        to[i] = (struct replica_status){.address = source->text,
-                                        .state = state_text(state, source, health),
-                                        .connected = state == SOURCE_READY,
-                                        .in_flight = atomic_load(&source->in_flight),
-                                        .rtt_ns = atomic_load(&source->rtt_ns),
-                                        .response_ns = atomic_load(&member->response_ns),
-                                        .visible = atomic_load(&member->visible),
-                                        .floor = atomic_load(&member->floor)};
+    struct fetcher *fetcher = ((struct proxy *)instance->role_state)->fetcher;
+    size_t count = 0;
+    pthread_mutex_lock(&fetcher->lock);
+    for (unsigned i = 0; i < fetcher->source_count; i++) {
+        if (source_state(&fetcher->sources[i]) != SOURCE_CLOSED) {
+            if (count < max) {
+                tell(fetcher, i, &to[count]);
+            }
+            count++;
+        }
     }
-    return fetcher->source_count;
+    pthread_mutex_unlock(&fetcher->lock);
+    return count;
 }
 
 uint64_t fetch_lowest_visible(struct instance *instance)
 {
-    const struct fetcher *fetcher = ((struct proxy *)instance->role_state)->fetcher;
+    struct fetcher *fetcher = ((struct proxy *)instance->role_state)->fetcher;
     uint64_t connected = 0;
+    pthread_mutex_lock(&fetcher->lock);
     for (unsigned i = 0; i < fetcher->source_count; i++) {
         connected |= (uint64_t)(source_state(&fetcher->sources[i]) == SOURCE_READY) << i;
     }
-    return pool_lowest_visible(&fetcher->pool, connected);
+    uint64_t lowest = pool_lowest_visible(&fetcher->pool, connected);
+    pthread_mutex_unlock(&fetcher->lock);
+    return lowest;
 }

@@ -24,7 +24,8 @@ struct fetcher;
 struct fetcher *fetcher_new(struct instance *instance) MUST_CHECK;
 void fetcher_free(struct fetcher *fetcher);
 
-// Connects to instance->options->replicas from the home loop. Any thread, once.
+// Connects to the replicas of instance->replicas, as it changes, from the home loop. Any thread,
+// once.
 int fetch_open(struct instance *instance) MUST_CHECK;
 // Ends what is under way with ERR_UNAVAILABLE and closes the connections; `closed` is raised when
 // none is left. Any thread, once. Reads that come later get ERR_UNAVAILABLE.
@@ -34,7 +35,7 @@ void fetch_close(struct instance *instance, struct notice *closed);
 void fetch_read(struct instance *instance, struct read *read);
 
 struct replica_status {
-    const char *address; // as configured
+    char address[ADDRESS_TEXT_BYTES];
     const char *state;   // "ready", "quarantine", "probing", "refused", "away"
     bool connected;
     unsigned in_flight;   // requests

@@ -340,6 +340,7 @@ void fetcher_on_flush(struct task *task)
     }
     ask(fetcher);
     recall_serve(fetcher);
+    fetcher_retire(fetcher);
     show(fetcher);
     if (!fetcher->closing) {
         arm(fetcher);

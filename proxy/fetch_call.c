@@ -116,7 +116,7 @@ void fetcher_forked(struct fetcher *fetcher)
 bool fetcher_hopeful(const struct fetcher *fetcher)
 {
     uint64_t alone_ns = fetcher->alone_ns == 0 ? 0 : fetcher_now_ns(fetcher) - fetcher->alone_ns;
-    return !fetcher->closing && fetcher->source_count > 0 && alone_ns <= fetcher->wait_ns;
+    return !fetcher->closing && fetcher->listed > 0 && alone_ns <= fetcher->wait_ns;
 }
 
 // The flight that will bring what `lookup` misses: one under way, or a new one.

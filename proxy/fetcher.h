@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The inside of the fetcher, shared by fetch_call.c (reads and their ends), fetch.c (replicas
-// coming, answering and going), fetch_ask.c (whom to ask, and time) and recall.c (reads as of an
-// earlier index, which go over the same links); nobody else includes it.
+// coming, answering and going), fetch_members.c (which there are), fetch_ask.c (whom to ask, and
+// time) and recall.c (reads as of an earlier index, which go over the same links); nobody else
+// includes it.
 //
 // A read becomes a call with one waiter for each missing value, posted to the home loop. Waiters
 // are admitted at the end of a turn, of each call no more than its share at once, so that no read
@@ -12,6 +13,8 @@
 // fail alike: the command has its error already. Home loop only.
 #ifndef QS_PROXY_FETCHER_H
 #define QS_PROXY_FETCHER_H
+
+#include <pthread.h>
 
 #include "common/base/log.h"
 #include "proxy/budget.h"
@@ -56,8 +59,13 @@ struct fetcher {
     struct list waiters;
     struct list ready;  // flights to be asked for
     struct list paused; // flights between two rounds, the first to go on first
-    struct source *sources;
-    unsigned source_count;
+    pthread_mutex_t lock; // who the sources are, against looks from other threads
+    const struct source_ops *source_ops;
+    struct source *sources; // POOL_MAX, by their numbers; those closed are free
+    unsigned source_count;  // numbers that were ever used
+    unsigned listed;        // replicas in the list in force
+    struct notice list;     // there is another one
+    bool opened;
     struct pool pool;     // of the sources, by their numbers
     struct budget budget;
     struct recalls recalls;
@@ -88,6 +96,13 @@ bool fetcher_hopeful(const struct fetcher *fetcher);
 void fetcher_expire(struct fetcher *fetcher);
 // Admits waiters as far as the limits allow; ends those of calls that have failed.
 void fetcher_admit(struct fetcher *fetcher);
+
+// The list in force is looked at, again and again. (fetch_members.c, as the next)
+void fetcher_take_list(struct fetcher *fetcher);
+// Leaves those that have left the list, as far as nothing is under way.
+void fetcher_retire(struct fetcher *fetcher);
+void fetcher_members_open(struct fetcher *fetcher);
+void fetcher_members_close(struct fetcher *fetcher);
 
 // A request is over: it weighs on nothing any more. (fetch.c, as the next)
 void fetcher_unburden(struct fetcher *fetcher, struct source *source,

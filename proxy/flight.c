@@ -100,6 +100,15 @@ struct flight *flights_add(struct flight_table *table, struct bytes key, uint64_
     return flight;
 }
 
+void flights_forget(struct flight_table *table, unsigned number)
+{
+    for (uint64_t i = 0; i < table->bucket_count; i++) {
+        for (struct flight *flight = table->buckets[i]; flight != NULL; flight = flight->chain) {
+            retry_forget(&flight->retry, number);
+        }
+    }
+}
+
 void flights_remove(struct flight_table *table, struct flight *flight)
 {
     CHECK(list_empty(&flight->waiters) && table->count > 0);

@@ -70,6 +70,9 @@ struct flight *flights_find(const struct flight_table *table, struct bytes key, 
 struct flight *flights_add(struct flight_table *table, struct bytes key, uint64_t version,
                            uint32_t length, uint32_t check);
 
+// Replica `number` is another one from now on: none has been asked of it.
+void flights_forget(struct flight_table *table, unsigned number);
+
 // Takes it out of the table, its list and its slots, and frees it. It has no waiters.
 void flights_remove(struct flight_table *table, struct flight *flight);
 

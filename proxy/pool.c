@@ -12,14 +12,21 @@
 // In the order of asking.
 enum rank { RANK_PROBE, RANK_GOOD, RANK_TRIMMED, RANK_BEHIND, RANK_NEVER };
 
-void pool_open(struct pool *pool, unsigned count, uint64_t requests_max, uint64_t bytes_max,
+void pool_open(struct pool *pool, uint64_t requests_max, uint64_t bytes_max,
                uint64_t quarantine_ms)
 {
-    CHECK(count <= POOL_MAX && requests_max > 0 && bytes_max > 0);
-    *pool = (struct pool){.count = count,
-                          .requests_max = requests_max,
+    CHECK(requests_max > 0 && bytes_max > 0);
+    *pool = (struct pool){.requests_max = requests_max,
                           .bytes_max = bytes_max,
                           .quarantine_ms = quarantine_ms};
+}
+
+void pool_enter(struct pool *pool, unsigned number)
+{
+    CHECK(number <= pool->count && number < POOL_MAX);
+    CHECK(pool->members[number].requests == 0);
+    pool->members[number] = (struct pool_member){0};
+    pool->count += number == pool->count;
 }
 
 static struct pool_member *member_at(struct pool *pool, unsigned number)

@@ -52,8 +52,11 @@ struct pool {
     uint64_t quarantine_ms;           // the longest
 };
 
-void pool_open(struct pool *pool, unsigned count, uint64_t requests_max, uint64_t bytes_max,
+void pool_open(struct pool *pool, uint64_t requests_max, uint64_t bytes_max,
                uint64_t quarantine_ms);
+// Number `number` is another replica from now on, of which nothing is known. Numbers are given
+// from 0 on.
+void pool_enter(struct pool *pool, unsigned number);
 
 // A replica came, whose journal ends at `index`; is being left: it is asked for nothing more; or
 // went, with all that it was asked for, which is an error.

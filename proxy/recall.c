@@ -489,6 +489,13 @@ void recall_lost(struct fetcher *fetcher, struct source *source)
     }
 }
 
+void recall_forget(struct fetcher *fetcher, unsigned number)
+{
+    LIST_FOR_EACH(node, &fetcher->recalls.calls) {
+        CONTAINER_OF(node, struct recall_call, node)->tried &= ~((uint64_t)1 << number);
+    }
+}
+
 void recall_close(struct fetcher *fetcher)
 {
     while (!list_empty(&fetcher->recalls.calls)) {

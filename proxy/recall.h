@@ -36,6 +36,8 @@ int recall_message(struct fetcher *fetcher, struct source *source, uint16_t code
                    struct bytes payload) MUST_CHECK;
 void recall_serve(struct fetcher *fetcher); // a replica may be less busy
 void recall_lost(struct fetcher *fetcher, struct source *source);
+// Replica `number` is another one from now on.
+void recall_forget(struct fetcher *fetcher, unsigned number);
 void recall_close(struct fetcher *fetcher);
 
 #endif

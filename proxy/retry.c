@@ -14,6 +14,11 @@ void retry_refused(struct retry *retry, enum fetch_status status)
     retry->gone += status == FETCH_GONE ? 1 : 0;
 }
 
+void retry_forget(struct retry *retry, unsigned number)
+{
+    retry->tried &= ~((uint64_t)1 << number);
+}
+
 enum retry_verdict retry_judge(struct retry *retry, uint64_t askable, uint64_t connected)
 {
     if ((askable & ~retry->tried) != 0) {

@@ -22,6 +22,9 @@ void retry_asked(struct retry *retry, unsigned number);
 // One did not give the value: `status` is its answer, FETCH_ERROR when there was none or a bad one.
 void retry_refused(struct retry *retry, enum fetch_status status);
 
+// `number` is another replica from now on, which has not been asked.
+void retry_forget(struct retry *retry, unsigned number);
+
 // What to do, when nobody is being asked: given who may be asked, and who is connected. One that is
 // connected but must not be asked (it is in quarantine) might have the value, so the round says
 // nothing final. Unless RETRY_NEXT, a new round has begun.

@@ -65,29 +65,22 @@ static void on_timer(struct timer *timer)
 }
 
 void source_open(struct source *source, struct instance *instance, unsigned number,
-                 const char *text, const struct source_ops *ops, void *owner)
+                 const struct endpoint *endpoint, const struct source_ops *ops, void *owner)
 {
+    CHECK(source_state(source) == SOURCE_CLOSED);
     *source = (struct source){.instance = instance,
                               .ops = ops,
                               .owner = owner,
                               .number = number,
-                              .text = text,
+                              .address = endpoint->parsed,
+                              .listed = true,
                               .next_id = 1};
+    snprintf(source->text, sizeof source->text, "%s", endpoint->address);
     list_init(&source->requests);
     timer_init(&source->timer, on_timer);
-    const char *reason;
-    if (address_parse(&source->address, text, &reason) != OK) {
-        log_line(LOG_ERROR, instance->name, "replica %s cannot be used: %s", text, reason);
-        set_state(source, SOURCE_CLOSED);
-    }
 }
 
-void source_start(struct source *source)
-{
-    if (source_state(source) != SOURCE_CLOSED) {
-        connect_now(source);
-    }
-}
+void source_start(struct source *source) { connect_now(source); }
 
 void source_close(struct source *source)
 {

@@ -10,7 +10,7 @@
 
 #include "common/base/log.h"
 #include "common/core/instance.h"
-#include "common/io/address.h"
+#include "common/discovery/endpoints.h"
 #include "common/tree/link.h"
 #include "common/wire/fetch_items.h"
 #include "proxy/flight.h"
@@ -57,8 +57,9 @@ struct source {
     const struct source_ops *ops;
     void *owner;
     unsigned number;
-    const char *text; // its address, as configured
+    char text[ADDRESS_TEXT_BYTES]; // its address, as listed
     struct address address;
+    bool listed;       // the owner's: it is in the list in force
     struct link link;
     struct timer timer; // next attempt; while connecting: the limit on that
     struct list requests;
@@ -75,13 +76,13 @@ struct source {
     _Atomic uint64_t rtt_ns;
 };
 
-// `text` lives as long as the source. A text that is no address is logged, and never connected to.
-// Any thread; the source is the home loop's from source_start on, which connects.
+// Fills in a closed one; then source_start connects. The home loop.
 void source_open(struct source *source, struct instance *instance, unsigned number,
-                 const char *text, const struct source_ops *ops, void *owner);
+                 const struct endpoint *endpoint, const struct source_ops *ops, void *owner);
 void source_start(struct source *source);
 
-// Ends it: on_unanswered for what is under way, then on_lost, maybe before this returns.
+// Ends it: on_unanswered for what is under way, then on_lost, maybe before this returns; then it
+// may be opened again, for another replica.
 void source_close(struct source *source);
 
 static inline enum source_state source_state(const struct source *source)

@@ -8,7 +8,9 @@
 #include <confuse.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "qs/config_parts.h"
 
@@ -48,8 +50,9 @@ static int on_value(cfg_t *cfg, cfg_opt_t *option, const char *text, void *resul
     struct bytes name = bytes_text(option->name);
     const struct option_row *row =
         option_find(instance == CONFIG_TOP ? option_scope_node() : option_scope_instance(), name);
-    if (row == NULL && instance != CONFIG_TOP) {
-        row = option_find(option_scope_cache(), name);
+    if (row == NULL) {
+        row = option_find(instance == CONFIG_TOP ? option_scope_consul() : option_scope_cache(),
+                          name);
     }
     CHECK(row != NULL);
     uint64_t number;
@@ -102,14 +105,15 @@ static void parse_values(struct config_reading *reading)
         return; // fmemopen refuses an empty text
     }
     struct option_scope node = option_scope_node(), instance = option_scope_instance();
-    struct option_scope cache = option_scope_cache();
+    struct option_scope cache = option_scope_cache(), consul = option_scope_consul();
     cfg_opt_t *inner = mem_zalloc((instance.count + cache.count + 1) * sizeof *inner);
     size_t inner_count = add_rows(inner, instance);
-    // The scan took the words of the section away: its options stand among the instance's own.
+    // The scan took the words of inner sections away: their options stand among those around them.
     inner_count += add_rows(inner + inner_count, cache);
     inner[inner_count] = (cfg_opt_t)CFG_END();
-    cfg_opt_t *outer = mem_zalloc((node.count + 2) * sizeof *outer);
+    cfg_opt_t *outer = mem_zalloc((node.count + consul.count + 2) * sizeof *outer);
     size_t count = add_rows(outer, node);
+    count += add_rows(outer + count, consul);
     outer[count] =
         (cfg_opt_t)CFG_SEC("instance", inner, CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES);
     outer[count + 1] = (cfg_opt_t)CFG_END();
@@ -195,11 +199,27 @@ static void fill_scope(struct config_reading *reading, int instance, struct opti
     }
 }
 
+// "" when the host has none: the check of names then says so.
+static const char *host_name(struct arena *arena)
+{
+    char name[HOST_NAME_MAX + 1] = "";
+    if (gethostname(name, sizeof name) != 0) {
+        name[0] = '\0';
+    }
+    name[HOST_NAME_MAX] = '\0';
+    return arena_text(arena, name);
+}
+
 static void fill_config(struct config *config, struct config_reading *reading)
 {
     config->instance_count = reading->scan.section_count;
     config->instances = mem_zalloc(config->instance_count * sizeof *config->instances);
     fill_scope(reading, CONFIG_TOP, option_scope_node(), &config->node);
+    fill_scope(reading, CONFIG_TOP, option_scope_consul(), &config->consul);
+    config->consul.given = reading->scan.consul_line != 0;
+    if (config->node.node == NULL) {
+        config->node.node = host_name(reading->arena);
+    }
     for (size_t i = 0; i < config->instance_count; i++) {
         config->instances[i].name = arena_text(reading->arena, reading->scan.sections[i].name);
         fill_scope(reading, (int)i, option_scope_instance(), &config->instances[i]);
@@ -337,6 +357,9 @@ void config_each(const struct config *config,
                  void (*each)(void *argument, const char *name, const char *value), void *argument)
 {
     each_of_scope(option_scope_node(), "", &config->node, each, argument);
+    if (config->consul.given) {
+        each_of_scope(option_scope_consul(), "consul", &config->consul, each, argument);
+    }
     for (size_t i = 0; i < config->instance_count; i++) {
         const struct instance_options *options = &config->instances[i];
         each_of_scope(option_scope_instance(), options->name, options, each, argument);

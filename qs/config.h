@@ -8,6 +8,7 @@
 
 struct config {
     struct node_options node;
+    struct consul_options consul;
     struct instance_options *instances;
     size_t instance_count;
     // Private: what the options point into.

@@ -37,7 +37,7 @@ static unsigned line_of(const struct checking *checking, int instance, const cha
 static bool node_name_fits(const char *name)
 {
     size_t size = strlen(name);
-    return size <= NODE_NAME_MAX &&
+    return size >= 1 && size <= NODE_NAME_MAX &&
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
                         "0123456789._-") == size;
 }
@@ -47,8 +47,9 @@ static void check_names(struct checking *checking)
     const struct node_options *node = &checking->config->node;
     if (!node_name_fits(node->node)) {
         FAIL(checking, line_of(checking, CONFIG_TOP, "node"),
-             "option 'node': '%.80s' must be 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-'",
-             node->node, NODE_NAME_MAX);
+             "option 'node': '%.80s'%s must be 1 to %d of A-Z, a-z, 0-9, '.', '_' and '-'",
+             node->node, line_of(checking, CONFIG_TOP, "node") == 0 ? ", the host's name," : "",
+             NODE_NAME_MAX);
     }
     if (!node_name_fits(node->cluster)) {
         FAIL(checking, line_of(checking, CONFIG_TOP, "cluster"),
@@ -98,18 +99,19 @@ static void check_role(struct checking *checking, int position)
     if (options->role == ROLE_ROOT && options->parents[0] != NULL) {
         FAIL(checking, parents, "a root has no parents: it is where the log begins");
     }
-    if (options->role != ROLE_ROOT && options->parents[0] == NULL) {
+    bool finds = checking->config->consul.given;
+    if (options->role != ROLE_ROOT && options->parents[0] == NULL && !finds) {
         FAIL(checking, parents, "instance '%s' is a %s and needs parents, the peer addresses where "
-                                "its log comes from (they are not discovered yet)",
+                                "its log comes from (or consul { ... }, to find them there)",
              options->name, role_text(options->role));
     }
     if (options->role != ROLE_PROXY && options->replicas[0] != NULL) {
         FAIL(checking, replicas, "replicas are for a proxy, a %s holds every value itself",
              role_text(options->role));
     }
-    if (options->role == ROLE_PROXY && options->replicas[0] == NULL) {
+    if (options->role == ROLE_PROXY && options->replicas[0] == NULL && !finds) {
         FAIL(checking, replicas, "instance '%s' is a proxy and needs replicas, the peer addresses "
-                                 "where it fetches values (they are not discovered yet)",
+                                 "where it fetches values (or consul { ... }, to find them there)",
              options->name);
     }
 }
@@ -166,10 +168,11 @@ static void check_number(struct checking *checking, int position)
     }
 }
 
-// Addresses that this node listens on: `peer`, `client`, `admin`.
+// Addresses that this node listens on; of all others there may be several alike.
 static bool listens(const struct option_row *row)
 {
-    return row->type == OPTION_ADDRESS || row->type == OPTION_CLIENTS;
+    return strcmp(row->name, "peer") == 0 || strcmp(row->name, "client") == 0 ||
+           strcmp(row->name, "admin") == 0;
 }
 
 static bool same_address(const char *a, const char *b)
@@ -201,10 +204,113 @@ static void check_addresses(struct checking *checking)
     }
 }
 
+// ---- consul ------------------------------------------------------------------------------------
+
+static unsigned consul_line_of(const struct checking *checking, const char *name)
+{
+    const struct config_scan *scan = &checking->reading->scan;
+    const struct option_row *row = option_find(option_scope_consul(), bytes_text(name));
+    CHECK(row != NULL);
+    unsigned line = config_scan_line(scan, CONFIG_TOP, row);
+    return line != 0 ? line : scan->consul_line;
+}
+
+static bool http_fits(const char *http)
+{
+    if (strncmp(http, "unix:", 5) == 0) {
+        return http[5] == '/';
+    }
+    const char *scheme = strstr(http, "://");
+    const char *rest = scheme == NULL ? http : scheme + 3;
+    bool known = scheme == NULL || strncmp(http, "http://", 7) == 0 ||
+                 strncmp(http, "https://", 8) == 0;
+    return known && strcspn(rest, "/?#@ ") == strlen(rest) && strchr(rest, ':') > rest;
+}
+
+static bool word_fits(const char *text, size_t max, const char *also)
+{
+    size_t size = strlen(text);
+    for (size_t i = 0; i < size; i++) {
+        bool plain = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= '0' && text[i] <= '9');
+        if (!plain && strchr(also, text[i]) == NULL) {
+            return false;
+        }
+    }
+    return size >= 1 && size <= max;
+}
+
+static void check_consul_options(struct checking *checking)
+{
+    const struct consul_options *consul = &checking->config->consul;
+    if (!http_fits(consul->http)) {
+        FAIL(checking, consul_line_of(checking, "http"),
+             "option 'http': '%.128s' is not one of host:port, unix:/path, https://host:port",
+             consul->http);
+    }
+    if (!word_fits(consul->service_prefix, CONSUL_PREFIX_MAX, "-")) {
+        FAIL(checking, consul_line_of(checking, "service_prefix"),
+             "option 'service_prefix': '%.80s' must be 1 to %d of a-z, 0-9 and '-'",
+             consul->service_prefix, CONSUL_PREFIX_MAX);
+    }
+    if (consul->datacenter != NULL && !word_fits(consul->datacenter, NODE_NAME_MAX, "-_")) {
+        FAIL(checking, consul_line_of(checking, "datacenter"),
+             "option 'datacenter': '%.80s' must be 1 to %d of a-z, 0-9, '-' and '_'",
+             consul->datacenter, NODE_NAME_MAX);
+    }
+    if (!word_fits(consul->domain, CONSUL_DOMAIN_MAX, "-.")) {
+        FAIL(checking, consul_line_of(checking, "domain"),
+             "option 'domain': '%.80s' must be 1 to %d of a-z, 0-9, '-' and '.'", consul->domain,
+             CONSUL_DOMAIN_MAX);
+    }
+    if ((consul->cert_file == NULL) != (consul->key_file == NULL)) {
+        FAIL(checking, consul_line_of(checking, consul->cert_file == NULL ? "key_file"
+                                                                          : "cert_file"),
+             "cert_file and key_file belong together: one is missing");
+    }
+}
+
+// What is registered must lead others here.
+static void check_advertise(struct checking *checking)
+{
+    const struct node_options *node = &checking->config->node;
+    bool own = node->advertise != NULL;
+    const char *text = own ? node->advertise : node->peer;
+    unsigned line = line_of(checking, CONFIG_TOP, own ? "advertise" : "peer");
+    struct address address;
+    const char *reason;
+    if (text == NULL || address_parse(&address, text, &reason) != OK) {
+        return; // nothing is registered; or said already
+    }
+    if (node->peer == NULL) {
+        FAIL(checking, line, "advertise says where others reach `peer`, which is not given");
+    }
+    if (address_is_wildcard(&address)) {
+        FAIL(checking, line, own ? "option 'advertise': '%s' is no address that others could reach"
+                                 : "option 'peer': '%s' is no address that others could reach: "
+                                   "with consul { ... } give `advertise`, too", text);
+    }
+    const char *colon = strrchr(text, ':');
+    if (own && strcmp(colon, ":0") == 0) {
+        FAIL(checking, line, "option 'advertise': nobody can be reached at port 0");
+    }
+}
+
+static void check_consul(struct checking *checking)
+{
+    if (checking->config->consul.given) {
+        check_consul_options(checking);
+        check_advertise(checking);
+    } else if (checking->config->node.advertise != NULL) {
+        FAIL(checking, line_of(checking, CONFIG_TOP, "advertise"),
+             "advertise is registered in Consul, and there is no consul { ... }");
+    }
+}
+
 void config_check(const struct config *config, struct config_reading *reading)
 {
     struct checking checking = {.config = config, .reading = reading};
     check_node(&checking);
+    check_consul(&checking);
     for (size_t i = 0; i < config->instance_count; i++) {
         check_number(&checking, (int)i);
         check_role(&checking, (int)i);

@@ -80,6 +80,8 @@ void config_help(struct buf *to)
 {
     buf_append_text(to, "Options of the configuration file, once a daemon (NAME = VALUE):\n");
     help_scope(to, option_scope_node());
+    buf_append_text(to, "\nOptions inside the section consul { ... }:\n");
+    help_scope(to, option_scope_consul());
     buf_append_text(to, "\nOptions inside each instance NAME { ... }:\n");
     help_scope(to, option_scope_instance());
     buf_append_text(to, "\nOptions inside the section cache { ... } of a proxy's instance:\n");
@@ -125,6 +127,11 @@ void config_reference(struct buf *to)
         "milliseconds, or numbers with `ms`, `s`, `m`, `h`, `d`.\n\n"
         "## Once a daemon\n\n");
     reference_scope(to, option_scope_node());
+    buf_append_text(to, "\n## In the section `consul { ... }`\n\n"
+                        "With it, also when it is empty, this node registers itself in Consul and\n"
+                        "finds there what the configuration does not name (`docs/discovery.md`).\n"
+                        "`CONFIG GET` names these `consul.option`.\n\n");
+    reference_scope(to, option_scope_consul());
     buf_append_text(to, "\n## In each `instance NAME { ... }`\n\n"
                         "NAME is 1 to 40 of a-z, 0-9 and `-`.\n\n");
     reference_scope(to, option_scope_instance());

@@ -46,6 +46,7 @@ struct option_scope {
 struct option_scope option_scope_node(void);
 struct option_scope option_scope_instance(void);
 struct option_scope option_scope_cache(void); // offsets are those in struct instance_options
+struct option_scope option_scope_consul(void); // offsets are those in struct consul_options
 const struct option_row *option_find(struct option_scope scope, struct bytes name); // or NULL
 // The name of any row of `scope` that lies nearest to `name`, NULL when none is near.
 const char *option_nearest(struct option_scope scope, struct bytes name);
@@ -69,6 +70,9 @@ struct config_fault {
 void config_fail(struct config_fault *fault, unsigned line, const char *format, ...)
     PRINTF_LIKE(3, 4);
 
+#define CONSUL_PREFIX_MAX 20 // bytes; a label of a name in DNS holds 63
+#define CONSUL_DOMAIN_MAX 100
+
 #define CONFIG_TOP (-1) // in place of an instance's position
 
 struct config_section {
@@ -88,6 +92,7 @@ struct config_scan {
     char *clean; // as long as the text, comments blanked; ends with a zero
     struct config_section *sections;
     size_t section_count;
+    unsigned consul_line; // of `consul {`, 0 = none
     struct config_place *places;
     size_t place_count;
 };

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // The grammar of the configuration file, before libconfuse sees it:
-//   file     = { option | "instance" NAME "{" { option | "cache" "{" { option } "}" } "}" }
+//   file     = { option | "consul" "{" { option } "}" | instance }
+//   instance = "instance" NAME "{" { option | "cache" "{" { option } "}" } "}"
 //   option   = NAME ("=" | "+=") (value | "{" [ value { "," value } [","] ] "}")
 //   value    = word | "string" | 'string'       (begins on the line of its "=")
 // Comments run from # to the end of the line, anywhere outside strings. Here stand the messages
 // about names, braces, comments and things given twice, each with the line where a person must
-// look; libconfuse then decodes strings and variables. The words of a `cache { }` are blanked
-// for it: there its options stand among the instance's own.
+// look; libconfuse then decodes strings and variables. The words of `cache { }` and `consul { }`
+// are blanked for it: there their options stand among those around them.
 #include "qs/config_parts.h"
 
 #include <stdarg.h>
@@ -38,7 +39,7 @@ struct scanner {
     unsigned line;
     enum expecting expecting;
     int section; // position, or CONFIG_TOP
-    bool in_cache; // of that section
+    const char *inner; // "cache" of that section, "consul" of the top, or NULL
     struct token name;
     const struct option_row *row; // whose value comes
     unsigned list_line;
@@ -208,7 +209,23 @@ static bool is_instance(const struct token *name)
     return bytes_equal_text(name->text, "instance");
 }
 
-static bool is_cache(const struct token *name) { return bytes_equal_text(name->text, "cache"); }
+// The inner section of this name, NULL when there is none.
+static const char *inner_of(const struct token *name)
+{
+    return bytes_equal_text(name->text, "cache")    ? "cache"
+           : bytes_equal_text(name->text, "consul") ? "consul"
+                                                    : NULL;
+}
+
+static bool in_cache(const struct scanner *s) { return s->inner != NULL && s->section >= 0; }
+static bool in_consul(const struct scanner *s) { return s->inner != NULL && s->section < 0; }
+
+// Where the line of the inner section `name` is kept.
+static unsigned *line_of_inner(struct scanner *s)
+{
+    return s->section == CONFIG_TOP ? &s->scan->consul_line
+                                    : &s->scan->sections[s->section].cache_line;
+}
 
 // Takes a token out of what libconfuse sees.
 static void hide(struct scanner *s, const struct token *token)
@@ -218,9 +235,9 @@ static void hide(struct scanner *s, const struct token *token)
 
 static void on_close(struct scanner *s, const struct token *token)
 {
-    if (s->in_cache) {
+    if (s->inner != NULL) {
         hide(s, token);
-        s->in_cache = false;
+        s->inner = NULL;
         return;
     }
     if (s->section == CONFIG_TOP) {
@@ -245,9 +262,10 @@ static void on_name(struct scanner *s, const struct token *token)
 
 static struct option_scope scope_here(const struct scanner *s)
 {
-    return s->section == CONFIG_TOP ? option_scope_node()
-           : s->in_cache            ? option_scope_cache()
-                                    : option_scope_instance();
+    return in_consul(s)               ? option_scope_consul()
+           : s->section == CONFIG_TOP ? option_scope_node()
+           : in_cache(s)              ? option_scope_cache()
+                                      : option_scope_instance();
 }
 
 static void unknown_option(struct scanner *s)
@@ -255,11 +273,13 @@ static void unknown_option(struct scanner *s)
     struct bytes name = s->name.text;
     const char *elsewhere = NULL;
     if (option_find(option_scope_node(), name) != NULL) {
-        elsewhere = "outside of instance { ... }";
+        elsewhere = in_consul(s) ? "outside of consul { ... }" : "outside of instance { ... }";
     } else if (option_find(option_scope_instance(), name) != NULL) {
-        elsewhere = s->in_cache ? "outside of cache { ... }" : "inside an instance { ... }";
+        elsewhere = in_cache(s) ? "outside of cache { ... }" : "inside an instance { ... }";
     } else if (option_find(option_scope_cache(), name) != NULL) {
         elsewhere = "inside the cache { ... } of an instance { ... }";
+    } else if (option_find(option_scope_consul(), name) != NULL) {
+        elsewhere = "inside consul { ... }";
     }
     if (elsewhere != NULL) {
         FAIL(s, s->name.line, "option '%.*s' belongs %s", SHOW(name), elsewhere);
@@ -307,6 +327,11 @@ static bool instance_name_fits(struct bytes name)
 static void on_instance(struct scanner *s, const struct token *token)
 {
     struct config_scan *scan = s->scan;
+    if (in_consul(s)) {
+        FAIL(s, s->name.line, "an instance inside consul { ... }: the '{' of line %u is not closed",
+             scan->consul_line);
+        return;
+    }
     if (s->section != CONFIG_TOP) {
         FAIL(s, s->name.line, "an instance inside an instance: the '{' of line %u is not closed",
              scan->sections[s->section].line);
@@ -339,36 +364,38 @@ static void on_instance(struct scanner *s, const struct token *token)
 // A '{' after a name.
 static void on_section(struct scanner *s, const struct token *token)
 {
-    if (!is_cache(&s->name)) {
-        FAIL(s, s->name.line, "unknown section '%.*s', there are only instance NAME { ... } and, "
-                              "in it, cache { ... }",
+    const char *inner = inner_of(&s->name);
+    if (inner == NULL) {
+        FAIL(s, s->name.line, "unknown section '%.*s', there are only consul { ... }, instance "
+                              "NAME { ... } and, in it, cache { ... }",
              SHOW(s->name.text));
         return;
     }
-    if (s->section == CONFIG_TOP || s->in_cache) {
-        FAIL(s, s->name.line, "section 'cache' belongs directly inside an instance { ... }");
+    bool at_top = strcmp(inner, "consul") == 0;
+    if (s->inner != NULL || (s->section == CONFIG_TOP) != at_top) {
+        FAIL(s, s->name.line, at_top ? "section 'consul' belongs outside of all others"
+                                     : "section 'cache' belongs directly inside an instance "
+                                       "{ ... }");
         return;
     }
-    struct config_section *section = &s->scan->sections[s->section];
-    if (section->cache_line != 0) {
-        FAIL(s, s->name.line, "section 'cache' is there twice, first on line %u",
-             section->cache_line);
+    unsigned *line = line_of_inner(s);
+    if (*line != 0) {
+        FAIL(s, s->name.line, "section '%s' is there twice, first on line %u", inner, *line);
         return;
     }
-    section->cache_line = s->name.line;
+    *line = s->name.line;
     hide(s, &s->name);
     hide(s, token);
-    s->in_cache = true;
+    s->inner = inner;
     s->expecting = EXPECT_NAME;
 }
 
 static void on_equals(struct scanner *s, const struct token *token)
 {
     if (is_sign(token, '=') || is_sign(token, '+')) {
-        if (is_instance(&s->name) || is_cache(&s->name)) {
-            FAIL(s, s->name.line, is_cache(&s->name) ? "cache is a section: cache { ... }"
-                                                     : "instance is a section: instance NAME "
-                                                       "{ ... }");
+        if (is_instance(&s->name) || inner_of(&s->name) != NULL) {
+            FAIL(s, s->name.line, "%.*s is a section: %.*s%s { ... }", SHOW(s->name.text),
+                 SHOW(s->name.text), is_instance(&s->name) ? " NAME" : "");
             return;
         }
         on_option(s, token->sign == '+');
@@ -433,9 +460,8 @@ static void on_end(struct scanner *s)
         FAIL(s, s->list_line, "the list that opens here is not closed");
     } else if (s->expecting != EXPECT_NAME) {
         FAIL(s, s->name.line, "the file ends after '%.*s'", SHOW(s->name.text));
-    } else if (s->in_cache) {
-        FAIL(s, s->scan->sections[s->section].cache_line, "the section that opens here is not "
-                                                          "closed: its '}' is missing");
+    } else if (s->inner != NULL) {
+        FAIL(s, *line_of_inner(s), "the section that opens here is not closed: its '}' is missing");
     } else if (s->section != CONFIG_TOP) {
         FAIL(s, s->scan->sections[s->section].line, "the instance that opens here is not closed: "
                                                     "its '}' is missing");

@@ -31,6 +31,12 @@ static const struct option_row cache_rows[] = {
 #include "common/tables/options.h"
 };
 
+static const struct option_row consul_rows[] = {
+#define CONSUL_OPTION(type, name, initial, min, max, help)                                         \
+    {#name, OPTION_##type, initial, min, max, help, offsetof(struct consul_options, name)},
+#include "common/tables/options.h"
+};
+
 static const struct {
     enum option_type type;
     const char *word;
@@ -66,6 +72,11 @@ struct option_scope option_scope_instance(void)
 struct option_scope option_scope_cache(void)
 {
     return (struct option_scope){cache_rows, ARRAY_LEN(cache_rows)};
+}
+
+struct option_scope option_scope_consul(void)
+{
+    return (struct option_scope){consul_rows, ARRAY_LEN(consul_rows)};
 }
 
 const struct option_row *option_find(struct option_scope scope, struct bytes name)

@@ -15,6 +15,7 @@
 #include "proxy/fetch.h"
 #include "proxy/proxy.h"
 #include "qs/clients.h"
+#include "qs/discover.h"
 #include "qs/http.h"
 #include "replica/answer.h"
 #include "replica/replica.h"
@@ -295,6 +296,13 @@ static void close_http(struct daemon *daemon)
     }
 }
 
+static int open_discovery(struct daemon *daemon)
+{
+    return discover_open(&daemon->discover, daemon);
+}
+
+static void close_discovery(struct daemon *daemon) { discover_close(daemon->discover); }
+
 // ---- running
 // -------------------------------------------------------------------------------------
 
@@ -380,7 +388,8 @@ static const struct part parts[] = {
     {"peers", open_peers, close_peers},
     {"clients", open_clients, close_clients},
     {"http", open_http, close_http},
-    {"threads", start_loops, stop_loops}, // last: who gets an answer at one door gets it at all
+    {"threads", start_loops, stop_loops}, // who gets an answer at one door gets it at all
+    {"discovery", open_discovery, close_discovery}, // last: nobody is sent to a door that is shut
 };
 
 static void block_signals(sigset_t *ret_set)

@@ -33,6 +33,7 @@ struct daemon {
     struct peers *peers;
     struct clients *clients; // qs/clients.c
     struct http *http;       // qs/http.c
+    struct discover *discover; // qs/discover.c
     uint64_t started_ns, started_wall_ms;
     char run_id[41];
     bool left_open; // a store that could not be closed: the process must end by _exit

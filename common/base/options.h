@@ -38,6 +38,12 @@ struct cache_options {
 #include "common/tables/options.h"
 };
 
+struct consul_options {
+    bool given; // there is a section `consul { }`
+#define CONSUL_OPTION(type, name, default, min, max, help) option_##type name;
+#include "common/tables/options.h"
+};
+
 struct instance_options {
     const char *name; // the section's title
 #define INSTANCE_OPTION(type, name, default, min, max, help) option_##type name;

@@ -361,6 +361,28 @@ static int open_data(struct instance *instance, struct state *ret_state)
     return error;
 }
 
+static int fill_feed(const struct instance *instance, struct endpoint_feed *feed, const char *what,
+                     const char *const *texts)
+{
+    struct endpoints *endpoints;
+    const char *bad, *reason;
+    int error = endpoints_parse(texts, &endpoints, &bad, &reason);
+    if (error == OK) {
+        endpoint_feed_publish(feed, endpoints);
+    } else {
+        log_line(LOG_ERROR, instance->name, "%s %s: %s", what, bad, reason);
+    }
+    return error;
+}
+
+static int fill_feeds(struct instance *instance)
+{
+    const struct instance_options *options = instance->options;
+    int error = fill_feed(instance, &instance->parents, "parent", options->parents);
+    return error == OK ? fill_feed(instance, &instance->replicas, "replica", options->replicas)
+                       : error;
+}
+
 static int start(struct instance *instance, const struct state *state)
 {
     // The role may have found a higher one in a file of its own, or lost it.
@@ -405,8 +427,13 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     instance->walk = walk_new(instance);
     views_open(&instance->views);
     space_open(instance);
+    endpoint_feed_open(&instance->parents);
+    endpoint_feed_open(&instance->replicas);
     struct state state = {0};
-    int error = open_data(instance, &state);
+    int error = fill_feeds(instance);
+    if (error == OK) {
+        error = open_data(instance, &state);
+    }
     if (error == OK) {
         error = start(instance, &state);
     }
@@ -460,6 +487,8 @@ enum instance_end instance_close(struct instance *instance)
         close(instance->lock_fd);
     }
     space_close(instance);
+    endpoint_feed_close(&instance->parents);
+    endpoint_feed_close(&instance->replicas);
     pthread_mutex_destroy(&instance->lock);
     mem_free(instance->directory);
     mem_free(instance);

@@ -18,6 +18,7 @@
 #include "common/core/role.h"
 #include "common/core/shelf.h"
 #include "common/core/view.h"
+#include "common/discovery/endpoints.h"
 #include "common/io/loop.h"
 
 enum instance_state {
@@ -98,6 +99,9 @@ struct instance {
     struct journal *journal;
     struct instance_metrics *metrics;
     struct views views;
+    // Where its log comes from, and where a proxy fetches values: what the options say to begin
+    // with. Whoever finds other nodes publishes them here.
+    struct endpoint_feed parents, replicas;
     struct loop *home;
     struct worker *writer;
     struct worker *applier;
@@ -139,7 +143,7 @@ struct instance {
 
 // Opens `data_dir/name`, recovers journal and store, starts the workers; replay goes on in the
 // applier (state LOADING). Errors are logged with their place; ERR_IDENTITY, ERR_DAMAGED (root),
-// ERR_AHEAD, ERR_IO, ERR_CORRUPT.
+// ERR_AHEAD, ERR_IO, ERR_CORRUPT, ERR_CONFIG (an address among `parents` or `replicas`).
 int instance_open(struct instance **ret_instance, const struct instance_setup *setup) MUST_CHECK;
 
 // Ends both workers (what is sequenced is committed and applied first), flushes, closes. Links

@@ -82,6 +82,18 @@ static int parse_host(struct address *address, const char *host, bool bracketed,
     return OK;
 }
 
+bool address_is_wildcard(const struct address *address)
+{
+    if (address->storage.ss_family == AF_INET) {
+        struct sockaddr_in v4;
+        memcpy(&v4, &address->storage, sizeof v4);
+        return v4.sin_addr.s_addr == htonl(INADDR_ANY);
+    }
+    struct sockaddr_in6 v6;
+    memcpy(&v6, &address->storage, sizeof v6);
+    return address->storage.ss_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6.sin6_addr);
+}
+
 int address_parse(struct address *ret_address, const char *text, const char **ret_reason)
 {
     size_t prefix = sizeof UNIX_PREFIX - 1;

@@ -5,6 +5,7 @@
 // NODE_OPTION(type, name, default, min, max, help)      once a daemon
 // INSTANCE_OPTION(type, name, default, min, max, help)  once in each `instance NAME { }`
 // CACHE_OPTION(type, name, default, min, max, help)     once in the `cache { }` of a proxy
+// CONSUL_OPTION(type, name, default, min, max, help)    once in the `consul { }` of a daemon
 //   type     TEXT, TEXTS (a list), ADDRESS (host:port), ADDRESSES, CLIENTS (addresses or
 //            unix:/path), INT, SIZE (bytes; KB MB GB = 1024 steps), MS (a duration in
 //            milliseconds; ms s m h d), SPACE (part of a disk: a percentage or a size), or an ENUM
@@ -19,6 +20,9 @@
 #endif
 #ifndef CACHE_OPTION
 #define CACHE_OPTION(type, name, default, min, max, help)
+#endif
+#ifndef CONSUL_OPTION
+#define CONSUL_OPTION(type, name, default, min, max, help)
 #endif
 #ifndef OPTION_ENUM
 #define OPTION_ENUM(type, word, value)
@@ -35,10 +39,11 @@ OPTION_ENUM(LEVEL, "info", LOG_INFO)
 OPTION_ENUM(LEVEL, "warn", LOG_WARN)
 OPTION_ENUM(LEVEL, "error", LOG_ERROR)
 
-NODE_OPTION(TEXT, node, "REQUIRED", 0, 0, "name of this node, unique in the cluster, [A-Za-z0-9._-]{1,64}")
+NODE_OPTION(TEXT, node, "", 0, 0, "name of this node, unique in the cluster, [A-Za-z0-9._-]{1,64}; unset: the name of the host")
 NODE_OPTION(TEXT, cluster, "qs", 0, 0, "name of the cluster; nodes of another one are refused")
-NODE_OPTION(TEXT, data_dir, "REQUIRED", 0, 0, "directory for everything this node keeps; it must exist")
+NODE_OPTION(TEXT, data_dir, "/var/lib/qs", 0, 0, "directory for everything this node keeps; it must exist")
 NODE_OPTION(ADDRESS, peer, "", 0, 0, "address for other qs nodes; unset: nobody can follow or fetch from this node")
+NODE_OPTION(ADDRESS, advertise, "", 0, 0, "address at which others reach `peer`, as it is registered in Consul; unset: `peer` itself")
 NODE_OPTION(CLIENTS, client, "", 0, 0, "RESP addresses: host:port or unix:/path")
 NODE_OPTION(ADDRESS, admin, "", 0, 0, "HTTP address for /metrics, /healthz, /readyz, /api")
 NODE_OPTION(IO, io, "auto", 0, 0, "I/O back end: auto takes io_uring where it works, else epoll")
@@ -61,11 +66,11 @@ NODE_OPTION(MS, reconnect, "1s", 10, 600000, "longest pause before a lost peer i
 NODE_OPTION(MS, ready_age, "30s", 100, 86400000, "age of data up to which /readyz says yes")
 NODE_OPTION(LEVEL, log_level, "info", 0, 0, "lowest level that is logged")
 
-INSTANCE_OPTION(INT, number, "REQUIRED", 0, 1023, "what SELECT n means; fixed for the life of the instance")
+INSTANCE_OPTION(INT, number, "0", 0, 1023, "what SELECT n means; fixed for the life of the instance")
 INSTANCE_OPTION(CLIENTS, client, "", 0, 0, "RESP addresses whose clients are in this instance from the start")
 INSTANCE_OPTION(ROLE, role, "REQUIRED", 0, 0, "root takes writes, replica holds everything, proxy holds all keys and the values it needs")
-INSTANCE_OPTION(ADDRESSES, parents, "", 0, 0, "peer addresses where the log comes from, tried in order; not for a root")
-INSTANCE_OPTION(ADDRESSES, replicas, "", 0, 0, "peer addresses where a proxy fetches missing values; only for a proxy")
+INSTANCE_OPTION(ADDRESSES, parents, "", 0, 0, "peer addresses where the log comes from, tried in order; not for a root; unset: found through Consul")
+INSTANCE_OPTION(ADDRESSES, replicas, "", 0, 0, "peer addresses where a proxy fetches missing values; only for a proxy; unset: found through Consul")
 INSTANCE_OPTION(SIZE, value_bytes, "16MB", 1, 16777216, "largest value that a root accepts")
 INSTANCE_OPTION(INT, batch_entries, "10000", 1, 10000, "largest number of entries in one batch")
 INSTANCE_OPTION(SIZE, batch_bytes, "32MB", 65536, 33554432, "largest batch, keys and values together")
@@ -108,7 +113,19 @@ CACHE_OPTION(SPACE, soft_limit, "10%", 0, 1125899906842624, "free disk below whi
 CACHE_OPTION(SPACE, hard_limit, "5%", 0, 1125899906842624, "free disk below which no fetched value is kept and the window shrinks, too")
 CACHE_OPTION(SIZE, max_bytes, "", 67108864, 1125899906842624, "everything in the instance's directory; the soft limit is nine tenths, and journal, buffers, window are sized by it")
 
+CONSUL_OPTION(TEXT, http, "127.0.0.1:8500", 0, 0, "HTTP API of the agent: host:port, unix:/path, or https://host:port")
+CONSUL_OPTION(ADDRESS, dns, "127.0.0.1:8600", 0, 0, "DNS of the agent, asked over TCP")
+CONSUL_OPTION(TEXT, domain, "consul", 0, 0, "domain that it answers for")
+CONSUL_OPTION(TEXT, token_file, "", 0, 0, "file that holds the ACL token, read again when it changes; unset: none is sent")
+CONSUL_OPTION(TEXT, ca_file, "", 0, 0, "certificates that the agent's must lead to, with https; unset: the system's")
+CONSUL_OPTION(TEXT, cert_file, "", 0, 0, "certificate of this client, with https")
+CONSUL_OPTION(TEXT, key_file, "", 0, 0, "... and its key")
+CONSUL_OPTION(TEXT, datacenter, "", 0, 0, "name of this node's data centre; unset: the agent's own")
+CONSUL_OPTION(TEXT, service_prefix, "qs-", 0, 0, "the service of an instance is this and the instance's name, [a-z0-9-]{1,20}")
+CONSUL_OPTION(MS, ttl, "15s", 1000, 3600000, "a node that is silent for longer counts as critical at Consul; it speaks three times as often")
+
 #undef NODE_OPTION
 #undef INSTANCE_OPTION
 #undef CACHE_OPTION
+#undef CONSUL_OPTION
 #undef OPTION_ENUM

@@ -16,13 +16,19 @@
 
 static void locate(struct follow *follow);
 
+static void next_donor(struct follow *follow)
+{
+    struct parent **donor = &follow->bootstrap.donor;
+    parents_hold(&follow->parents, donor, parents_after(&follow->parents, *donor));
+}
+
 // ---- pauses ------------------------------------------------------------------------------------
 
 static void try_later(struct follow *follow)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
     uint64_t longest = follow->instance->node->reconnect;
-    unsigned rounds = bootstrap->failures++ / follow->parent_count;
+    unsigned rounds = bootstrap->failures++ / (unsigned)u64_max(follow->parents.listed, 1);
     uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << u64_min(rounds, ROUNDS_MAX));
     loop_timer_set(follow->loop, &bootstrap->timer, random_jitter_ms(pause) * NS_PER_MS);
 }
@@ -39,7 +45,7 @@ static void leave(struct follow *follow, int error, const char *reason)
 
 static void leave_for_next(struct follow *follow, int error, const char *reason)
 {
-    follow->bootstrap.at = (follow->bootstrap.at + 1) % follow->parent_count;
+    next_donor(follow);
     leave(follow, error, reason);
 }
 
@@ -192,7 +198,7 @@ static int on_slice(struct follow *follow, struct bytes payload)
     }
     buf_clear(&bootstrap->payload);
     buf_append_bytes(&bootstrap->payload, payload);
-    follow->parents[bootstrap->at].gave = true;
+    bootstrap->donor->gave = true;
     post(follow, BUILD_ADD);
     return OK;
 }
@@ -217,7 +223,7 @@ static void on_close(struct link *link, int error)
     if (bootstrap->stage != BOOTSTRAP_LEAVING && !follow->closing) {
         follow_alarm(follow, LOG_WARN, "the snapshot from %s broke off: %s", link->address,
                      link->closed_by_peer ? link->last_words : error_text(error));
-        bootstrap->at = (bootstrap->at + 1) % follow->parent_count;
+        next_donor(follow);
     }
     bootstrap->stage = BOOTSTRAP_IDLE;
     bootstrap->asked = 0;
@@ -233,12 +239,18 @@ static void connect_donor(struct follow *follow)
         .on_message = on_message, .on_connected = on_connected, .on_close = on_close};
     struct bootstrap *bootstrap = &follow->bootstrap;
     const struct node_options *node = follow->instance->node;
-    const struct parent *parent = &follow->parents[bootstrap->at];
+    if (bootstrap->donor == NULL || !bootstrap->donor->listed) {
+        next_donor(follow);
+    }
+    if (bootstrap->donor == NULL) {
+        return; // another list will come
+    }
+    const char *text = bootstrap->donor->endpoint.address;
     int fd;
-    int error = address_connect(&parent->address, &fd);
+    int error = address_connect(&bootstrap->donor->endpoint.parsed, &fd);
     if (error != OK) {
-        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", parent->text, error_text(error));
-        bootstrap->at = (bootstrap->at + 1) % follow->parent_count;
+        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", text, error_text(error));
+        next_donor(follow);
         try_later(follow);
         return;
     }
@@ -247,7 +259,7 @@ static void connect_donor(struct follow *follow)
               node->silence * NS_PER_MS, &ops);
     bootstrap->link.owner = follow;
     bootstrap->link.scope = follow->instance->name;
-    snprintf(bootstrap->link.address, sizeof bootstrap->link.address, "%s", parent->text);
+    snprintf(bootstrap->link.address, sizeof bootstrap->link.address, "%s", text);
 }
 
 // ---- what comes next ---------------------------------------------------------------------------
@@ -342,9 +354,10 @@ static void added(struct bootstrap *bootstrap, unsigned parents)
 static void blame_donors(struct follow *follow)
 {
     struct buf donors = {0};
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        if (follow->parents[i].gave) {
-            buf_format(&donors, "%s%s", donors.size > 0 ? ", " : "", follow->parents[i].text);
+    for (unsigned i = 0; i < follow->parents.count; i++) {
+        const struct parent *parent = follow->parents.all[i];
+        if (parent->gave) {
+            buf_format(&donors, "%s%s", donors.size > 0 ? ", " : "", parent->endpoint.address);
         }
     }
     if (donors.size == 0) {
@@ -374,11 +387,11 @@ static void on_answered(struct task *task)
     if (given_up && error == OK) {
         blame_donors(follow);
     }
-    for (unsigned i = 0; i < follow->parent_count && !bootstrap->order.begun; i++) {
-        follow->parents[i].gave = false;
+    for (unsigned i = 0; i < follow->parents.count && !bootstrap->order.begun; i++) {
+        follow->parents.all[i]->gave = false;
     }
     if (error == OK && !given_up) {
-        added(bootstrap, follow->parent_count);
+        added(bootstrap, follow->parents.listed);
         proceed(follow);
         return;
     }
@@ -388,7 +401,7 @@ static void on_answered(struct task *task)
         follow_alarm(follow, LOG_WARN, "no other store can be built yet: %s", error_text(error));
     }
     if (bootstrap->stage == BOOTSTRAP_IDLE) {
-        bootstrap->at = (bootstrap->at + 1) % follow->parent_count;
+        next_donor(follow);
         try_later(follow);
     } else {
         leave_for_next(follow, error, error != OK ? error_text(error) : "it came to nothing");
@@ -435,7 +448,7 @@ void bootstrap_look(struct follow *follow)
         // which has a place there that others wait for.
         leave(follow, OK, "the store is built");
     }
-    if (wanted && !bootstrap->ordered && !follow->closing && follow->parent_count > 0) {
+    if (wanted && !bootstrap->ordered && !follow->closing && follow->parents.listed > 0) {
         locate(follow);
     }
 }
@@ -465,7 +478,7 @@ void bootstrap_fork(struct follow *follow, const struct birth *birth)
 
 void bootstrap_open(struct follow *follow)
 {
-    follow->bootstrap = (struct bootstrap){.at = 0};
+    follow->bootstrap = (struct bootstrap){0};
     timer_init(&follow->bootstrap.timer, on_timer);
 }
 

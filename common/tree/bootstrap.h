@@ -14,6 +14,7 @@
 #include "common/tree/link.h"
 
 struct follow;
+struct parent;
 
 enum bootstrap_stage {
     BOOTSTRAP_IDLE,     // no link
@@ -26,7 +27,7 @@ struct bootstrap {
     enum bootstrap_stage stage;
     struct link link;
     struct timer timer;
-    unsigned at;       // the parent in use or to be asked next
+    struct parent *donor; // the parent in use or to be asked next, held; NULL = the first
     unsigned failures; // since a slice was added
     unsigned given_up; // builds that have come to nothing, as the order's answer told last
     bool journal_lost; // no parent's log leads on from this journal: trimmed, forked, or damaged

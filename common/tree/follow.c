@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The child side of an instance: one link at a time to one of the configured parents, tried in
-// their order. A parent's answer can end the attempt but never this node's data: whatever it says,
-// the node serves on, says in its state what is wrong, and looks elsewhere.
+// The child side of an instance: one link at a time to one of the parents that the list in force
+// names. A parent's answer can end the attempt but never this node's data: whatever it says, the
+// node serves on, says in its state what is wrong, and looks elsewhere.
 #include "common/tree/follow.h"
 
 #include <stdarg.h>
@@ -63,7 +63,7 @@ static void set_connected(struct follow *follow, bool connected, const char *nod
     follow->status.rtt_ns = follow->link.rtt_ns;
     snprintf(follow->status.node, sizeof follow->status.node, "%s", node);
     snprintf(follow->status.address, sizeof follow->status.address, "%s",
-             follow->parents[follow->at].text);
+             follow->at->endpoint.address);
     pthread_mutex_unlock(&follow->instance->lock);
 }
 
@@ -82,31 +82,14 @@ static void disconnected(struct follow *follow)
 static uint64_t pause_ms(const struct follow *follow)
 {
     uint64_t longest = follow->instance->node->reconnect;
-    unsigned rounds = follow->failures / follow->parent_count;
+    unsigned rounds = follow->failures / (follow->parents.listed + !follow->parents.listed);
     uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << (rounds < 10 ? rounds : 10));
     return random_jitter_ms(follow->slow ? longest * SLOW_FACTOR : pause);
 }
 
-static bool is_left(const struct follow *follow, const struct parent *parent)
+static uint64_t damaged(const struct follow *follow)
 {
-    uint64_t damaged = atomic_load(&follow->instance->damaged_first);
-    return parent->bad_count >= 2 || (damaged != 0 && parent->no_repair == damaged);
-}
-
-static void next_parent(struct follow *follow)
-{
-    follow->at = (follow->at + 1) % follow->parent_count;
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        if (!is_left(follow, &follow->parents[follow->at])) {
-            return;
-        }
-        follow->at = (follow->at + 1) % follow->parent_count;
-    }
-    // All are left: then all get another chance, this one first.
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        follow->parents[i].bad_count = 0;
-        follow->parents[i].no_repair = 0;
-    }
+    return atomic_load(&follow->instance->damaged_first);
 }
 
 static void wait_for_retry(struct follow *follow)
@@ -114,7 +97,10 @@ static void wait_for_retry(struct follow *follow)
     follow->stage = FOLLOW_IDLE;
     follow->failures++;
     uint64_t pause = pause_ms(follow);
-    bool round_over = follow->failures % follow->parent_count == 0;
+    bool round_over = parents_choose(&follow->parents, damaged(follow)) == NULL;
+    if (round_over) {
+        parents_new_round(&follow->parents, damaged(follow));
+    }
     if (follow->slow && !round_over) {
         pause = 0; // the others may answer better
     } else {
@@ -147,9 +133,8 @@ void follow_leave(struct follow *follow, int error, bool same, const char *reaso
     }
     disconnected(follow);
     follow->stage = FOLLOW_LEAVING;
-    if (!same) {
-        next_parent(follow);
-    }
+    follow->same = same;
+    follow->at->tried = !same;
     link_dismiss(&follow->link, error, reason);
 }
 
@@ -195,6 +180,7 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
         bootstrap_resumed(follow);
     }
     follow->stage = FOLLOW_STREAM;
+    parents_new_round(&follow->parents, 0);
     char node[NODE_NAME_MAX + 1];
     link_words(node, sizeof node, welcome->node);
     set_connected(follow, true, node);
@@ -343,11 +329,10 @@ static void on_close(struct link *link, int error)
     }
     if (!follow->closing && follow->stage == FOLLOW_STREAM) {
         follow_alarm(follow, LOG_WARN, "lost %s: %s", link->address, words);
-        follow->at = follow->parent_count - 1; // after a loss the configured order counts again
-        next_parent(follow);
+        follow->at->lost_ns = loop_now_ns(follow->loop);
     } else if (!follow->closing && follow->stage == FOLLOW_GREETING) {
         follow_alarm(follow, LOG_WARN, "cannot follow %s: %s", link->address, words);
-        next_parent(follow);
+        follow->at->tried = true;
     }
     intake_reset(follow);
     follow->stage = FOLLOW_IDLE;
@@ -357,6 +342,22 @@ static void on_close(struct link *link, int error)
     follow_end_if_over(follow);
 }
 
+// Whom to connect to now. False: there is nobody.
+static bool choose_parent(struct follow *follow)
+{
+    bool same = follow->same && follow->at->listed;
+    follow->same = false;
+    if (!same) {
+        struct parent *next = parents_choose(&follow->parents, damaged(follow));
+        if (next == NULL) {
+            parents_new_round(&follow->parents, damaged(follow));
+            next = parents_choose(&follow->parents, damaged(follow));
+        }
+        parents_hold(&follow->parents, &follow->at, next);
+    }
+    return follow->at != NULL;
+}
+
 static void connect_parent(struct follow *follow)
 {
     static const struct link_ops ops = {.on_message = on_message,
@@ -364,24 +365,29 @@ static void connect_parent(struct follow *follow)
                                         .on_connected = on_connected,
                                         .on_close = on_close};
     const struct node_options *node = follow->instance->node;
-    const struct parent *parent = &follow->parents[follow->at];
+    follow->starving = !choose_parent(follow);
+    if (follow->starving) {
+        follow_state(follow, "no parents are known: waiting for a list of them");
+        return;
+    }
+    const char *text = follow->at->endpoint.address;
     int fd;
-    int error = address_connect(&parent->address, &fd);
+    int error = address_connect(&follow->at->endpoint.parsed, &fd);
     if (error != OK) {
-        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", parent->text, error_text(error));
-        next_parent(follow);
+        follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", text, error_text(error));
+        follow->at->tried = true;
         wait_for_retry(follow);
         return;
     }
     if (follow->alarm[0] == '\0') {
-        follow_state(follow, "connecting to %s", parent->text);
+        follow_state(follow, "connecting to %s", text);
     }
     follow->stage = FOLLOW_GREETING;
     link_open(&follow->link, follow->loop, fd, true, node->heartbeat * NS_PER_MS,
               node->silence * NS_PER_MS, &ops);
     follow->link.owner = follow;
     follow->link.scope = follow->instance->name;
-    snprintf(follow->link.address, sizeof follow->link.address, "%s", parent->text);
+    snprintf(follow->link.address, sizeof follow->link.address, "%s", text);
 }
 
 static void on_retry(struct timer *timer)
@@ -411,6 +417,31 @@ static void on_repair(struct notice *notice)
     follow_end_if_over(follow);
 }
 
+static bool take_list(struct follow *follow)
+{
+    struct endpoints *list = endpoint_feed_get(&follow->instance->parents);
+    if (list->count > PARENTS_MAX) {
+        log_line(LOG_WARN, follow->instance->name, "only the first %u parents of %zu are used",
+                 PARENTS_MAX, list->count);
+    }
+    bool added = parents_take(&follow->parents, list);
+    endpoints_release(list);
+    return added;
+}
+
+// Another list: somebody new is tried at once by whoever waits.
+static void on_list(struct notice *notice)
+{
+    struct follow *follow = CONTAINER_OF(notice, struct follow, list);
+    if (!follow->closing && take_list(follow)) {
+        if (follow->starving || timer_is_set(&follow->retry)) {
+            loop_timer_set(follow->loop, &follow->retry, 0);
+        }
+        bootstrap_look(follow);
+    }
+    follow_end_if_over(follow);
+}
+
 // ---- open and close ----------------------------------------------------------------------------
 
 static void hook(struct follow *follow, bool on)
@@ -425,14 +456,17 @@ static void hook(struct follow *follow, bool on)
 
 void follow_end_if_over(struct follow *follow)
 {
-    if (!follow->closing || follow->stage != FOLLOW_IDLE || atomic_load(&follow->room.pending) ||
-        atomic_load(&follow->repair.pending) || !bootstrap_over(follow)) {
+    bool pending = atomic_load(&follow->room.pending) || atomic_load(&follow->repair.pending) ||
+                   atomic_load(&follow->list.pending);
+    if (!follow->closing || follow->stage != FOLLOW_IDLE || pending || !bootstrap_over(follow)) {
         return;
     }
     struct notice *closed = follow->closed;
     intake_reset(follow);
     buf_free(&follow->bootstrap.payload);
-    mem_free(follow->parents);
+    parents_hold(&follow->parents, &follow->at, NULL);
+    parents_hold(&follow->parents, &follow->bootstrap.donor, NULL);
+    parents_close(&follow->parents);
     mem_free(follow);
     notice_raise(closed);
 }
@@ -442,6 +476,7 @@ static void close_run(struct task *task)
     struct follow *follow = CONTAINER_OF(task, struct follow, close_task);
     follow->closing = true;
     hook(follow, false); // no notice is raised after this
+    endpoint_feed_unsubscribe(&follow->instance->parents, &follow->list);
     loop_timer_clear(&follow->retry);
     bootstrap_close(follow);
     if (follow->stage != FOLLOW_IDLE) {
@@ -453,28 +488,8 @@ static void close_run(struct task *task)
 static void start_run(struct task *task)
 {
     struct follow *follow = CONTAINER_OF(task, struct follow, start_task);
-    if (follow->parent_count > 0) {
-        connect_parent(follow);
-        bootstrap_look(follow);
-    }
-}
-
-static int parse_parents(struct follow *follow)
-{
-    const char *const *texts = follow->instance->options->parents;
-    while (texts != NULL && texts[follow->parent_count] != NULL) {
-        follow->parent_count++;
-    }
-    follow->parents = mem_zalloc(follow->parent_count * sizeof *follow->parents);
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        const char *reason;
-        follow->parents[i].text = texts[i];
-        if (address_parse(&follow->parents[i].address, texts[i], &reason) != OK) {
-            log_line(LOG_ERROR, follow->instance->name, "parent %s: %s", texts[i], reason);
-            return ERR_CONFIG;
-        }
-    }
-    return OK;
+    connect_parent(follow);
+    bootstrap_look(follow);
 }
 
 int follow_open(struct instance *instance)
@@ -482,25 +497,22 @@ int follow_open(struct instance *instance)
     struct follow *follow = mem_zalloc(sizeof *follow);
     follow->instance = instance;
     follow->loop = instance->home;
-    int error = parse_parents(follow);
-    if (error != OK) {
-        mem_free(follow->parents);
-        mem_free(follow);
-        return error;
-    }
     timer_init(&follow->retry, on_retry);
     list_init(&follow->tick.node);
     bootstrap_open(follow);
     notice_init(&follow->room, loop_mailbox(follow->loop), on_room);
     notice_init(&follow->repair, loop_mailbox(follow->loop), on_repair);
+    notice_init(&follow->list, loop_mailbox(follow->loop), on_list);
     follow->start_task.run = start_run;
     follow->close_task.run = close_run;
     follow->has_history = journal_has_history(instance->journal);
     if (follow->has_history) {
         memcpy(follow->history, journal_history(instance->journal), HISTORY_ID_BYTES);
     }
-    follow_state(follow, follow->parent_count == 0 ? "no parents are configured" : "connecting");
+    follow_state(follow, "connecting");
     hook(follow, true);
+    (void)take_list(follow);
+    endpoint_feed_subscribe(&instance->parents, &follow->list);
     loop_post(follow->loop, &follow->start_task);
     return OK;
 }

@@ -10,16 +10,8 @@
 #include "common/io/address.h"
 #include "common/tree/bootstrap.h"
 #include "common/tree/link.h"
+#include "common/tree/parents.h"
 #include "common/tree/tree.h"
-
-struct parent {
-    const char *text;
-    struct address address;
-    uint64_t bad_block;  // the last one of its blocks that failed a check, 0 = none
-    unsigned bad_count;  // how often that one did
-    uint64_t no_repair;  // a damaged block that it could not give, 0 = none
-    bool gave;           // slices of the store under construction, as far as this run knows
-};
 
 enum follow_stage {
     FOLLOW_IDLE,     // waits for the retry timer, or for nothing
@@ -39,9 +31,10 @@ struct intake {
 struct follow {
     struct instance *instance;
     struct loop *loop;
-    struct parent *parents;
-    unsigned parent_count;
-    unsigned at;       // the parent in use or to be tried next
+    struct parents parents;
+    struct parent *at; // the parent in use, or that was; held. NULL before the first
+    bool same;         // it is tried again before any other
+    bool starving;     // the list is empty: nothing is tried before another one comes
     unsigned failures; // attempts since follow_flows
     bool too_old;      // a parent has said so since blocks last flowed
     uint64_t unmended; // a damaged block before what is to be replayed, which a parent lacks; or 0
@@ -51,7 +44,7 @@ struct follow {
     struct timer retry;
     struct timer tick;
     bool tick_fast;
-    struct notice room, repair;
+    struct notice room, repair, list;
     struct task start_task, close_task;
     struct notice *closed;
     bool closing;

@@ -9,9 +9,6 @@
 #include "common/base/mem.h"
 #include "common/tree/follow.h"
 
-// A parent whose same block is bad this often is left for the next one.
-#define BAD_TWICE 2
-
 static void intake_clear(struct intake *intake)
 {
     mem_free(intake->memory);
@@ -69,7 +66,7 @@ void intake_check_room(struct follow *follow)
 
 static void on_bad(struct follow *follow, uint64_t number, int error)
 {
-    struct parent *parent = &follow->parents[follow->at];
+    struct parent *parent = follow->at;
     METRIC_ADD(follow->instance->metrics, instance, parent_bad_blocks, 1);
     parent->bad_count = parent->bad_block == number ? parent->bad_count + 1 : 1;
     parent->bad_block = number;
@@ -78,14 +75,14 @@ static void on_bad(struct follow *follow, uint64_t number, int error)
     struct message_bad_block message = {.block = number, .error = (uint64_t)-error};
     message_bad_block_encode(link_out(&follow->link), &message);
     link_wrote(&follow->link);
-    follow_leave(follow, error, parent->bad_count < BAD_TWICE, "a block failed its check");
+    follow_leave(follow, error, !parent_is_left(parent, 0), "a block failed its check");
 }
 
 // Once a sound copy of a block is here, it matters no more who sent a bad one.
 static void forgive(struct follow *follow)
 {
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        struct parent *parent = &follow->parents[i];
+    for (unsigned i = 0; i < follow->parents.count; i++) {
+        struct parent *parent = follow->parents.all[i];
         if (parent->bad_count > 0 && parent->bad_block <= follow->last.number) {
             parent->bad_count = 0;
         }
@@ -234,8 +231,8 @@ bool intake_is_stuck(struct follow *follow)
 
 static bool others_may_repair(const struct follow *follow, uint64_t block)
 {
-    for (unsigned i = 0; i < follow->parent_count; i++) {
-        if (follow->parents[i].no_repair != block) {
+    for (unsigned i = 0; i < follow->parents.listed; i++) {
+        if (follow->parents.all[i]->no_repair != block) {
             return true;
         }
     }
@@ -251,7 +248,7 @@ int intake_on_bad_block(struct follow *follow, struct bytes payload)
     }
     log_line(LOG_WARN, follow->instance->name, "%s cannot give block %llu for the repair",
              follow->link.address, (unsigned long long)bad.block);
-    follow->parents[follow->at].no_repair = bad.block;
+    follow->at->no_repair = bad.block;
     follow->unmended = bad.block;
     if (others_may_repair(follow, bad.block)) {
         follow_leave(follow, ERR_DAMAGED, false, "looking elsewhere for a block to repair");

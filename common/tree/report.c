@@ -127,10 +127,10 @@ static bool tell(struct follow *follow)
 // heartbeat enters. With another one configured it is left, each time a little later.
 static bool is_stale(const struct follow *follow)
 {
-    unsigned rounds = follow->stale_rounds / follow->parent_count;
+    unsigned rounds = follow->stale_rounds / u64_max(follow->parents.listed, 1);
     unsigned shift = rounds < PATIENCE_SHIFT_MAX ? rounds : PATIENCE_SHIFT_MAX;
     uint64_t patience_ns = (follow->instance->node->silence * NS_PER_MS) << shift;
-    return follow->parent_count > 1 &&
+    return follow->parents.listed > 1 &&
            loop_now_ns(follow->loop) - follow->news_ns > patience_ns + heartbeat_ns(follow);
 }
 

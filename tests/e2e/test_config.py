@@ -32,7 +32,6 @@ WRONG = {
     "given twice": ('node     = "edge-17"', 'node = "a"\nnode = "b"', 3, "node"),
     "not closed": ("root\n}}\n", "root\n", 6, "instance"),
     "open quote": ('"edge-17"', '"edge-17', 2, ""),
-    "missing node": ('node     = "edge-17"', "", None, "node"),
     "missing role": ("    role     = root\n", "", None, "role"),
     "bad size": ("role     = root", "role     = root\n    memtable = 12XB", 10, "memtable"),
     "bad duration": ("role     = root", "role     = root\n    sync = 5parsecs", 10, "sync"),

@@ -240,7 +240,9 @@ static void range_done(struct range_read *range)
                     (unsigned long long)index);
         compare(session, &range->read, &range->read.lookups[at++], key);
     }
-    WORLD_CHECK(at == range->read.count && more == range->more,
+    // What it stopped before may be a bad row, of a key that is not there at that index.
+    bool doubted = session->at->decayed && (!sessions.strict || range->read.at != 0);
+    WORLD_CHECK(at == range->read.count && (more == range->more || (doubted && range->more)),
                 "n%u at %llu: a range of %u keys has %u, more: %d, wanted %d", session->at->number,
                 (unsigned long long)index, at, range->read.count, range->more, more);
     count_add(COUNT_ranges, 1);

@@ -97,6 +97,74 @@ static void test_next_replica(void **state)
     }
 }
 
+// Lists only the given doors from now on.
+static void list_doors(struct scene *scene, const char *first, const char *second)
+{
+    struct endpoints *list;
+    const char *bad, *reason;
+    const char *const texts[] = {first, second, NULL};
+    assert_int_equal(endpoints_parse(texts, &list, &bad, &reason), OK);
+    endpoint_feed_publish(&scene->proxy.instance->replicas, list);
+}
+
+static void await_connected(struct scene *scene, uint64_t count)
+{
+    struct replica_status status[DOORS];
+    while (connected(scene) != count ||
+           fetch_status(scene->proxy.instance, status, DOORS) != count) {
+        sched_yield();
+    }
+}
+
+// Replicas come and go with the list: one that left it is asked nothing more.
+static void test_changing_list(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {HONEST, SAYS_NEVER};
+    scene_open(&scene, 5000, 2, tricks);
+    list_doors(&scene, scene.addresses[0], NULL);
+    await_connected(&scene, 1);
+    feed(&scene, 20, true, true);
+    assert_int_equal(read_all(&scene, OK), live_keys(&scene));
+    assert_int_equal(atomic_load(&scene.doors[1].asked), 0);
+    // Another one takes the free number; then the first one goes.
+    list_doors(&scene, scene.addresses[0], scene.addresses[1]);
+    await_connected(&scene, 2);
+    list_doors(&scene, scene.addresses[1], NULL);
+    await_connected(&scene, 1);
+    feed(&scene, 20, true, true);
+    (void)read_all(&scene, ERR_DIVERGED);
+    assert_true(atomic_load(&scene.doors[1].asked) > 0);
+    // With nobody listed a miss is told at once; and the next list is used.
+    list_doors(&scene, NULL, NULL);
+    await_connected(&scene, 0);
+    (void)read_all(&scene, ERR_UNAVAILABLE);
+    list_doors(&scene, scene.addresses[0], NULL);
+    await_connected(&scene, 1);
+    assert_int_equal(read_all(&scene, OK), live_keys(&scene));
+    scene_close(&scene);
+}
+
+// A replica that leaves the list while it owes an answer is left when that has come.
+static void test_leaving_with_work(void **state)
+{
+    (void)state;
+    struct scene scene;
+    const enum trick tricks[DOORS] = {KEEPS_SILENT, HONEST};
+    scene_open(&scene, 400, 1, tricks);
+    feed(&scene, 20, true, true);
+    struct reading reading;
+    reading_start(&scene, &reading, instance_pin(scene.proxy.instance), MODEL_KEYS);
+    while (atomic_load(&scene.doors[0].asked) == 0) {
+        sched_yield();
+    }
+    list_doors(&scene, NULL, NULL);
+    (void)reading_end(&scene, &reading, ERR_UNAVAILABLE);
+    await_connected(&scene, 0);
+    scene_close(&scene);
+}
+
 struct forking {
     struct task task;
     struct instance *instance;
@@ -389,6 +457,8 @@ int main(void)
         cmocka_unit_test(test_old_views),
         cmocka_unit_test(test_single_flight),
         cmocka_unit_test(test_next_replica),
+        cmocka_unit_test(test_changing_list),
+        cmocka_unit_test(test_leaving_with_work),
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_nobody_helps),
         cmocka_unit_test(test_replica_refuses_strangers),

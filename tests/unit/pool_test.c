@@ -11,8 +11,9 @@
 
 static void open_pool(struct pool *pool, unsigned count)
 {
-    pool_open(pool, count, REQUESTS, MIB, 3000);
+    pool_open(pool, REQUESTS, MIB, 3000);
     for (unsigned i = 0; i < count; i++) {
+        pool_enter(pool, i);
         pool_joined(pool, i, 1000, T0);
     }
 }

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes that find each other through a real Consul, and go on when it is gone, empty, or back."""
+import threading
+import time
+
+import pytest
+
+from consul import Consul
+from qs_cluster import wait_for
+from resp import RespError
+
+HERE = "127.0.0.1"
+
+
+@pytest.fixture
+def agent(tmp_path):
+    made = Consul(tmp_path)
+    made.start()
+    yield made
+    made.stop()
+
+
+def section(agent, **options):
+    return {"http": agent.http, "dns": agent.dns, "ttl": "3s"} | options
+
+
+def finding(cluster, agent, name, role, **options):
+    """A node that is told nothing but where Consul is."""
+    node = {"consul": section(agent)} | options
+    return cluster.node(name, {"main": {"role": role}}, **node)
+
+
+def tree(cluster, agent):
+    nodes = [
+        finding(cluster, agent, "root", "root"),
+        finding(cluster, agent, "replica", "replica"),
+        finding(cluster, agent, "proxy", "proxy"),
+    ]
+    nodes[2].instances["main"].update({"keep_bytes": 0, "window": 0, "window_bytes": 0})
+    return [node.start() for node in nodes]
+
+
+def port_of(node):
+    return int(node.peer.rpartition(":")[2])
+
+
+def wait_found(node, parents, replicas=0):
+    def found():
+        metrics = node.metrics("main")
+        return metrics["found_parents"] == parents and metrics["found_replicas"] == replicas
+
+    wait_for(found, 60, f"{node.name} to find {parents} parents and {replicas} replicas")
+
+
+class Reader:
+    """Reads through a proxy that holds no value, without a pause, and collects what goes wrong."""
+
+    def __init__(self, node, keys):
+        self.node, self.keys, self.faults, self.reads = node, keys, [], 0
+        self.ended = threading.Event()
+        self.thread = threading.Thread(target=self.run)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def run(self):
+        with self.node.raw() as conn:
+            while not self.ended.is_set():
+                key = f"key{self.reads % self.keys}"
+                value = conn.call("GET", key)
+                if isinstance(value, RespError) or value != b"value of " + key.encode():
+                    self.faults.append((key, value))
+                self.reads += 1
+                time.sleep(0.002)
+
+
+def test_a_tree_forms_from_nothing_but_consul(cluster, agent, say):
+    root, replica, proxy = tree(cluster, agent)
+    wait_found(proxy, 2, 1)
+    for i in range(20):
+        root.call("SET", f"key{i}", f"value of key{i}")
+    cluster.check_equal(root, replica, proxy)
+    assert proxy.call("GET", "key7") == b"value of key7"
+
+    entries = wait_for(
+        lambda: (found := agent.passing("qs-main"))
+        and len(found) == 3
+        and found["replica"][1].get("depth") == "1"
+        and found,
+        20,
+        "three entries, the replica with its depth",
+    )
+    assert entries["root"][0] == ["root"] and entries["proxy"][0] == ["proxy"]
+    assert "replica" in entries["replica"][0]
+    assert entries["replica"][2:] == (HERE, port_of(replica))
+    meta = entries["root"][1]
+    assert meta["cluster"] == "qs" and meta["role"] == "root" and len(meta["history"]) == 32
+    assert not any("index" in name for name in meta), "an index would be old when it is read"
+    # What a person sees: dig @127.0.0.1 -p ... +tcp replica.qs-main.service.consul SRV
+    records = agent.srv("replica.qs-main.service.consul")
+    assert {port for port, _ in records} == {port_of(replica)}
+    say(f"SRV over TCP: {records}")
+    # An orderly end takes the entry back at once.
+    replica.stop()
+    assert "replica" not in agent.passing("qs-main")
+
+
+def test_consul_goes_and_comes_back_empty(cluster, agent, say):
+    root, replica, proxy = tree(cluster, agent)
+    wait_found(proxy, 2, 1)
+    wait_found(replica, 1)
+    for i in range(20):
+        root.call("SET", f"key{i}", f"value of key{i}")
+    cluster.settle(root, proxy)
+    with Reader(proxy, 20) as reader:
+        agent.stop()
+        errors = proxy.metrics()["consul_errors"]
+        wait_for(lambda: proxy.metrics()["consul_errors"] > errors + 3, 60, "calls to fail")
+        root.call("SET", "more", "while it is away")
+        proxy.wait_index(root.index())
+        assert proxy.metrics("main")["found_replicas"] == 1, "a list was given up"
+        begun = time.monotonic()
+        agent.start()  # and knows nothing any more
+        wait_for(lambda: len(agent.passing("qs-main")) == 3, 30, "all to be registered again")
+        took = time.monotonic() - begun
+        say(f"registered again {took:.1f} s after the start of an empty agent")
+        wait_found(proxy, 2, 1)
+        root.call("SET", "last", "and again")
+        proxy.wait_index(root.index())
+    assert reader.reads > 100 and not reader.faults, reader.faults[:3]
+
+
+def test_a_start_without_consul_uses_the_last_list(cluster, agent):
+    root, replica, proxy = tree(cluster, agent)
+    wait_found(proxy, 2, 1)
+    root.call("SET", "key", "value")
+    cluster.settle(root, proxy)
+    wait_for(lambda: (proxy.data / "main/FOUND").exists(), 30, "the list to be saved")
+    proxy.stop()
+    agent.stop()
+    proxy.start()
+    root.call("SET", "other", "new")
+    proxy.wait_index(root.index())
+    assert proxy.call("GET", "key") == b"value"
+    # A damaged file is as good as none, and is said.
+    proxy.stop()
+    saved = proxy.data / "main/FOUND"
+    saved.write_bytes(saved.read_bytes().replace(b"replica", b"raplica"))
+    proxy.start()
+    assert "FOUND" in proxy.log.read_text()
+    assert proxy.index() == root.index()  # from its own disk
+
+
+def test_a_node_of_three_lines(cluster, agent):
+    """Nothing but where its data lies, where Consul is, and which instance it serves."""
+    root = finding(cluster, agent, "root", "root").start()
+    root.call("SET", "key", "value")
+    node = cluster.node("new", {"main": {"role": "proxy"}}, consul=section(agent))
+    node.text = lambda: "\n".join([
+        f'client = "unix:{node.socket}"  data_dir = "{node.data}"',
+        f'consul {{ http = "{agent.http}" dns = "{agent.dns}" }}',
+        "instance main { role = proxy }",
+    ])
+    node.start()
+    node.wait_index(root.index())
+    assert node.call("GET", "key") == b"value"

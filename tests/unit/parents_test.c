@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0
+// Lists of nodes that change while they are used: what is known of a parent stays with its address,
+// a follower waits for a first list, keeps its link when its parent has left the list, and goes to
+// the listed ones afterwards.
+#include "tests/unit/tree_fixture.h"
+
+#include "common/tree/parents.h"
+
+static struct endpoints *list_of(const char *const *texts)
+{
+    struct endpoints *endpoints;
+    const char *bad, *reason;
+    assert_int_equal(endpoints_parse(texts, &endpoints, &bad, &reason), OK);
+    return endpoints;
+}
+
+static bool take(struct parents *parents, const char *a, const char *b, const char *c)
+{
+    struct endpoints *list = list_of((const char *[]){a, b, c, NULL});
+    bool added = parents_take(parents, list);
+    endpoints_release(list);
+    return added;
+}
+
+#define A "127.0.0.1:1"
+#define B "127.0.0.1:2"
+#define C "127.0.0.1:3"
+
+static void test_what_is_known_stays(void **state)
+{
+    (void)state;
+    struct parents parents = {0};
+    assert_null(parents_after(&parents, NULL));
+    assert_null(parents_choose(&parents, 0));
+    assert_true(take(&parents, A, B, C));
+    struct parent *a = parents.all[0], *b = parents.all[1], *held = NULL;
+    b->bad_block = 7;
+    parents_hold(&parents, &held, a);
+    // A is held, so it stays, as no one to be tried; C is gone; B is what it was.
+    assert_false(take(&parents, B, NULL, NULL));
+    assert_int_equal(parents.count, 2);
+    assert_ptr_equal(parents.all[0], b);
+    assert_int_equal(b->bad_block, 7);
+    assert_false(a->listed);
+    assert_ptr_equal(parents_choose(&parents, 0), b);
+    assert_ptr_equal(parents_after(&parents, a), b);
+    // It comes back as itself; and goes with its last holder.
+    assert_true(take(&parents, C, A, NULL));
+    assert_ptr_equal(parents.all[1], a);
+    assert_false(take(&parents, C, NULL, NULL));
+    parents_hold(&parents, &held, NULL);
+    assert_int_equal(parents.count, 1);
+    // One that is listed twice is one.
+    assert_true(take(&parents, B, B, NULL));
+    assert_int_equal(parents.count, 1);
+    assert_false(take(&parents, NULL, NULL, NULL));
+    assert_int_equal(parents.count, 0);
+    parents_close(&parents);
+}
+
+static void test_rounds(void **state)
+{
+    (void)state;
+    struct parents parents = {0};
+    take(&parents, A, B, C);
+    struct parent *a = parents.all[0], *b = parents.all[1], *c = parents.all[2];
+    assert_ptr_equal(parents_choose(&parents, 0), a);
+    a->lost_ns = 5;
+    assert_ptr_equal(parents_choose(&parents, 0), b);
+    b->tried = true;
+    c->bad_count = 2; // it is left: the one that was lost is better
+    assert_ptr_equal(parents_choose(&parents, 0), a);
+    a->tried = true;
+    assert_null(parents_choose(&parents, 0));
+    parents_new_round(&parents, 0);
+    assert_ptr_equal(parents_choose(&parents, 0), b);
+    assert_int_equal(c->bad_count, 2);
+    // When all are left all get another chance.
+    a->no_repair = b->no_repair = 9;
+    assert_null(parents_choose(&parents, 9));
+    parents_new_round(&parents, 9);
+    assert_ptr_equal(parents_choose(&parents, 9), b);
+    assert_int_equal(c->bad_count, 0);
+    parents_close(&parents);
+}
+
+static void publish(struct site *site, const char *a, const char *b)
+{
+    endpoint_feed_publish(&site->instance->parents, list_of((const char *[]){a, b, NULL}));
+}
+
+static bool follows(struct site *site, const char *node)
+{
+    struct upstream_status status;
+    follow_status(site->instance, &status);
+    return status.connected && strcmp(status.node, node) == 0;
+}
+
+static void test_follower_of_a_changing_list(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    site_open(root);
+    struct author author;
+    author_open(&author, 1);
+    author_join(&author, root);
+    author_feed(&author, root, 5, 1000);
+    struct site *middle = site_new("middle", ROLE_REPLICA);
+    site_parent(middle, root->address);
+    site_open(middle);
+    AWAIT(site_shows(middle, author.last.number));
+
+    struct site *child = site_new("child", ROLE_REPLICA);
+    site_open(child);
+    AWAIT(site_state_is(child, "no parents are known"));
+    publish(child, middle->address, NULL);
+    AWAIT(follows(child, "middle"));
+    AWAIT(site_shows(child, author.last.number));
+    // Its parent is listed no more: nothing happens to a link that works.
+    publish(child, root->address, NULL);
+    author_feed(&author, root, 5, 1000);
+    AWAIT(site_shows(child, author.last.number));
+    assert_true(follows(child, "middle"));
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_lost), 0);
+    // Not even an empty list does anything; and the next one is tried when the link is lost.
+    publish(child, NULL, NULL);
+    site_close(middle);
+    AWAIT(site_state_is(child, "no parents are known"));
+    publish(child, root->address, NULL);
+    AWAIT(follows(child, "root"));
+    author_feed(&author, root, 5, 1000);
+    AWAIT(site_shows(child, author.last.number));
+    site_close(child);
+    site_close(root);
+    builder_close(&author.builder);
+}
+
+static void test_bad_address(void **state)
+{
+    (void)state;
+    struct site *site = site_new("node", ROLE_REPLICA);
+    site_parent(site, "nowhere");
+    struct instance_setup setup = {.node = &site->node,
+                                   .options = &site->options,
+                                   .role = &bare_role,
+                                   .metrics = site->metrics};
+    assert_int_equal(instance_open(&site->instance, &setup), ERR_CONFIG);
+    site_free(site);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_is_known_stays),
+        cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_follower_of_a_changing_list),
+        cmocka_unit_test(test_bad_address),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

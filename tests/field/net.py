@@ -49,6 +49,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Host:
+    name: str
     site: str
     namespace: str
     address: str
@@ -117,7 +118,7 @@ class Net:
     def __init__(self, sites, shapes):
         self.sites = {site: f"qsf-{os.getpid()}-{site}" for site in sites}
         self.hosts = {
-            name: Host(site, f"qsf-{os.getpid()}-{site}-{name}", f"10.77.{k}.{n}", f"host{n}")
+            name: Host(name, site, f"qsf-{os.getpid()}-{site}-{name}", f"10.77.{k}.{n}", f"host{n}")
             for k, (site, names) in enumerate(sites.items(), 1)
             for n, name in enumerate(names, 2)
         }

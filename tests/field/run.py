@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make field`: schedules of faults on the tree of tree.py, each from a seed, a line for each.
 
-FIELD_SEEDS=1..10 or one number. A schedule passes when every answer can be explained (load.py),
+FIELD_SEEDS=1..10 or one number. The seed also says how nodes find each other: one in four has lists,
+the others Consul, whose servers suffer like everything else. A schedule passes when every answer can be explained (load.py),
 all digests become equal after the last fault has ended, every store is what its log says, every
 leaf then answers every read, and every daemon ends in order. What a failed one left stays below
 build/field/. Exit code 1 when a schedule failed, 2 when the field could not be made.
@@ -16,16 +17,21 @@ import sys
 import time
 import traceback
 
+import pytest
+
+import consul
 import schedule
+import wan
 from load import HOT, Session, Writer
 from net import NoField
 from qs_cluster import QSD, ROOT, SLOW, triples, wait_for
 from resp import RespError
-from test_pipeline import hot
-from tree import Field, make_net
+from test_pipeline import cold, hot
+from tree import CENTRES, Field, make_net
 
-LIMIT_S = 180  # of one schedule
-HEAL_S = 60  # in which digests must be equal, and then every read be answered
+LISTS_EVERY = 4  # in one schedule of so many nodes are given lists
+LIMIT_S = 240  # of one schedule
+SETTLE_S = 60  # in which digests must be equal, and then every read be answered
 # Never counted, whatever the network did.
 NEVER = ("digest_mismatches", "walk_mismatches", "walk_failures", "reads_corrupt",
          "parent_bad_blocks", "fetch_bad", "fetch_never", "builds")
@@ -45,8 +51,8 @@ def all_equal(field):
 
 
 def reads_everything(node, model):
-    """Whether the leaf answers for every hot key, right or not being another matter."""
-    keys = [hot(i) for i in range(HOT)]
+    """Whether the leaf answers for all these keys; then it must be right."""
+    keys = [name(i) for i in range(HOT) for name in (hot, cold)]
     with node.raw() as conn:
         reply = conn.call("QS.MGET", *keys)
     if isinstance(reply, RespError):
@@ -56,14 +62,13 @@ def reads_everything(node, model):
     return True
 
 
-def heal(field, writer):
-    """Seconds from the last fault's end until digests were equal, and until all was served."""
+def settle(field, model):
+    """Seconds from now, when nothing is written, until digests are equal, and until all is served."""
     began = time.monotonic()
-    writer.finish()
-    wait_for(lambda: all_equal(field), HEAL_S, "equal digests")
+    wait_for(lambda: all_equal(field), SETTLE_S, "equal digests")
     equal_s = time.monotonic() - began
     leaves = field.leaves()
-    wait_for(lambda: all(reads_everything(n, writer.model) for n in leaves), HEAL_S, "every read")
+    wait_for(lambda: all(reads_everything(n, model) for n in leaves), SETTLE_S, "every read")
     return equal_s, time.monotonic() - began
 
 
@@ -88,11 +93,13 @@ def run(field, seed, faults):
     sessions = [Session(leaf, leaves, seed) for leaf in leaves]
     field.launch_all()
     writer.fill()
+    _, formed_s = settle(field, writer.model)
     for thread in (writer, *sessions):
         thread.start()
     try:
         schedule.play(field, faults)
-        equal_s, served_s = heal(field, writer)
+        writer.finish()
+        equal_s, served_s = settle(field, writer.model)
     finally:
         for thread in (writer, *sessions):
             thread.stop.set()
@@ -111,7 +118,7 @@ def run(field, seed, faults):
     }
     told = ", ".join(f"{count:,} {what}" for what, count in told.items())
     healed = f"equal after {equal_s:.1f} s, all served after {served_s:.1f} s"
-    return equal_s, f"{len(faults)} faults, {healed}; {told}"
+    return equal_s, f"formed after {formed_s:.1f} s; {len(faults)} faults, {healed}; {told}"
 
 
 def complain(field, seed, faults):
@@ -124,30 +131,44 @@ def complain(field, seed, faults):
           flush=True)
 
 
-def run_seed(net, seed):
+def run_seed(net, seed, has_consul):
     """Prints the line of a seed; seconds until all were equal, None when it failed."""
-    field = Field(ROOT / "build/field" / f"{os.getpid()}-{seed}", net)
-    faults = schedule.make(seed)
-    faulthandler.dump_traceback_later(LIMIT_S * SLOW, exit=True)
-    try:
-        equal_s, said = run(field, seed, faults)
-    except Exception:
-        complain(field, seed, faults)
-        return None
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-        field.abandon()
-        net.reset()
-    print(f"seed {seed}: {said}", flush=True)
-    shutil.rmtree(field.directory)
+    directory = ROOT / "build/field" / f"{os.getpid()}-{seed}"
+    sites = CENTRES if has_consul and seed % LISTS_EVERY != 0 else ()
+    with wan.running(net, sites, directory) as servers:
+        field = Field(directory, net, servers)
+        hosts = [*field.nodes, *(server.host.name for server in servers.values())]
+        faults = schedule.make(seed, hosts)
+        faulthandler.dump_traceback_later(LIMIT_S * SLOW, exit=True)
+        try:
+            equal_s, said = run(field, seed, faults)
+        except Exception:
+            complain(field, seed, faults)
+            return None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            field.abandon()
+            net.reset()
+    print(f"seed {seed}: {'Consul' if sites else 'lists'}, {said}", flush=True)
+    shutil.rmtree(directory)
     return equal_s
+
+
+def find_consul():
+    """Whether the program is there; without it every schedule has lists, which is said."""
+    try:
+        return bool(consul.program())
+    except pytest.skip.Exception as why:
+        print(f"every node is given lists of the others: {why}", flush=True)
+        return False
 
 
 def main(arguments):
     wanted = seeds(arguments[0])
     try:
         with contextlib.closing(make_net()) as net:
-            equal_s = {seed: run_seed(net, seed) for seed in wanted}
+            has_consul = find_consul()
+            equal_s = {seed: run_seed(net, seed, has_consul) for seed in wanted}
     except NoField as fault:
         print(fault, file=sys.stderr)
         return 2

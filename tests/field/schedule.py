@@ -2,15 +2,17 @@
 """What goes wrong in the field, and when: a list of faults from a seed, and the player of it.
 
 Faults overlap. What a link does follows from all faults that are in force, so that the end of one
-does not end another; a node suffers one fault at a time.
+does not end another; a host suffers one fault at a time.
 """
 import dataclasses
+import os
 import random
+import signal
 import threading
 import time
 from typing import NamedTuple
 
-from tree import CENTRES, ROLES, SITES
+from tree import SITES
 
 FAULTS = 6, 12  # of a schedule
 BEGIN_MS, LASTS_MS = 8000, (200, 8000)
@@ -24,14 +26,14 @@ LINK_KINDS = {
 }
 # Which links: all of a site, one direction of them, or those between two sites.
 REACHES = "uplink", "outward", "inward", "between", "from-to"
-NODE_KINDS = "kill", "restart", "freeze", "unplug"
+HOST_KINDS = "kill", "restart", "freeze", "unplug"
 
 
 class Fault(NamedTuple):
     begin_ms: int
     end_ms: int
     kind: str
-    where: tuple  # a node's name, or a reach and one or two sites
+    where: tuple  # a host's name, or a reach and one or two sites
 
     def __str__(self):
         return f"{self.begin_ms}-{self.end_ms} {self.kind} {' '.join(self.where)}"
@@ -63,9 +65,8 @@ def link_fault(rng):
     return Fault(*fault_times(rng), kind, (reach, *sites))
 
 
-def node_fault(rng):
-    nodes = ["root", "standby"] + [f"{centre}-{what}" for centre in CENTRES for what in ROLES]
-    return Fault(*fault_times(rng), rng.choice(NODE_KINDS), (rng.choice(nodes),))
+def host_fault(rng, hosts):
+    return Fault(*fault_times(rng), rng.choice(HOST_KINDS), (rng.choice(hosts),))
 
 
 def flapping(fault, rng):
@@ -87,12 +88,12 @@ def overlaps(fault, others):
     )
 
 
-def make(seed):
+def make(seed, hosts):
     """The faults of a seed, by their beginning; each cut of a link that flaps counts as one."""
     rng = random.Random(f"field {seed}")
     faults = []
     for _ in range(rng.randint(*FAULTS)):
-        fault = rng.choice((link_fault, node_fault))(rng)
+        fault = link_fault(rng) if rng.random() < 0.5 else host_fault(rng, hosts)
         flaps = fault.kind == "cut" and rng.random() < 0.25
         if not overlaps(fault, faults):
             faults += flapping(fault, rng) if flaps else [fault]
@@ -100,27 +101,27 @@ def make(seed):
 
 
 def strike(field, fault):
-    """A node's fault begins."""
-    node = field.nodes[fault.where[0]]
-    if fault.kind == "kill":
-        node.kill()
-    elif fault.kind == "restart":
-        node.stop()
+    """A fault of a host, or of the daemon or Consul server that runs there, begins."""
+    name = fault.where[0]
+    if fault.kind == "unplug":
+        field.net.unplug(name)
     elif fault.kind == "freeze":
-        node.freeze()
+        os.kill(field.program(name).process.pid, signal.SIGSTOP)
+    elif fault.kind == "kill" and name in field.nodes:
+        field.program(name).kill()
     else:
-        field.net.unplug(node.name)
+        field.program(name).stop()
 
 
 def relieve(field, fault):
     """... and ends."""
-    node = field.nodes[fault.where[0]]
-    if fault.kind in ("kill", "restart"):
-        node.launch()
+    name = fault.where[0]
+    if fault.kind == "unplug":
+        field.net.plug(name)
     elif fault.kind == "freeze":
-        node.thaw()
+        os.kill(field.program(name).process.pid, signal.SIGCONT)
     else:
-        field.net.plug(node.name)
+        field.program(name).launch()
 
 
 def shape_links(net, active):

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tree that the field's tests run: a root and a standby, each a site of its own, and three data
-centres, each with an intermediate, a replica, a proxy, a proxy that keeps nothing, and a host for
-its Consul server.
+centres, each with an intermediate, a replica, a proxy, a proxy that keeps nothing, and a Consul
+server. Nodes are told nothing but where that is, or, in a field without servers, are given lists.
 
 Daemons run with the intervals that users get, not with the quick ones of the other tests.
 """
 import itertools
-import os
-import signal
 
 from net import Net, Shape
 from qs_cluster import KEEPS_NOTHING, Cluster, Node
@@ -20,6 +18,8 @@ SITES = {"root": ["root"], "standby": ["standby"]} | {
 # Where a site stands, and how long a packet travels from one city to another; jitter is a tenth.
 CITY = {"root": "A", "east": "A", "standby": "B", "west": "B", "south": "C"}
 DELAY_MS = {"A": 0.5, "B": 0.5, "C": 0.5, "AB": 15, "AC": 40, "BC": 45}
+# Whose Consul server a site uses that has none.
+CONSUL = {"root": "east", "standby": "west"}
 INTERVALS = dict.fromkeys(("heartbeat", "reconnect", "loops"))
 
 
@@ -48,19 +48,13 @@ class FieldNode(Node):
         with self.host.inside():
             return super().http(path)
 
-    def freeze(self):
-        os.kill(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self):
-        os.kill(self.process.pid, signal.SIGCONT)
-
 
 class Field(Cluster):
-    """All daemons of the tree, on a net that outlives them."""
+    """All programs of the tree, on a net that outlives them; `servers` are Consul's, by site."""
 
-    def __init__(self, directory, net):
+    def __init__(self, directory, net, servers):
         super().__init__(directory)
-        self.net = net
+        self.net, self.servers = net, servers
         self.root()
         self.node("standby", {"main": {"role": "replica"}})
         for centre in CENTRES:
@@ -69,34 +63,43 @@ class Field(Cluster):
                 keeps = KEEPS_NOTHING if what == "empty" else {}
                 self.node(f"{centre}-{what}", {"main": {"role": role} | keeps})
         for node in self.nodes.values():
-            node.instances["main"] |= self.others_of(node)
+            self.introduce(node)
 
     def node(self, name, instances, **options):
         self.nodes[name] = FieldNode(self, name, instances, options)
         return self.nodes[name]
 
-    def others_of(self, node):
-        """The options by which a node finds the others."""
+    def introduce(self, node):
+        """Tells a node how to find the others: through Consul, or by lists, the own site first."""
+        if self.servers:
+            server = self.servers[CONSUL.get(node.host.site, node.host.site)]
+            node.configure(consul={"http": server.http, "dns": server.dns})
+            return
+        main = node.instances["main"]
         middles = [self.nodes[f"{centre}-middle"] for centre in CENTRES]
         tops = [self.nodes["root"], self.nodes["standby"]]
         own = [m for m in middles if m.host.site == node.host.site]
         others = [m for m in middles if m not in own]
-        if node in tops:
-            return {} if node.name == "root" else {"parents": tops[:1]}
-        if node in middles:
-            return {"parents": tops + others}
-        found = {"parents": own + others + tops}
-        if node.instances["main"]["role"] == "proxy":
+        if node in tops[1:]:
+            main["parents"] = tops[:1]
+        elif node in middles:
+            main["parents"] = tops + others
+        elif node not in tops:
+            main["parents"] = own + others + tops
+        if main["role"] == "proxy":
             replicas = [self.nodes[f"{centre}-replica"] for centre in CENTRES]
             replicas.sort(key=lambda replica: replica.host.site != node.host.site)
-            found["replicas"] = replicas[:1] + own + replicas[1:] + others
-        return found
+            main["replicas"] = replicas[:1] + own + replicas[1:] + others
 
     def launch_all(self):
         for node in self.nodes.values():
             node.launch()
         for node in self.nodes.values():
             node.wait_ready()
+
+    def program(self, host):
+        """What runs there: a Node or a Consul server."""
+        return self.nodes.get(host) or self.servers[self.net.hosts[host].site]
 
     def leaves(self):
         return [n for n in self.nodes.values() if n.host.site in CENTRES and "middle" not in n.name]

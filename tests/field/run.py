@@ -44,6 +44,8 @@ def seeds(text):
 
 def all_equal(field):
     """Whether every node shows the root's newest index with its digest."""
+    for node in field.nodes.values():
+        node.check_alive()
     try:
         return len({node.digest() for node in field.nodes.values()}) == 1
     except (OSError, RuntimeError):  # still loading

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from tree import SITES
 
 FAULTS = 6, 12  # of a schedule
-BEGIN_MS, LASTS_MS = 8000, (200, 8000)
+BEGIN_MS, LASTS_MS = 6000, (200, 7000)
 
 # What a fault changes on the links that it strikes.
 LINK_KINDS = {

@@ -5,6 +5,7 @@ server. Nodes are told nothing but where that is, or, in a field without servers
 
 Daemons run with the intervals that users get, not with the quick ones of the other tests.
 """
+import concurrent.futures
 import itertools
 
 from net import Net, Shape
@@ -96,6 +97,19 @@ class Field(Cluster):
             node.launch()
         for node in self.nodes.values():
             node.wait_ready()
+
+    def close(self):
+        """All together: each takes leave of the others, and of Consul."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(Node.stop, self.running()))
+        super().close()
+
+    def abandon(self):
+        """Also those that ended by themselves."""
+        for node in self.running():
+            if node.process.poll() is not None:
+                node.process = None
+        super().abandon()
 
     def program(self, host):
         """What runs there: a Node or a Consul server."""

@@ -56,7 +56,7 @@ struct agent {
 void agent_open(struct agent *agent, const struct agent_setup *setup);
 void agent_close(struct agent *agent);
 
-// Does what is due. Returns when to call again at the latest; UINT64_MAX while an answer is awaited.
+// Does what is due. Returns when to call again at the latest, UINT64_MAX: once it was answered.
 uint64_t agent_turn(struct agent *agent, struct consul *consul, uint64_t now_ns);
 
 // Takes the entry back; over once agent_left. What is under way is given up.

@@ -103,7 +103,8 @@ static const char *read_node(const json_t *row, const struct catalog_wish *wish,
         return "its data centre is no name";
     }
     const char *host = text_of(service, "Address");
-    const char *reason = catalog_address(endpoint, host[0] != '\0' ? host : text_of(node, "Address"),
+    host = host[0] != '\0' ? host : text_of(node, "Address");
+    const char *reason = catalog_address(endpoint, host,
                                          json_integer_value(json_object_get(service, "Port")));
     endpoint->kind = kind_of(json_object_get(service, "Tags"));
     endpoint->depth = depth_of(text_of(meta, "depth"));
@@ -162,7 +163,8 @@ int catalog_read_sites(struct bytes body, struct catalog_sites *ret_sites)
     json_array_foreach(rows, i, row) {
         struct catalog_site *next = &ret_sites->site[ret_sites->count];
         const char *name = json_is_string(row) ? json_string_value(row) : "";
-        if (ret_sites->count < CATALOG_SITES_MAX && take_name(next->name, sizeof next->name, name)) {
+        if (ret_sites->count < CATALOG_SITES_MAX &&
+            take_name(next->name, sizeof next->name, name)) {
             next->distance_ns = UINT64_MAX;
             ret_sites->count++;
         }

@@ -35,6 +35,7 @@ static void on_nodes(struct inquiry *inquiry, const struct consul_answer *answer
     if (answer->error == OK &&
         catalog_read_health(answer->body, &wish, &named, &faults) != OK) {
         reason = "the answer is not what it should be";
+        METRIC_ADD(seeker->setup.node_metrics, node, consul_errors, 1);
     } else if (answer->error == OK) {
         uint64_t now_ns = clock_mono_ns(), said = hash64(answer->body, 0);
         refuse(source, faults.refused, faults.first);
@@ -279,7 +280,7 @@ static void publish_all(struct seeker *seeker)
     METRIC_SET(setup->metrics, instance, found_missed, missed);
     if (news) {
         log_line(LOG_INFO, setup->instance,
-                 "found: %zu possible parents, %zu replicas; %zu are kept that Consul does not name",
+                 "found: %zu possible parents, %zu replicas; %zu kept that Consul does not name",
                  seeker->parents->count, seeker->replicas->count, missed);
     }
     seeker->unsaved |= news;

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes that find each other through a real Consul, and go on when it is gone, empty, or back."""
+import signal
 import threading
 import time
 
 import pytest
 
 from consul import Consul
+from consul_liar import FAULTS, LIES, Liar
 from qs_cluster import wait_for
 from resp import RespError
 
@@ -118,6 +120,10 @@ def test_consul_goes_and_comes_back_empty(cluster, agent, say):
         root.call("SET", f"key{i}", f"value of key{i}")
     cluster.settle(root, proxy)
     with Reader(proxy, 20) as reader:
+        errors = proxy.metrics()["consul_errors"]
+        agent.process.send_signal(signal.SIGSTOP)
+        wait_for(lambda: proxy.metrics()["consul_errors"] > errors, 60, "a frozen agent to be seen")
+        agent.process.send_signal(signal.SIGCONT)
         agent.stop()
         errors = proxy.metrics()["consul_errors"]
         wait_for(lambda: proxy.metrics()["consul_errors"] > errors + 3, 60, "calls to fail")
@@ -152,7 +158,7 @@ def test_a_start_without_consul_uses_the_last_list(cluster, agent):
     saved = proxy.data / "main/FOUND"
     saved.write_bytes(saved.read_bytes().replace(b"replica", b"raplica"))
     proxy.start()
-    assert "FOUND" in proxy.log.read_text()
+    wait_for(lambda: "main/FOUND" in proxy.log.read_text(), 30, "the damage to be told")
     assert proxy.index() == root.index()  # from its own disk
 
 
@@ -169,3 +175,66 @@ def test_a_node_of_three_lines(cluster, agent):
     node.start()
     node.wait_index(root.index())
     assert node.call("GET", "key") == b"value"
+
+
+def test_consul_lies(cluster, agent, say):
+    """Whatever it says, the lists stay, reads and replication go on, and the truth heals."""
+    liar = Liar(agent)
+    try:
+        nodes = [finding(cluster, agent, "root", "root")]
+        nodes += [finding(cluster, agent, f"replica{i}", "replica") for i in range(3)]
+        proxy = finding(cluster, agent, "proxy", "proxy")
+        proxy.configure(consul=section(agent, http=liar.http))
+        proxy.instances["main"].update({"keep_bytes": 0, "window": 0, "window_bytes": 0})
+        root = nodes[0]
+        for node in nodes + [proxy]:
+            node.start()
+        wait_found(proxy, 4, 3)
+        for i in range(20):
+            root.call("SET", f"key{i}", f"value of key{i}")
+        cluster.settle(root, proxy)
+        with Reader(proxy, 20) as reader:
+            for lie in [*LIES, *FAULTS]:
+                liar.lie, told = lie, liar.told
+                errors = proxy.metrics()["consul_errors"]
+                # An entry that changes ends the question that waits for a change.
+                agent.put("/v1/agent/check/update/qs-main:replica2:ttl",
+                          {"Status": "warning", "Output": lie})
+                if lie != "slow":  # then a question that waits for a change hangs for long
+                    wait_for(lambda: liar.told >= told + 2, 90, f"a whole answer: {lie}")
+                if lie in FAULTS:
+                    wait_for(lambda: proxy.metrics()["consul_errors"] > errors, 60, f"error: {lie}")
+                metrics = proxy.metrics("main")
+                assert metrics["found_parents"] >= 4, lie
+                assert metrics["found_replicas"] == 3, lie
+                root.call("SET", "during", lie)
+                proxy.wait_index(root.index())
+            begun, liar.lie = time.monotonic(), None
+            nodes.append(finding(cluster, agent, "late", "replica").start())
+            wait_for(lambda: proxy.metrics("main")["found_replicas"] == 4, 60, "the truth")
+            say(f"a new replica is found {time.monotonic() - begun:.1f} s after the last lie")
+        assert reader.reads > 100 and not reader.faults, reader.faults[:3]
+    finally:
+        liar.close()
+
+
+def test_a_token_and_tls(cluster, agent, tmp_path):
+    liar = Liar(agent, token="5ecret", tls=tmp_path)
+    token_file = tmp_path / "token"
+    token_file.write_text("wrong\n")
+    try:
+        options = {"http": liar.http, "ca_file": liar.ca_file, "token_file": token_file}
+        node = finding(cluster, agent, "root", "root")
+        node.configure(consul=section(agent, **options))
+        node.start()
+        wait_for(lambda: "status 403" in node.log.read_text(), 60, "the refusal to be told")
+        assert not agent.passing("qs-main")
+        token_file.write_text("5ecret\n")
+        wait_for(lambda: agent.passing("qs-main"), 60, "the node to be registered")
+        # A certificate that nobody vouches for ends it before the token is told.
+        other = cluster.node("other", {"main": {"role": "root"}}, consul=section(
+            agent, http=liar.http, token_file=token_file)).start()
+        wait_for(lambda: "certificate" in other.log.read_text(), 60, "the refusal to be told")
+        assert list(agent.passing("qs-main")) == ["root"]
+    finally:
+        liar.close()

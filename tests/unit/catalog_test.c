@@ -71,7 +71,7 @@ static void wrong_nodes_are_refused_by_name(void **state)
 static void broken_answers_are_refused(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"", "null", "{}", "[", "[}", "nonsense", "[\"\\u0000\"", "7"};
+    static const char *const texts[] = {"", "null", "{}", "[", "[}", "none", "[\"\\u0000\"", "7"};
     struct endpoints *list = NULL;
     struct catalog_faults faults;
     struct catalog_sites sites;

@@ -50,8 +50,9 @@ static char *health(unsigned first, unsigned count, unsigned port)
 {
     struct buf json = {0};
     for (unsigned i = first; i < first + count; i++) {
-        buf_format(&json, "%s{\"Node\":{\"Datacenter\":\"dc1\"},\"Service\":{\"Address\":\"10.0.0.%u"
-                          "\",\"Port\":%u,\"Tags\":[\"replica\"],\"Meta\":{\"node\":\"n%u\","
+        buf_format(&json,
+                   "%s{\"Node\":{\"Datacenter\":\"dc1\"},\"Service\":{\"Address\":\"10.0.0.%u"
+                   "\",\"Port\":%u,\"Tags\":[\"replica\"],\"Meta\":{\"node\":\"n%u\","
                           "\"cluster\":\"qs\"}}}",
                    i == first ? "[" : ",", i + 1, port, i);
     }
@@ -401,8 +402,9 @@ static void a_root_is_the_last_replica(void **state)
     (void)state;
     struct world *world = world_open("");
     fake_answer(&world->fake, HEALTH, 200, NULL,
-                "[{\"Node\":{\"Datacenter\":\"dc1\",\"Address\":\"10.0.0.200\"},\"Service\":{"
-                "\"Port\":7400,\"Tags\":[\"root\"],\"Meta\":{\"node\":\"r\",\"cluster\":\"qs\"}}}]");
+                "[{\"Node\":{\"Datacenter\":\"dc1\",\"Address\":\"10.0.0.200\"},\"Service\":"
+                "{\"Port\":7400,\"Tags\":[\"root\"],"
+                "\"Meta\":{\"node\":\"r\",\"cluster\":\"qs\"}}}]");
     open_finder(world);
     AWAIT(count_of(&world->replicas) == 1);
     struct endpoints *list = endpoint_feed_get(&world->replicas);
@@ -465,8 +467,8 @@ static void indexes_follow_the_rules(void **state)
     says_nodes(world, 0, 1, 7400, "X-Consul-Index: 3\r\n"); // another Consul
     unsigned plain = fake_asked(&world->fake, HEALTH, "") -
                      fake_asked(&world->fake, HEALTH, "&index=");
-    AWAIT(fake_asked(&world->fake, HEALTH, "") - fake_asked(&world->fake, HEALTH, "&index=") >
-          plain);
+    AWAIT(plain <
+          fake_asked(&world->fake, HEALTH, "") - fake_asked(&world->fake, HEALTH, "&index="));
     AWAIT(fake_asked(&world->fake, HEALTH, "&index=3&wait=60s") >= 1);
     world_close(world);
 }

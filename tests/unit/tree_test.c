@@ -482,7 +482,8 @@ static struct site *open_without_copy(struct site *parent, struct author *author
     bool trimmed = parent->options.journal_bytes == child->options.journal_bytes;
     assert_int_equal(trim(parent), trimmed ? before : 0);
     site_open(child);
-    assert_int_equal(atomic_load(&child->instance->damaged_first), before);
+    uint64_t damaged = atomic_load(&child->instance->damaged_first);
+    assert_true(damaged == before || damaged == 0); // it may be mended already
     return child;
 }
 

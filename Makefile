@@ -101,5 +101,5 @@ include tests/sim/sim.mk
 clean:
 	rm -rf build
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -name '*.d' -type f 2>/dev/null)
 .SECONDARY:

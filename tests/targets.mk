@@ -44,6 +44,14 @@ asan:
 tsan:
 	TSAN_OPTIONS=ignore_noninstrumented_modules=1 $(MAKE) FLAVOUR=tsan unit
 
+# Real daemons in network namespaces, joined by links that delay, lose and cut. Takes root's rights.
+.PHONY: field
+FIELD_SEEDS ?= 1..10
+FIELD_ENV    = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs PYTHONPATH=tests/e2e:tests/field
+field: programs $(BUILD)/tests/links
+	$(FIELD_ENV) $(PYTEST) --rootdir=tests/field -p conftest $(FIELD_ARGS) tests/field
+	$(FIELD_ENV) $(PYTHON) tests/field/run.py $(FIELD_SEEDS)
+
 # Campaigns: the same tests with the numbers that the system is held to.
 .PHONY: kill fuzz pipelines wire delete mixed big campaigns
 kill: programs
@@ -136,6 +144,7 @@ help:
 	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
+	@echo "make field      a tree in network namespaces under faults, from seeds; FIELD_SEEDS=1..10"
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"

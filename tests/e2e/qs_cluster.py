@@ -163,9 +163,13 @@ class Node:
                 stdout=log,
                 stderr=log,
                 env=env,
-                preexec_fn=die_with_parent,
+                preexec_fn=self.prepare,
             )
         return self
+
+    def prepare(self):
+        """In the new process, before the daemon takes its place."""
+        die_with_parent()
 
     def start(self):
         self.launch()

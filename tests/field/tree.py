@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tree that the field's tests run: a root and a standby, each a site of its own, and three data
+centres, each with an intermediate, a replica, a proxy, a proxy that keeps nothing, and a Consul
+server. Nodes are told nothing but where that is, or, in a field without servers, are given lists.
+
+Daemons run with the intervals that users get, not with the quick ones of the other tests.
+"""
+import concurrent.futures
+import itertools
+
+from net import Net, Shape
+from qs_cluster import KEEPS_NOTHING, Cluster, Node
+
+CENTRES = "east", "west", "south"
+ROLES = "middle", "replica", "proxy", "empty"
+SITES = {"root": ["root"], "standby": ["standby"]} | {
+    centre: [f"{centre}-{what}" for what in (*ROLES, "consul")] for centre in CENTRES
+}
+# Where a site stands, and how long a packet travels from one city to another; jitter is a tenth.
+CITY = {"root": "A", "east": "A", "standby": "B", "west": "B", "south": "C"}
+DELAY_MS = {"A": 0.5, "B": 0.5, "C": 0.5, "AB": 15, "AC": 40, "BC": 45}
+# Whose Consul server a site uses that has none.
+CONSUL = {"root": "east", "standby": "west"}
+INTERVALS = dict.fromkeys(("heartbeat", "reconnect", "loops"))
+
+
+def shapes():
+    """{(from, to): Shape} of all links as they are when nothing is wrong."""
+    delays = {
+        (a, b): DELAY_MS["".join(sorted({CITY[a], CITY[b]}))]
+        for a, b in itertools.permutations(SITES, 2)
+    }
+    return {pair: Shape(delay, delay / 10) for pair, delay in delays.items()}
+
+
+class FieldNode(Node):
+    """A daemon on the host of its name."""
+
+    def __init__(self, cluster, name, instances, options):
+        super().__init__(cluster, name, instances, INTERVALS | options)
+        self.host = cluster.net.hosts[name]
+        self.peer, self.admin = f"{self.host.address}:7400", f"{self.host.address}:7402"
+
+    def prepare(self):
+        super().prepare()
+        self.host.enter()
+
+    def http(self, path):
+        with self.host.inside():
+            return super().http(path)
+
+
+class Field(Cluster):
+    """All programs of the tree, on a net that outlives them; `servers` are Consul's, by site."""
+
+    def __init__(self, directory, net, servers):
+        super().__init__(directory)
+        self.net, self.servers = net, servers
+        self.root()
+        self.node("standby", {"main": {"role": "replica"}})
+        for centre in CENTRES:
+            for what in ROLES:
+                role = "replica" if what in ("middle", "replica") else "proxy"
+                keeps = KEEPS_NOTHING if what == "empty" else {}
+                self.node(f"{centre}-{what}", {"main": {"role": role} | keeps})
+        for node in self.nodes.values():
+            self.introduce(node)
+
+    def node(self, name, instances, **options):
+        self.nodes[name] = FieldNode(self, name, instances, options)
+        return self.nodes[name]
+
+    def introduce(self, node):
+        """Tells a node how to find the others: through Consul, or by lists, the own site first."""
+        if self.servers:
+            server = self.servers[CONSUL.get(node.host.site, node.host.site)]
+            node.configure(consul={"http": server.http, "dns": server.dns})
+            return
+        main = node.instances["main"]
+        middles = [self.nodes[f"{centre}-middle"] for centre in CENTRES]
+        tops = [self.nodes["root"], self.nodes["standby"]]
+        own = [m for m in middles if m.host.site == node.host.site]
+        others = [m for m in middles if m not in own]
+        if node in tops[1:]:
+            main["parents"] = tops[:1]
+        elif node in middles:
+            main["parents"] = tops + others
+        elif node not in tops:
+            main["parents"] = own + others + tops
+        if main["role"] == "proxy":
+            replicas = [self.nodes[f"{centre}-replica"] for centre in CENTRES]
+            replicas.sort(key=lambda replica: replica.host.site != node.host.site)
+            main["replicas"] = replicas[:1] + own + replicas[1:] + others
+
+    def launch_all(self):
+        for node in self.nodes.values():
+            node.launch()
+        for node in self.nodes.values():
+            node.wait_ready()
+
+    def close(self):
+        """All together: each takes leave of the others, and of Consul."""
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            list(pool.map(Node.stop, self.running()))
+        super().close()
+
+    def abandon(self):
+        """Also those that ended by themselves."""
+        for node in self.running():
+            if node.process.poll() is not None:
+                node.process = None
+        super().abandon()
+
+    def program(self, host):
+        """What runs there: a Node or a Consul server."""
+        return self.nodes.get(host) or self.servers[self.net.hosts[host].site]
+
+    def leaves(self):
+        return [n for n in self.nodes.values() if n.host.site in CENTRES and "middle" not in n.name]
+
+
+def make_net():
+    return Net(SITES, shapes())

@@ -272,7 +272,7 @@ inline acknowledge(r, k) {
 
 /* ---- a standby ---------------------------------------------------------------------------------- */
 
-#define CLAIMED(r, o) ((o) != (r) && (o) < N && role[o] >= ELECT && promise[r] != mine[o] \
+#define CLAIMED(r, o) ((o) != (r) && role[o] >= ELECT && promise[r] != mine[o] \
                        && ABOVE(mine[o], promise[r]) && NEWER(o, r))
 
 /* Root r hears of the leadership of o, and promises. To one that gathers promises it brings its log;
@@ -335,10 +335,11 @@ inline take(r) {
 
 /* ---- take-over ---------------------------------------------------------------------------------- */
 
+/* Where there is no record, a person may let a root try. */
 #ifdef M_OUTSIDER
-#define MAY_TRY(r) (rec_lead != 0)
+#define MAY_TRY(r) true
 #else
-#define MAY_TRY(r) (rec_lead != 0 && (rec_set & BIT(r)) && FRESH(r))
+#define MAY_TRY(r) (rec_lead == 0 || (rec_set & BIT(r)) && FRESH(r))
 #endif
 
 /* Promise oneself a higher epoch, on disk; then ask the store to say so. */
@@ -360,7 +361,7 @@ inline try(r) {
 #endif
     cas_gen[r] = rec_gen;
     cas_lead[r] = a;
-    cas_set[r] = rec_set;
+    cas_set[r] = (rec_lead == 0 -> ALL : rec_set);
     forget()
 }
 
@@ -401,7 +402,7 @@ inline write(r) {
 #define LEADS(r) (role[r] == LEAD)
 #define NAMED(r) (rec_lead == mine[r] && cas_lead[r] == 0)
 
-#define MAY_DROP(r, s) ((s) < N && (s) != (r) && LEADS(r) && NAMED(r) && changes < CHANGES \
+#define MAY_DROP(r, s) ((s) != (r) && LEADS(r) && NAMED(r) && changes < CHANGES \
                         && (rec_set & BIT(s)))
 inline drop(r, s) {
     printf("root %d asks to drop root %d\n", r, s);
@@ -423,7 +424,7 @@ inline drop(r, s) {
 #define CAUGHT_UP(r, s) (acked[r].by[s] >= first[r] && acked[r].by[s] >= applied[r])
 #endif
 #endif
-#define MAY_ADD(r, s) ((s) < N && LEADS(r) && NAMED(r) && changes < CHANGES \
+#define MAY_ADD(r, s) (LEADS(r) && NAMED(r) && changes < CHANGES \
                        && !(rec_set & BIT(s)) && CAUGHT_UP(r, s))
 inline add(r, s) {
     printf("root %d asks to add root %d\n", r, s);
@@ -544,7 +545,10 @@ inline land(r) {
 
 proctype Root(byte i) {
     do
-    STANDBY(0) STANDBY(1) STANDBY(2)
+    STANDBY(0) STANDBY(1)
+#if N > 2
+    STANDBY(2)
+#endif
 #if N > 3
     STANDBY(3) STANDBY(4)
 #endif
@@ -573,7 +577,10 @@ proctype Root(byte i) {
 #ifdef LATE
     :: d_step { LEADS(i) -> settle(i); done() }
 #endif
-    MEMBER(0) MEMBER(1) MEMBER(2)
+    MEMBER(0) MEMBER(1)
+#if N > 2
+    MEMBER(2)
+#endif
 #if N > 3
     MEMBER(3) MEMBER(4)
 #endif
@@ -614,7 +621,10 @@ proctype Root(byte i) {
 
 proctype Store() {
     do
-    REQUEST(0) REQUEST(1) REQUEST(2)
+    REQUEST(0) REQUEST(1)
+#if N > 2
+    REQUEST(2)
+#endif
 #if N > 3
     REQUEST(3) REQUEST(4)
 #endif

@@ -78,6 +78,12 @@ MUTANT_ARGS ?=
 mutants: deps-check
 	@$(PYTHON) tests/mutants.py $(MUTANT_ARGS)
 
+# The rules of docs/commit.md, and each of them broken; MODEL_ARGS="--large" takes hours, not minutes.
+.PHONY: model
+MODEL_ARGS ?=
+model: deps-check
+	@$(PYTHON) tests/model/run.py $(MODEL_ARGS)
+
 .PHONY: tidy
 tidy: all
 	@$(PYTHON) tests/tidy.py --self-test
@@ -145,6 +151,8 @@ help:
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
 	@echo "make field      a tree in network namespaces under faults, from seeds; FIELD_SEEDS=1..10"
+	@echo "make model      the rules of commit, checked by spin, and each rule broken;"
+	@echo "                MODEL_ARGS=\"--large\", \"--trace NAME\", \"--list\""
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The model of the roots: do its rules hold, and does the checker find each rule that is broken?
+
+Usage: run.py [--large] [--only NAME ...] [--trace NAME] [--list] [--memory MB]
+
+Prints a table, and exits 1 when a sound case breaks or a broken rule is not found. --large takes the
+long cases, too. --trace tells the shortest way to the harm, step by step.
+"""
+import argparse
+import collections
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+
+MODEL = pathlib.Path(__file__).resolve().parent / "roots.pml"
+MEMORY_MB = 4000
+
+# How states are kept: in full; as 64-bit hashes, where one in billions may be taken for another; as
+# three bits in a table, which leaves out what it takes for known; in full and breadth first, which
+# finds the shortest way.
+WAYS = {
+    "full": ["-DNOREDUCE"],
+    "hashes": ["-DNOREDUCE", "-DHC4"],
+    "bits": ["-DNOREDUCE", "-DBITSTATE"],
+    "breadth": ["-DNOREDUCE", "-DBFS"],
+}
+Case = collections.namedtuple("Case", "name text bounds way large", defaults=("full", False))
+
+# The store keeps what it was told, so the record alone may say who leads: ASK=1, no promises asked.
+# And: it may lose it once, so in_sync_min + promote_min must exceed the number of roots.
+KEEPS = "ASK=1 LOSSES=0"
+LOSES = "LOSSES=1"
+SOUND = [
+    Case("kept", "3 roots, two leaderships, a crash", f"{KEEPS} LEADERSHIPS=2 CRASHES=1 CHANGES=2"),
+    Case("kept-late", "the same, the leader acts late on what it hears",
+         f"{KEEPS} LEADERSHIPS=2 CRASHES=1 CHANGES=1 LATE"),
+    Case("kept-three", "3 roots, three leaderships", f"{KEEPS} LEADERSHIPS=3 CRASHES=1 CHANGES=1 L=2"),
+    Case("kept-two-roots", "2 roots, the store as the third",
+         f"{KEEPS} N=2 KEEP=1 LEADERSHIPS=3 CRASHES=1 CHANGES=3"),
+    Case("lost", "3 roots, two leaderships, data lost", f"{LOSES} LEADERSHIPS=2 CRASHES=0 CHANGES=1"),
+    Case("kept-large", "3 roots, three leaderships, a crash",
+         f"{KEEPS} LEADERSHIPS=3 CRASHES=1 CHANGES=2", "hashes", True),
+    Case("lost-crash", "3 roots, two leaderships, a crash, data lost",
+         f"{LOSES} LEADERSHIPS=2 CRASHES=1 CHANGES=2", "hashes", True),
+    Case("lost-large", "3 roots, three leaderships, data lost",
+         f"{LOSES} LEADERSHIPS=3 CRASHES=0 CHANGES=1", "hashes", True),
+    Case("kept-five", "5 roots, in_sync_min 2", f"{KEEPS} N=5 KEEP=2 CRASHES=1 CHANGES=2 L=3",
+         "bits", True),
+    Case("lost-five", "5 roots, in_sync_min 3, data lost", f"{LOSES} N=5 CRASHES=0 CHANGES=2 L=2",
+         "bits", True),
+]
+FEW = f"{KEEPS} CRASHES=1 CHANGES=2"
+BROKEN = [
+    Case("OUTSIDER", "a root outside the set asks to lead", FEW),
+    Case("NO_STOP", "a root that takes over still acknowledges the old epoch", FEW),
+    Case("PROMISE_NOT_SYNCED", "a crash takes the promise back", FEW),
+    Case("RESUMES_EPOCH", "a leader that restarts goes on in its old epoch",
+         f"{KEEPS} LEADERSHIPS=2 CRASHES=1 CHANGES=0"),
+    Case("NO_EPOCH_BLOCK", "a new leader takes its log for committed", FEW),
+    Case("ACK_BEFORE_SYNC", "acknowledged when written, not when synced", FEW),
+    Case("ACK_BY_NUMBER", "acknowledged by number, without comparing chains", FEW),
+    Case("COMMIT_BY_NUMBER", "the commit index counts for what differs", FEW),
+    Case("QUORUM_OF_SET", "committed when in_sync_min of the set have it, not all", FEW),
+    Case("DROP_BEFORE_CAS", "no longer waited for before the record says so", FEW),
+    Case("RECORD_BEFORE_COUNT", "in the record before it is counted", FEW),
+    Case("ADD_LAGGING", "added before it has caught up", FEW),
+    Case("ADD_AT_COMMIT", "caught up to the commit index, not to the epoch block",
+         f"{KEEPS} CRASHES=0 CHANGES=2"),
+    Case("UNKNOWN_IS_FAILED", "an unanswered request is taken for a failed one",
+         f"{KEEPS} LEADERSHIPS=2 CRASHES=0 CHANGES=2"),
+    Case("STANDBY_WRITES", "a standby adds itself to the record", FEW),
+    Case("NO_CHECK_AND_SET", "the record is overwritten unchecked", FEW),
+    Case("RECORD_ALONE", "data lost: epochs and generations instead of promises",
+         "ASK=1 LOSSES=1 CRASHES=0 CHANGES=1"),
+    Case("TOO_FEW_PROMISES", "data lost: in_sync_min + promote_min = roots",
+         "ASK=1 LOSSES=1 CRASHES=0 CHANGES=1"),
+    Case("OWN_LOG_ONLY", "data lost: promises asked, but not their logs",
+         "LOSSES=1 CRASHES=1 CHANGES=1"),
+    Case("LEADS_ON", "data lost: a leader that promises another leads on",
+         "LOSSES=1 CRASHES=1 CHANGES=1"),
+    Case("ANY_SIZE", "data lost: a set below in_sync_min takes writes",
+         "LOSSES=1 CRASHES=0 CHANGES=2"),
+    Case("LONGEST_WINS", "the longer log is the better, whatever its epoch",
+         "CRASHES=0 CHANGES=1 L=2"),
+    Case("EPOCH_WITHOUT_NAME", "data lost: two leaders of one epoch are one",
+         "LOSSES=1 CRASHES=0 CHANGES=2 L=2"),
+]
+
+
+def defines(case):
+    names = case.bounds.split()
+    if case in BROKEN:
+        names.append(f"M_{case.name}")
+    return [f"-D{name}" for name in names]
+
+
+def build(case, way, folder):
+    """The checker of one case, compiled in folder."""
+    subprocess.run(["spin", *defines(case), "-a", MODEL], cwd=folder, check=True,
+                   stdout=subprocess.DEVNULL)
+    speed = "-O1" if case in BROKEN else "-O2"
+    command = ["gcc", speed, "-w", "-DSAFETY", "-DNOCLAIM", *WAYS[way], f"-DMEMLIM={MEMORY_MB}"]
+    subprocess.run([*command, "-o", "pan", "pan.c"], cwd=folder, check=True)
+
+
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def check(case):
+    """(verdict, states, depth, CPU seconds): holds | broken | unfinished."""
+    way = "breadth" if case in BROKEN else case.way
+    with tempfile.TemporaryDirectory(prefix="qs-model-") as folder:
+        build(case, way, folder)
+        before = cpu_seconds()
+        command = ["./pan", "-E", "-m100000"]
+        command += {"bits": ["-w33", "-k3"], "hashes": ["-w27"]}.get(way, [])
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+    states = re.search(r"([\d.e+]+) states, stored", said)
+    depth = re.search(r"depth reached (\d+), errors: (\d+)", said)
+    if not states or not depth:
+        verdict = "unfinished"
+    elif "assertion violated" in said:
+        verdict = "broken"
+    elif depth[2] != "0" or re.search(r"out of memory|search depth too small|interrupted", said):
+        verdict = "unfinished"
+    else:
+        verdict = "holds"
+    count = int(float(states[1])) if states else 0
+    return verdict, count, int(depth[1]) if depth else 0, cpu_seconds() - before
+
+
+def trace(case):
+    """Tells the shortest way to the harm."""
+    with tempfile.TemporaryDirectory(prefix="qs-model-") as folder:
+        build(case, "breadth", folder)
+        subprocess.run(["./pan", "-E"], cwd=folder, stdout=subprocess.DEVNULL)
+        if not list(pathlib.Path(folder).glob("*.trail")):
+            print("the rules hold")
+            return
+        for trail in pathlib.Path(folder).glob("*.trail"):
+            trail.rename(pathlib.Path(folder) / "roots.pml.trail")
+        (pathlib.Path(folder) / "roots.pml").write_text(MODEL.read_text())
+        command = ["spin", *defines(case), "-t", "-T", "roots.pml"]
+        said = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+    for line in said.split("\n"):
+        if line.startswith("#processes"):
+            break
+        print(line)
+
+
+def run(cases):
+    print(f"{'case':<20} {'states':>12} {'depth':>6} {'CPU s':>7} {'kept':<8} {'verdict':<11} what")
+    wrong = 0
+    for case in cases:
+        expected = "broken" if case in BROKEN else "holds"
+        verdict, states, depth, seconds = check(case)
+        wrong += verdict != expected
+        told = {"broken": "found" if expected == "broken" else "BROKEN",
+                "holds": "holds" if expected == "holds" else "NOT FOUND"}.get(verdict, "UNFINISHED")
+        way = "full" if case in BROKEN else case.way
+        print(f"{case.name:<20} {states:>12,} {depth:>6} {seconds:>7.1f} {way:<8} {told:<11} "
+              f"{case.text}", flush=True)
+        if expected == "holds":
+            print(f"{'':<20} {case.bounds}", flush=True)
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Checks the model of the roots.")
+    parser.add_argument("--large", action="store_true", help="the long cases, too")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these cases")
+    parser.add_argument("--trace", metavar="NAME", help="the shortest way to the harm")
+    parser.add_argument("--list", action="store_true", help="names and bounds of all cases")
+    given = parser.parse_args()
+    cases = {case.name: case for case in SOUND + BROKEN}
+    unknown = [n for n in (given.only or []) + [given.trace or "kept"] if n not in cases]
+    if unknown:
+        parser.error(f"no case {unknown[0]}; see --list")
+    if given.list:
+        for case in cases.values():
+            print(f"{case.name:<20} {case.text}: {case.bounds}{' (large)' * case.large}")
+        return 0
+    if given.trace:
+        trace(cases[given.trace])
+        return 0
+    chosen = [c for c in cases.values() if given.large or not c.large]
+    if given.only:
+        chosen = [cases[name] for name in given.only]
+    wrong = run(chosen)
+    print(f"{len(chosen)} cases, {wrong} not as expected")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

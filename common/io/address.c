@@ -256,6 +256,24 @@ static void unix_text(const struct address *address, char *to)
     snprintf(to, ADDRESS_TEXT_BYTES, UNIX_PREFIX "%s%.*s", at, shown, name.sun_path + skip);
 }
 
+void address_at_host(struct address *address, const struct address *at)
+{
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)&address->storage;
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&address->storage;
+    bool any4 = v4->sin_family == AF_INET && v4->sin_addr.s_addr == htonl(INADDR_ANY);
+    bool any6 = v6->sin6_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&v6->sin6_addr);
+    in_port_t port = any4 ? v4->sin_port : v6->sin6_port;
+    if (!any4 && !any6) {
+        return;
+    }
+    *address = *at;
+    if (at->storage.ss_family == AF_INET) {
+        ((struct sockaddr_in *)&address->storage)->sin_port = port;
+    } else if (at->storage.ss_family == AF_INET6) {
+        ((struct sockaddr_in6 *)&address->storage)->sin6_port = port;
+    }
+}
+
 void address_text(const struct address *address, char *to)
 {
     char host[INET6_ADDRSTRLEN] = "";

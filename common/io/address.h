@@ -30,6 +30,8 @@ int address_connected(int fd) MUST_CHECK; // OK, or the connection's error
 // else as error_from_errno.
 int address_error(int code);
 
+// An address of every host (0.0.0.0, [::]) becomes that port at the host of `at`.
+void address_at_host(struct address *address, const struct address *at);
 // "127.0.0.1:7400" or "unix:/path"; with port 0 in the configuration, the port that was chosen.
 #define ADDRESS_TEXT_BYTES 128
 void address_text(const struct address *address, char *to);

@@ -32,6 +32,8 @@ FIELD(hello, 9, U64, block)     // number of the last block
 FIELD(hello, 10, BYTES, chain)  // chain after it
 FIELD(hello, 11, U64, digest_algorithm)
 FIELD(hello, 12, BYTES, authentication) // empty: none
+FIELD(hello, 13, TEXT, address) // host:port where others may follow this node; empty: nowhere
+FIELD(hello, 14, TEXT, site)    // name of its data centre; empty: not known
 
 // The answer. `answer`: enum hello_answer; `reason`: words, for refused.
 MESSAGE(welcome, 2)
@@ -47,6 +49,14 @@ FIELD(welcome, 9, BYTES, chain)
 FIELD(welcome, 10, U64, diverged_at) // index, for diverged
 FIELD(welcome, 11, U64, oldest)      // first index still in its journal
 FIELD(welcome, 12, BYTES, birth)     // the history's birth block, where known: header and payload
+FIELD(welcome, 13, BYTES, path)      // as a heartbeat's, to the answering node; empty: not known
+FIELD(welcome, 14, U64, age_ns)      // of its data; 2^64 - 1: not known
+FIELD(welcome, 15, U64, children)    // that it feeds
+FIELD(welcome, 16, U64, children_max) // ... and may feed, 0 = no limit
+FIELD(welcome, 17, TEXT, site)       // as in hello
+// Where to follow instead, for full: up to 8 of its children, each address, node, site (as in
+// hello), with a zero byte behind each of the three.
+FIELD(welcome, 18, BYTES, elsewhere)
 
 // Parent to child: `bytes` raw journal bytes follow this frame directly.
 MESSAGE(blocks, 3)

@@ -132,9 +132,9 @@ void beats_unsubscribe(struct beats *beats, struct beats_subscriber *subscriber)
 
 // ---- paths and messages ------------------------------------------------------------------------
 
-bool beat_passed(const struct beat *beat, const char *node)
+bool path_passed(struct bytes path, const char *node)
 {
-    struct bytes rest = bytes_of(beat->path, beat->path_size);
+    struct bytes rest = path;
     while (rest.size > 0) {
         const uint8_t *end = memchr(rest.data, 0, rest.size);
         size_t length = end != NULL ? (size_t)(end - rest.data) : rest.size;

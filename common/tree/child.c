@@ -316,6 +316,23 @@ static void on_close(struct link *link, int error)
     child_free_if_over(child);
 }
 
+// Where others may follow a child: what it said, at the host that it comes from if it said none.
+static void note_reach(struct fanout_child *entry, const struct link *link,
+                       const struct message_hello *hello)
+{
+    char text[ADDRESS_TEXT_BYTES];
+    struct address reach, from;
+    const char *reason;
+    link_words(text, sizeof text, hello->address);
+    if (hello->address.size < sizeof text && address_parse(&reach, text, &reason) == OK) {
+        if (address_parse(&from, link->address, &reason) == OK) {
+            address_at_host(&reach, &from);
+        }
+        address_text(&reach, entry->reach);
+    }
+    link_words(entry->site, sizeof entry->site, hello->site);
+}
+
 void child_open(struct fanout *fanout, struct link *link, struct journal_cursor *cursor,
                 const struct message_hello *hello)
 {
@@ -335,6 +352,7 @@ void child_open(struct fanout *fanout, struct link *link, struct journal_cursor 
                                     .since_ns = clock_mono_ns()};
     link_words(status->node, sizeof status->node, hello->node);
     memcpy(status->address, link->address, sizeof status->address);
+    note_reach(&child->entry, link, hello);
     list_init(&child->entry.node);
     notice_init(&child->news, loop_mailbox(child->loop), on_news);
     timer_init(&child->beat_timer, on_beat_timer);

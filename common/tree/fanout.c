@@ -71,11 +71,97 @@ static void raise_all(struct fanout *fanout)
     }
 }
 
+static struct fanout_child *child_at(struct list *node)
+{
+    return CONTAINER_OF(node, struct fanout_child, node);
+}
+
+static bool is_node(const struct fanout_child *child, struct bytes node)
+{
+    return bytes_equal_text(node, child->status.node);
+}
+
+// Under lock.
+static bool has_room(const struct fanout *fanout, struct bytes node)
+{
+    uint64_t limit = fanout->instance->options->children_max;
+    bool others = false;
+    LIST_FOR_EACH(each, &fanout->children) {
+        const struct fanout_child *child = child_at(each);
+        if (is_node(child, node)) {
+            return true;
+        }
+        others = others || child->reach[0] != '\0';
+    }
+    return limit == 0 || fanout->count < limit || !others;
+}
+
+bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take)
+{
+    pthread_mutex_lock(&fanout->lock);
+    bool admitted = has_room(fanout, hello->node);
+    if (admitted && take) {
+        count_children(fanout, fanout->count + 1);
+    }
+    pthread_mutex_unlock(&fanout->lock);
+    return admitted;
+}
+
+// How well a child suits to be followed instead, 0 = not at all.
+static unsigned merit(const struct fanout_child *child, const struct message_hello *hello)
+{
+    bool near = hello->site.size > 0 && bytes_equal_text(hello->site, child->site);
+    bool able = child->reach[0] != '\0' && !is_node(child, hello->node);
+    return able ? 1 + 2 * (unsigned)near + (child->status.role != ROLE_PROXY) : 0;
+}
+
+static size_t put_text(char *to, const char *text)
+{
+    size_t size = strlen(text) + 1;
+    memcpy(to, text, size);
+    return size;
+}
+
+size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello, char *to)
+{
+    size_t size = 0;
+    unsigned told = 0;
+    pthread_mutex_lock(&fanout->lock);
+    for (unsigned wanted = 4; wanted > 0; wanted--) {
+        unsigned skipped = fanout->count == 0 ? 0 : fanout->sent_on % fanout->count;
+        for (unsigned pass = 0; pass < 2; pass++) {
+            unsigned at = 0;
+            LIST_FOR_EACH(each, &fanout->children) {
+                const struct fanout_child *child = child_at(each);
+                bool turn = pass == 0 ? at >= skipped : at < skipped;
+                at++;
+                if (turn && told < ELSEWHERE_MAX && merit(child, hello) == wanted) {
+                    size += put_text(to + size, child->reach);
+                    size += put_text(to + size, child->status.node);
+                    size += put_text(to + size, child->site);
+                    told++;
+                }
+            }
+        }
+    }
+    fanout->sent_on++;
+    pthread_mutex_unlock(&fanout->lock);
+    METRIC_ADD(fanout->instance->metrics, instance, children_sent_on, 1);
+    return size;
+}
+
+unsigned fanout_count(struct fanout *fanout)
+{
+    pthread_mutex_lock(&fanout->lock);
+    unsigned count = fanout->count;
+    pthread_mutex_unlock(&fanout->lock);
+    return count;
+}
+
 void fanout_add(struct fanout *fanout, struct fanout_child *child)
 {
     pthread_mutex_lock(&fanout->lock);
     list_append(&fanout->children, &child->node);
-    count_children(fanout, fanout->count + 1);
     pthread_mutex_unlock(&fanout->lock);
     remember_soon(fanout, true);
 }

@@ -16,6 +16,7 @@ struct fanout {
     struct list children;     // struct fanout_child
     struct list subscribers;
     unsigned count;
+    unsigned sent_on;         // nodes that were told to follow a child, for the turns
     unsigned snapshots;       // links that are given one (donor.c)
     uint64_t snapshot_at_ns;  // when their next slice may be read
     struct notice remember;   // runs on the applier: writes the children down
@@ -26,7 +27,21 @@ struct fanout {
 struct fanout_child {
     struct list node;
     struct child_status status;
+    char reach[ADDRESS_TEXT_BYTES]; // where others may follow it, "" = nowhere
+    char site[ENDPOINT_SITE_MAX + 1];
 };
+
+// May the node that says this hello follow too? It may when there is room, when it has a place
+// already (its link before is dead, if not buried), and when no child could take it instead: so
+// whoever goes down the tree finds a place. `take`: it has one from now on, until fanout_remove.
+bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take);
+// Writes to `to` which children it may follow instead (message welcome, `elsewhere`): those of its
+// site first, then those that hold everything; in turn, so that all get their share.
+#define ELSEWHERE_MAX 8
+#define ELSEWHERE_BYTES                                                                            \
+    (ELSEWHERE_MAX * (ADDRESS_TEXT_BYTES + NODE_NAME_MAX + ENDPOINT_SITE_MAX + 3))
+size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello, char *to);
+unsigned fanout_count(struct fanout *fanout);
 
 void fanout_add(struct fanout *fanout, struct fanout_child *child);
 void fanout_remove(struct fanout *fanout, struct fanout_child *child);
@@ -39,11 +54,13 @@ struct greeting {
     struct message_welcome welcome;
     uint8_t chain[HASH128_BYTES];
     struct birth birth;
+    char path[BEAT_PATH_MAX + NODE_NAME_MAX + 1];
+    char elsewhere[ELSEWHERE_BYTES];
     struct journal_cursor cursor; // for ANSWER_RESUME: before the child's next block
 };
 // What this node says of itself, whatever the answer will be.
-void greeting_about(struct greeting *ret_greeting, struct instance *instance);
-void greeting_make(struct greeting *ret_greeting, struct instance *instance,
+void greeting_about(struct greeting *ret_greeting, struct fanout *fanout);
+void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
                    const struct message_hello *hello);
 
 // Takes the link over and feeds it from the cursor (taken over) on; the welcome has been written.

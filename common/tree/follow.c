@@ -10,8 +10,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-#define FIRST_PAUSE_MS 20u
-#define SLOW_FACTOR 4u // for answers that will hardly change soon
+#define UNIT_MS 10000u // of the oracle, where nobody is probed
 
 static struct follow *follow_of(const struct instance *instance) { return instance->upstream; }
 
@@ -56,7 +55,13 @@ void follow_flows(struct follow *follow)
 
 static void set_connected(struct follow *follow, bool connected, const char *node)
 {
-    METRIC_SET(follow->instance->metrics, instance, parent_connected, connected);
+    struct instance_metrics *metrics = follow->instance->metrics;
+    METRIC_SET(metrics, instance, parent_connected, connected);
+    if (connected) {
+        bool other = follow->before[0] != '\0' && strcmp(follow->before, node) != 0;
+        METRIC_ADD(metrics, instance, parent_changes, other ? 1 : 0);
+        snprintf(follow->before, sizeof follow->before, "%s", node);
+    }
     pthread_mutex_lock(&follow->instance->lock);
     follow->status.connected = connected;
     follow->status.since_ns = clock_mono_ns();
@@ -74,44 +79,11 @@ static void disconnected(struct follow *follow)
         METRIC_ADD(follow->instance->metrics, instance, parent_lost, follow->closing ? 0 : 1);
         set_connected(follow, false, "");
         report_stop(follow);
+        scout_stop(follow);
     }
 }
 
-// ---- choosing a parent -------------------------------------------------------------------------
-
-static uint64_t pause_ms(const struct follow *follow)
-{
-    uint64_t longest = follow->instance->node->reconnect;
-    unsigned rounds = follow->failures / (follow->parents.listed + !follow->parents.listed);
-    uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << (rounds < 10 ? rounds : 10));
-    return random_jitter_ms(follow->slow ? longest * SLOW_FACTOR : pause);
-}
-
-static uint64_t damaged(const struct follow *follow)
-{
-    return atomic_load(&follow->instance->damaged_first);
-}
-
-static void wait_for_retry(struct follow *follow)
-{
-    follow->stage = FOLLOW_IDLE;
-    follow->failures++;
-    uint64_t pause = pause_ms(follow);
-    bool round_over = parents_choose(&follow->parents, damaged(follow)) == NULL;
-    if (round_over) {
-        parents_new_round(&follow->parents, damaged(follow));
-    }
-    if (follow->slow && !round_over) {
-        pause = 0; // the others may answer better
-    } else {
-        follow->slow = false;
-    }
-    loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
-    if (round_over && (follow->too_old || intake_is_stuck(follow))) {
-        follow->too_old = false;
-        bootstrap_journal_lost(follow);
-    }
-}
+// ---- leaving a parent --------------------------------------------------------------------------
 
 void follow_journal_restarted(struct follow *follow)
 {
@@ -138,22 +110,33 @@ void follow_leave(struct follow *follow, int error, bool same, const char *reaso
     link_dismiss(&follow->link, error, reason);
 }
 
+void follow_move(struct follow *follow, struct parent *next)
+{
+    log_line(LOG_INFO, follow->instance->name, "moving from %s to %s, which is the better parent",
+             follow->link.address, next->endpoint.address);
+    METRIC_ADD(follow->instance->metrics, instance, parent_moves, 1);
+    parents_hold(&follow->parents, &follow->next, next);
+    follow_leave(follow, OK, true, "there is a better parent");
+}
+
 // ---- handshake ---------------------------------------------------------------------------------
 
-static void on_connected(struct link *link)
+void follow_hello(struct follow *follow, struct link *link, enum hello_purpose purpose)
 {
-    struct follow *follow = link->owner;
-    struct instance *instance = follow->instance;
+    const struct instance *instance = follow->instance;
+    const struct node_options *node = instance->node;
     intake_locate(follow);
     uint8_t chain[HASH128_BYTES];
     struct message_hello hello = {
         .protocol = PEER_PROTOCOL,
-        .cluster = bytes_text(instance->node->cluster),
+        .cluster = bytes_text(node->cluster),
         .instance = bytes_text(instance->name),
-        .node = bytes_text(instance->node->node),
+        .node = bytes_text(node->node),
         .role = (uint64_t)instance->options->role,
-        .purpose = PURPOSE_FOLLOW,
+        .purpose = purpose,
         .digest_algorithm = DIGEST_ALGORITHM,
+        .address = link_text(node->advertise != NULL ? node->advertise : node->peer),
+        .site = bytes_text(follow->parents.site),
     };
     if (follow->has_history) {
         hash128_store(chain, follow->last.chain);
@@ -165,6 +148,8 @@ static void on_connected(struct link *link)
     message_hello_encode(link_out(link), &hello);
     link_wrote(link);
 }
+
+static void on_connected(struct link *link) { follow_hello(link->owner, link, PURPOSE_FOLLOW); }
 
 static void on_resume(struct follow *follow, const struct message_welcome *welcome)
 {
@@ -181,6 +166,7 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
     }
     follow->stage = FOLLOW_STREAM;
     parents_new_round(&follow->parents, 0);
+    follow->link.silence_ns = follow->instance->node->silence * NS_PER_MS;
     char node[NODE_NAME_MAX + 1];
     link_words(node, sizeof node, welcome->node);
     set_connected(follow, true, node);
@@ -188,6 +174,7 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
     log_line(LOG_INFO, follow->instance->name, "following %s at %s from block %llu", node,
              follow->link.address, (unsigned long long)follow->last.number + 1);
     report_start(follow);
+    scout_start(follow);
     intake_repair(follow, false);
     intake_check_room(follow);
 }
@@ -216,6 +203,14 @@ static void on_behind(struct follow *follow, const struct message_welcome *welco
     follow_leave(follow, ERR_BEHIND, false, "you stand lower");
 }
 
+static void on_full(struct follow *follow, const struct message_welcome *welcome)
+{
+    bool named = choice_named(follow, welcome->elsewhere);
+    follow_alarm(follow, LOG_INFO, "%s has as many children as it may have: %s",
+                 follow->link.address, named ? "going on to one of them" : "looking elsewhere");
+    follow_leave(follow, ERR_BUSY, false, "going elsewhere");
+}
+
 static void on_answer(struct follow *follow, const struct message_welcome *welcome)
 {
     switch (welcome->answer) {
@@ -231,6 +226,9 @@ static void on_answer(struct follow *follow, const struct message_welcome *welco
         follow_alarm(follow, LOG_WARN, "too old: the journal of %s begins at index %llu",
                      follow->link.address, (unsigned long long)welcome->oldest);
         follow_leave(follow, ERR_TOO_OLD, false, "too old");
+        return;
+    case ANSWER_FULL:
+        on_full(follow, welcome);
         return;
     case ANSWER_DIVERGED:
         diverged(follow, welcome->diverged_at);
@@ -252,12 +250,25 @@ static bool is_fork(const struct follow *follow, const struct message_welcome *w
            memcmp(ret_birth->ancestor, follow->history, HISTORY_ID_BYTES) == 0;
 }
 
+static void loops(struct follow *follow)
+{
+    follow_alarm(follow, LOG_WARN, "%s gets its log from this node: a loop", follow->link.address);
+    follow_leave(follow, ERR_REFUSED, false, "your log comes from this node: a loop");
+}
+
 static int on_welcome(struct follow *follow, struct bytes payload)
 {
     struct message_welcome welcome;
     int error = message_welcome_decode(payload, &welcome);
     if (error != OK) {
         return error;
+    }
+    parent_learn(&follow->parents, follow->at, &welcome, clock_mono_ns() - follow->link.opened_ns,
+                 loop_now_ns(follow->loop));
+    const char *node = follow->instance->node->node;
+    if (welcome.answer == ANSWER_RESUME && path_passed(welcome.path, node)) {
+        loops(follow);
+        return OK;
     }
     struct birth birth;
     if (is_fork(follow, &welcome, &birth)) {
@@ -329,7 +340,8 @@ static void on_close(struct link *link, int error)
     }
     if (!follow->closing && follow->stage == FOLLOW_STREAM) {
         follow_alarm(follow, LOG_WARN, "lost %s: %s", link->address, words);
-        follow->at->lost_ns = loop_now_ns(follow->loop);
+        oracle_rest_begin(&follow->at->lost, follow->parents.unit_ns,
+                          loop_now_ns(follow->loop));
     } else if (!follow->closing && follow->stage == FOLLOW_GREETING) {
         follow_alarm(follow, LOG_WARN, "cannot follow %s: %s", link->address, words);
         follow->at->tried = true;
@@ -337,25 +349,9 @@ static void on_close(struct link *link, int error)
     intake_reset(follow);
     follow->stage = FOLLOW_IDLE;
     if (!follow->closing) {
-        wait_for_retry(follow);
+        choice_wait(follow);
     }
     follow_end_if_over(follow);
-}
-
-// Whom to connect to now. False: there is nobody.
-static bool choose_parent(struct follow *follow)
-{
-    bool same = follow->same && follow->at->listed;
-    follow->same = false;
-    if (!same) {
-        struct parent *next = parents_choose(&follow->parents, damaged(follow));
-        if (next == NULL) {
-            parents_new_round(&follow->parents, damaged(follow));
-            next = parents_choose(&follow->parents, damaged(follow));
-        }
-        parents_hold(&follow->parents, &follow->at, next);
-    }
-    return follow->at != NULL;
 }
 
 static void connect_parent(struct follow *follow)
@@ -365,7 +361,7 @@ static void connect_parent(struct follow *follow)
                                         .on_connected = on_connected,
                                         .on_close = on_close};
     const struct node_options *node = follow->instance->node;
-    follow->starving = !choose_parent(follow);
+    follow->starving = !choice_make(follow);
     if (follow->starving) {
         follow_state(follow, "no parents are known: waiting for a list of them");
         return;
@@ -376,7 +372,7 @@ static void connect_parent(struct follow *follow)
     if (error != OK) {
         follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", text, error_text(error));
         follow->at->tried = true;
-        wait_for_retry(follow);
+        choice_wait(follow);
         return;
     }
     if (follow->alarm[0] == '\0') {
@@ -384,7 +380,7 @@ static void connect_parent(struct follow *follow)
     }
     follow->stage = FOLLOW_GREETING;
     link_open(&follow->link, follow->loop, fd, true, node->heartbeat * NS_PER_MS,
-              node->silence * NS_PER_MS, &ops);
+              choice_patience_ns(follow), &ops);
     follow->link.owner = follow;
     follow->link.scope = follow->instance->name;
     snprintf(follow->link.address, sizeof follow->link.address, "%s", text);
@@ -417,23 +413,11 @@ static void on_repair(struct notice *notice)
     follow_end_if_over(follow);
 }
 
-static bool take_list(struct follow *follow)
-{
-    struct endpoints *list = endpoint_feed_get(&follow->instance->parents);
-    if (list->count > PARENTS_MAX) {
-        log_line(LOG_WARN, follow->instance->name, "only the first %u parents of %zu are used",
-                 PARENTS_MAX, list->count);
-    }
-    bool added = parents_take(&follow->parents, list);
-    endpoints_release(list);
-    return added;
-}
-
 // Another list: somebody new is tried at once by whoever waits.
 static void on_list(struct notice *notice)
 {
     struct follow *follow = CONTAINER_OF(notice, struct follow, list);
-    if (!follow->closing && take_list(follow)) {
+    if (!follow->closing && choice_take_list(follow)) {
         if (follow->starving || timer_is_set(&follow->retry)) {
             loop_timer_set(follow->loop, &follow->retry, 0);
         }
@@ -458,13 +442,16 @@ void follow_end_if_over(struct follow *follow)
 {
     bool pending = atomic_load(&follow->room.pending) || atomic_load(&follow->repair.pending) ||
                    atomic_load(&follow->list.pending);
-    if (!follow->closing || follow->stage != FOLLOW_IDLE || pending || !bootstrap_over(follow)) {
+    if (!follow->closing || follow->stage != FOLLOW_IDLE || pending || !bootstrap_over(follow) ||
+        !scout_over(follow)) {
         return;
     }
     struct notice *closed = follow->closed;
     intake_reset(follow);
     buf_free(&follow->bootstrap.payload);
     parents_hold(&follow->parents, &follow->at, NULL);
+    parents_hold(&follow->parents, &follow->next, NULL);
+    parents_hold(&follow->parents, &follow->scout.target, NULL);
     parents_hold(&follow->parents, &follow->bootstrap.donor, NULL);
     parents_close(&follow->parents);
     mem_free(follow);
@@ -479,6 +466,7 @@ static void close_run(struct task *task)
     endpoint_feed_unsubscribe(&follow->instance->parents, &follow->list);
     loop_timer_clear(&follow->retry);
     bootstrap_close(follow);
+    scout_close(follow);
     if (follow->stage != FOLLOW_IDLE) {
         link_close(&follow->link, OK);
     }
@@ -500,6 +488,11 @@ int follow_open(struct instance *instance)
     timer_init(&follow->retry, on_retry);
     list_init(&follow->tick.node);
     bootstrap_open(follow);
+    scout_open(follow);
+    uint64_t probe_ms = instance->options->probe;
+    follow->parents.unit_ns = (probe_ms != 0 ? probe_ms : UNIT_MS) * NS_PER_MS;
+    snprintf(follow->parents.site, sizeof follow->parents.site, "%s",
+             instance->node->site != NULL ? instance->node->site : "");
     notice_init(&follow->room, loop_mailbox(follow->loop), on_room);
     notice_init(&follow->repair, loop_mailbox(follow->loop), on_repair);
     notice_init(&follow->list, loop_mailbox(follow->loop), on_list);
@@ -511,7 +504,7 @@ int follow_open(struct instance *instance)
     }
     follow_state(follow, "connecting");
     hook(follow, true);
-    (void)take_list(follow);
+    (void)choice_take_list(follow);
     endpoint_feed_subscribe(&instance->parents, &follow->list);
     loop_post(follow->loop, &follow->start_task);
     return OK;

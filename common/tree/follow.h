@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the files of the child side share: follow.c (life: which parent, when, the handshake),
+// What the files of the child side share: follow.c (life: when to connect, the handshake), choice.c
+// (which parent is next), scout.c (how near and how new the others are, and whether to move there),
 // intake.c (bytes to blocks to the writer, repairs), report.c (progress, heartbeats, judging),
-// bootstrap.c (a snapshot where the log does not lead on). The
-// rest of qs sees common/tree/tree.h. All on the instance's home loop, but for what `status` says.
+// bootstrap.c (a snapshot where the log does not lead on). The rest of qs sees common/tree/tree.h.
+// All on the instance's home loop, but for what `status` says.
 #ifndef QS_COMMON_TREE_FOLLOW_H
 #define QS_COMMON_TREE_FOLLOW_H
 
@@ -11,6 +12,7 @@
 #include "common/tree/bootstrap.h"
 #include "common/tree/link.h"
 #include "common/tree/parents.h"
+#include "common/tree/scout.h"
 #include "common/tree/tree.h"
 
 enum follow_stage {
@@ -33,7 +35,9 @@ struct follow {
     struct loop *loop;
     struct parents parents;
     struct parent *at; // the parent in use, or that was; held. NULL before the first
-    bool same;         // it is tried again before any other
+    struct parent *next; // the oracle's choice for a move, held; NULL = none is under way
+    bool same;         // the one in use is tried again before any other
+    bool named;        // the one in use was full and named others, which are tried at once
     bool starving;     // the list is empty: nothing is tried before another one comes
     unsigned failures; // attempts since follow_flows
     bool too_old;      // a parent has said so since blocks last flowed
@@ -55,6 +59,7 @@ struct follow {
     struct block_header last;
     bool last_known;
     struct bootstrap bootstrap;
+    struct scout scout;
     struct intake stream, patch;
     uint64_t repair_ns; // when damaged blocks were asked for, or one of them came
 
@@ -64,9 +69,11 @@ struct follow {
     uint64_t beat_sequence, beat_commit;
     uint64_t started_ns;   // when its blocks began to flow
     uint64_t news_ns;      // when a new heartbeat last came
+    uint64_t patience_ms;  // with its standing still, at first
     unsigned stale_rounds; // parents left since for bringing none
     struct beat judged;    // the newest heartbeat not compared yet; sequence 0 = none
     bool mismatch_logged;
+    char before[NODE_NAME_MAX + 1]; // the parent that was followed last
     char alarm[256];       // logged last; not again until something else happens
 
     struct upstream_status status; // under instance->lock
@@ -81,6 +88,25 @@ void follow_alarm(struct follow *follow, enum log_level level, const char *forma
 void follow_leave(struct follow *follow, int error, bool same, const char *reason);
 // Blocks came over this link, or it has lasted: a failure is the first one again.
 void follow_flows(struct follow *follow);
+
+// Says hello on a link that is connected: to be followed by blocks, or only to be told how things
+// stand.
+void follow_hello(struct follow *follow, struct link *link, enum hello_purpose purpose);
+// Leaves the parent in use, which works, for a better one.
+void follow_move(struct follow *follow, struct parent *next);
+
+// choice.c
+// The list in force is looked at. True: somebody is new.
+bool choice_take_list(struct follow *follow);
+// The link has ended: when, and with whom, it goes on.
+void choice_wait(struct follow *follow);
+// How long a connection may take to be welcomed: short at first, so that one that is silent does
+// not keep this node from the next.
+uint64_t choice_patience_ns(const struct follow *follow);
+// Whom to connect to now: becomes the one in use. False: there is nobody.
+bool choice_make(struct follow *follow);
+// The parent in use named others. False: nobody new.
+bool choice_named(struct follow *follow, struct bytes elsewhere);
 
 // The journal begins anew at another place: the log is followed from there.
 void follow_journal_restarted(struct follow *follow);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a hello that asks to follow is answered: from the journal alone, by comparing places. A node
-// is judged by the log: the chain at the child's last block must be the chain here.
+// How a hello that asks to follow is answered: from the journal, by comparing places; a node is
+// judged by the log: the chain at the child's last block must be the chain here. Who may follow is
+// sent on to a child where there are children enough.
 #include "common/base/log.h"
 #include "common/tree/fanout.h"
 
@@ -83,12 +84,22 @@ static void alarm_ahead(const struct instance *instance, const struct message_he
     }
 }
 
+// Two nodes that choose each other at the same time would form a circle before any heartbeat tells.
+static bool is_our_parent(struct instance *instance, const struct message_hello *hello)
+{
+    struct upstream_status upstream;
+    follow_status(instance, &upstream);
+    return upstream.connected && bytes_equal_text(hello->node, upstream.node);
+}
+
 static void decide(struct greeting *greeting, struct instance *instance,
                    const struct message_hello *hello, const struct journal_place *end)
 {
     struct journal_place oldest = journal_oldest(instance->journal);
     if (hello->role == ROLE_ROOT) {
         refuse(greeting, "a root follows nobody");
+    } else if (is_our_parent(instance, hello)) {
+        refuse(greeting, "this node gets its log from you");
     } else if (end->number == 0) {
         greeting->welcome.answer = ANSWER_BEHIND;
     } else if (unrelated(greeting, hello)) {
@@ -110,8 +121,24 @@ static const uint8_t *history_of(const struct journal *journal)
     return journal_has_history(journal) ? journal_history(journal) : NULL;
 }
 
-void greeting_about(struct greeting *ret_greeting, struct instance *instance)
+static struct bytes path_of(struct greeting *greeting, struct instance *instance)
 {
+    struct beat beat = {0};
+    bool root = instance->options->role == ROLE_ROOT;
+    if (!root && !beats_newest(instance->beats, &beat)) {
+        return bytes_of(NULL, 0);
+    }
+    memcpy(greeting->path, beat.path, beat.path_size);
+    greeting->path[beat.path_size] = '\0'; // at a root the name overwrites it
+    size_t before = beat.path_size + !root;
+    size_t size = strlen(instance->node->node);
+    memcpy(greeting->path + before, instance->node->node, size);
+    return bytes_of(greeting->path, before + size);
+}
+
+void greeting_about(struct greeting *ret_greeting, struct fanout *fanout)
+{
+    struct instance *instance = fanout->instance;
     struct journal *journal = instance->journal;
     struct journal_place end;
     const uint8_t *history;
@@ -124,8 +151,13 @@ void greeting_about(struct greeting *ret_greeting, struct instance *instance)
                                                   .role = (uint64_t)instance->options->role,
                                                   .index = end.index,
                                                   .block = end.number,
-                                                  .oldest = journal_oldest(journal).index + 1}};
+                                                  .oldest = journal_oldest(journal).index + 1,
+                                                  .age_ns = instance_age_ns(instance),
+                                                  .children = fanout_count(fanout),
+                                                  .children_max = instance->options->children_max,
+                                                  .site = link_text(instance->node->site)}};
     struct message_welcome *welcome = &ret_greeting->welcome;
+    welcome->path = path_of(ret_greeting, instance);
     if (end.number > 0) {
         welcome->history = bytes_of(history, HISTORY_ID_BYTES);
         hash128_store(ret_greeting->chain, end.chain);
@@ -135,16 +167,25 @@ void greeting_about(struct greeting *ret_greeting, struct instance *instance)
     }
 }
 
-void greeting_make(struct greeting *ret_greeting, struct instance *instance,
+void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
                    const struct message_hello *hello)
 {
-    greeting_about(ret_greeting, instance);
+    greeting_about(ret_greeting, fanout);
     struct journal_place end = {.number = ret_greeting->welcome.block,
                                 .index = ret_greeting->welcome.index};
     if (end.number > 0) {
         end.chain = hash128_load(ret_greeting->chain);
     }
-    decide(ret_greeting, instance, hello, &end);
+    decide(ret_greeting, fanout->instance, hello, &end);
+    struct message_welcome *welcome = &ret_greeting->welcome;
+    bool take = hello->purpose == PURPOSE_FOLLOW;
+    if (welcome->answer == ANSWER_RESUME && !fanout_admit(fanout, hello, take)) {
+        journal_cursor_close(&ret_greeting->cursor);
+        welcome->answer = ANSWER_FULL;
+        welcome->reason = bytes_text("children_max is reached here");
+        size_t size = take ? fanout_elsewhere(fanout, hello, ret_greeting->elsewhere) : 0;
+        welcome->elsewhere = bytes_of(ret_greeting->elsewhere, size);
+    }
 }
 
 // Fields that no honest child sends.
@@ -169,9 +210,16 @@ bool fanout_accept(struct fanout *fanout, struct link *link, const struct messag
         return false;
     }
     struct greeting greeting;
-    greeting_make(&greeting, instance, hello);
+    greeting_make(&greeting, fanout, hello);
     message_welcome_encode(link_out(link), &greeting.welcome);
     link_wrote(link);
+    if (hello->purpose == PURPOSE_PROBE) {
+        if (greeting.welcome.answer == ANSWER_RESUME) {
+            journal_cursor_close(&greeting.cursor);
+        }
+        link_finish(link, OK);
+        return true;
+    }
     if (greeting.welcome.answer == ANSWER_RESUME) {
         log_line(LOG_INFO, instance->name, "%s at %s follows from block %llu", node, link->address,
                  (unsigned long long)hello->block + 1);
@@ -183,6 +231,10 @@ bool fanout_accept(struct fanout *fanout, struct link *link, const struct messag
                   "%s at %s has diverged: its chain at block %llu, index %llu is another", node,
                   link->address, (unsigned long long)hello->block,
                   (unsigned long long)hello->index);
+    }
+    if (greeting.welcome.answer == ANSWER_FULL) {
+        log_line(LOG_INFO, instance->name, "%s at %s is sent on to a child of this node", node,
+                 link->address);
     }
     link_finish(link, ERR_REFUSED);
     return greeting.welcome.answer != ANSWER_REFUSED;

@@ -307,10 +307,25 @@ static uint64_t tick_ns(const struct link *link)
     return u64_max(u64_min(link->ping_every_ns, link->silence_ns / 4), NS_PER_MS);
 }
 
+// Rings when the other side has been silent for too long, not at some tick behind.
+static void set_timer(struct link *link)
+{
+    uint64_t now = now_ns(link);
+    uint64_t heard_ns = now - link->heard_ns;
+    uint64_t left_ns = link->silence_ns > heard_ns ? link->silence_ns - heard_ns : 0;
+    uint64_t wait_ns = u64_max(u64_min(tick_ns(link), left_ns + 1), NS_PER_MS);
+    link->due_ns = now + wait_ns;
+    loop_timer_set(link->stream.watch.loop, &link->timer, wait_ns);
+}
+
 static void on_tick(struct timer *timer)
 {
     struct link *link = CONTAINER_OF(timer, struct link, timer);
     uint64_t now = now_ns(link);
+    // While this node itself stood still it heard nobody: what was sent waits in the socket.
+    uint64_t late_ns = now > link->due_ns ? now - link->due_ns : 0;
+    link->heard_ns = u64_min(now, link->heard_ns + late_ns);
+    link->opened_ns = u64_min(now, link->opened_ns + late_ns);
     if (link->stream.paused) {
         link->heard_ns = now; // we are not listening: that is no silence of the other side
     }
@@ -320,7 +335,7 @@ static void on_tick(struct timer *timer)
         return;
     }
     send_ping(link);
-    loop_timer_set(link->stream.watch.loop, timer, tick_ns(link));
+    set_timer(link);
 }
 
 // Deferred tasks run before the turn frees what was closed, so the link is still there.
@@ -355,7 +370,7 @@ void link_open(struct link *link, struct loop *loop, int fd, bool connecting,
     }
     stream_open(&link->stream, loop, fd, FRAME_PAYLOAD_MAX + FRAME_HEAD_BYTES, &stream_ops);
     timer_init(&link->timer, on_tick);
-    loop_timer_set(loop, &link->timer, tick_ns(link));
+    set_timer(link);
     if (connecting) {
         link->hello_task.run = say_hello;
         loop_defer(loop, &link->hello_task);
@@ -372,6 +387,8 @@ void link_adopt(struct link *link, const struct link_ops *ops, void *owner)
 }
 
 // ---- words -------------------------------------------------------------------------------------
+
+struct bytes link_text(const char *text) { return bytes_text(text != NULL ? text : ""); }
 
 void link_words(char *to, size_t size, struct bytes text)
 {

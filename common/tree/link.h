@@ -53,6 +53,7 @@ struct link {
     uint64_t paused_ns;      // when receiving last stood still
     uint64_t rtt_ns;         // smoothed, 0 = not known yet
     uint64_t ping_every_ns, silence_ns;
+    uint64_t due_ns;         // when the timer should ring
     uint64_t pong_ns;        // owed once the raw stretch is out; 0 = none
     struct timer timer;
     struct task hello_task;
@@ -102,6 +103,8 @@ void link_dismiss(struct link *link, int error, const char *reason);
 void link_finish(struct link *link, int error);
 void link_close(struct link *link, int error);
 
+// A text of the configuration, which may be unset.
+struct bytes link_text(const char *text);
 // Copies text of another node for logs and people: bounded, what does not print becomes '?'.
 void link_words(char *to, size_t size, struct bytes text);
 // A node's or an instance's name as configuration allows them: [A-Za-z0-9._-], bounded.

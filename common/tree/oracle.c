@@ -76,25 +76,25 @@ bool oracle_much_better(const struct prospect *other, const struct prospect *use
 
 // ---- time --------------------------------------------------------------------------------------
 
-void oracle_rest_begin(struct oracle_rest *rest, uint64_t now_ns)
+void oracle_rest_begin(struct oracle_rest *rest, uint64_t unit_ns, uint64_t now_ns)
 {
-    bool forgotten = now_ns - rest->last_ns >= ORACLE_FORGET_NS;
+    bool forgotten = now_ns - rest->last_ns >= ORACLE_FORGET * unit_ns;
     rest->count = (forgotten || rest->last_ns == 0 ? 0 : rest->count) + 1;
     rest->last_ns = now_ns;
 }
 
-bool oracle_rests(const struct oracle_rest *rest, uint64_t now_ns)
+bool oracle_rests(const struct oracle_rest *rest, uint64_t unit_ns, uint64_t now_ns)
 {
     if (rest->last_ns == 0) {
         return false;
     }
     unsigned doublings = rest->count < 16 ? rest->count - 1 : 15;
-    uint64_t pause_ns = u64_min(ORACLE_REST_NS << doublings, ORACLE_REST_MAX_NS);
-    return now_ns - rest->last_ns < pause_ns;
+    uint64_t pause = u64_min((uint64_t)ORACLE_REST << doublings, ORACLE_REST_MAX);
+    return now_ns - rest->last_ns < pause * unit_ns;
 }
 
 bool oracle_look(struct oracle *oracle, const struct prospect *used, const struct prospect *other,
-                 uint64_t now_ns)
+                 uint64_t unit_ns, uint64_t now_ns)
 {
     if (other == NULL || !oracle_much_better(other, used)) {
         oracle->better_ns = 0;
@@ -103,11 +103,12 @@ bool oracle_look(struct oracle *oracle, const struct prospect *used, const struc
     if (oracle->better_ns == 0) {
         oracle->better_ns = now_ns;
     }
-    if (now_ns - oracle->better_ns < ORACLE_HOLD_NS || oracle_rests(&oracle->moves, now_ns)) {
+    if (now_ns - oracle->better_ns < ORACLE_HOLD * unit_ns ||
+        oracle_rests(&oracle->moves, unit_ns, now_ns)) {
         return false;
     }
     oracle->better_ns = 0;
-    oracle_rest_begin(&oracle->moves, now_ns);
+    oracle_rest_begin(&oracle->moves, unit_ns, now_ns);
     return true;
 }
 

@@ -15,12 +15,14 @@
 
 #include "common/base/base.h"
 
-#define ORACLE_OLD_NS (10 * NS_PER_S)        // data of this age is old
-#define ORACLE_HOLD_NS (10 * NS_PER_S)       // a better one must be so for this long
-#define ORACLE_REST_NS (10 * NS_PER_S)       // after the first loss; after the first move
-#define ORACLE_REST_MAX_NS (640 * NS_PER_S)
-#define ORACLE_FORGET_NS (1800 * NS_PER_S)   // quiet for this long: the next one is the first again
-#define ORACLE_MARGIN_NS (5 * NS_PER_MS)     // half the round trip and this much less is nearer
+#define ORACLE_OLD_NS (10 * NS_PER_S)    // data of this age is old
+#define ORACLE_MARGIN_NS (5 * NS_PER_MS) // half the round trip and this much less is nearer
+// In units, the intervals at which others are looked at: so long must one be the better; the rest
+// after the first loss or move, and the longest; quiet for that long, the next one is the first.
+#define ORACLE_HOLD 1
+#define ORACLE_REST 1
+#define ORACLE_REST_MAX 64
+#define ORACLE_FORGET 180
 
 struct prospect {
     bool rests;      // oracle_rests
@@ -44,8 +46,8 @@ struct oracle_rest {
     unsigned count; // in a row
     uint64_t last_ns; // 0 = never
 };
-void oracle_rest_begin(struct oracle_rest *rest, uint64_t now_ns);
-bool oracle_rests(const struct oracle_rest *rest, uint64_t now_ns);
+void oracle_rest_begin(struct oracle_rest *rest, uint64_t unit_ns, uint64_t now_ns);
+bool oracle_rests(const struct oracle_rest *rest, uint64_t unit_ns, uint64_t now_ns);
 
 // The patience with a parent that is not the best.
 struct oracle {
@@ -55,7 +57,7 @@ struct oracle {
 // Looks at the parent in use and the best of the others; NULL = there is none. True: move there
 // now.
 bool oracle_look(struct oracle *oracle, const struct prospect *used, const struct prospect *other,
-                 uint64_t now_ns);
+                 uint64_t unit_ns, uint64_t now_ns);
 
 // A round trip measured anew: near the least of the last ones, since what disturbs it adds to it.
 uint64_t oracle_smooth_rtt(uint64_t known_ns, uint64_t sample_ns); // known: UINT64_MAX = none

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/tree/parents.h"
 
-#include <string.h>
+#include <limits.h>
+#include <stdio.h>
 
 #include "common/base/mem.h"
+#include "common/base/options.h"
 
 #define BAD_TWICE 2 // a parent whose same block is bad this often is left
+#define LATELY_NS (60 * NS_PER_S)
+#define NAMED_AT_ONCE_MAX 8
 
 static struct parent *find(const struct parents *parents, const char *address)
 {
@@ -17,12 +21,26 @@ static struct parent *find(const struct parents *parents, const char *address)
     return NULL;
 }
 
-static void drop_unlisted(struct parents *parents)
+static struct parent *parent_new(const struct endpoint *endpoint)
+{
+    struct parent *parent = mem_zalloc(sizeof *parent);
+    parent->endpoint = *endpoint;
+    parent->rtt_ns = parent->age_ns = UINT64_MAX;
+    parent->depth = UINT_MAX;
+    return parent;
+}
+
+static bool is_wanted(const struct parent *parent)
+{
+    return parent->listed || parent->hops > 0 || parent->holders > 0;
+}
+
+static void drop_unwanted(struct parents *parents)
 {
     unsigned kept = 0;
     for (unsigned i = 0; i < parents->count; i++) {
         struct parent *parent = parents->all[i];
-        if (parent->listed || parent->holders > 0) {
+        if (is_wanted(parent)) {
             parents->all[kept++] = parent;
         } else {
             mem_free(parent);
@@ -55,16 +73,19 @@ bool parents_take(struct parents *parents, const struct endpoints *list)
             continue; // listed twice
         }
         if (parent == NULL) {
-            parent = mem_zalloc(sizeof *parent);
+            parent = parent_new(endpoint);
             added = true;
         }
         parent->listed = true;
         parent->endpoint = *endpoint;
+        if (endpoint->own_site && endpoint->site[0] != '\0') {
+            memcpy(parents->site, endpoint->site, sizeof parents->site);
+        }
         parents->all[parents->count++] = parent;
     }
     parents->listed = parents->count;
     for (unsigned i = 0; i < before.count; i++) {
-        if (!before.all[i]->listed && before.all[i]->holders > 0) {
+        if (is_wanted(before.all[i]) && !before.all[i]->listed) {
             parents->all[parents->count++] = before.all[i];
         } else if (!before.all[i]->listed) {
             mem_free(before.all[i]);
@@ -83,7 +104,7 @@ void parents_hold(struct parents *parents, struct parent **holder, struct parent
         (*holder)->holders--;
     }
     *holder = parent;
-    drop_unlisted(parents);
+    drop_unwanted(parents);
 }
 
 struct parent *parents_after(const struct parents *parents, const struct parent *parent)
@@ -101,14 +122,20 @@ bool parent_is_left(const struct parent *parent, uint64_t damaged)
     return parent->bad_count >= BAD_TWICE || (damaged != 0 && parent->no_repair == damaged);
 }
 
-struct parent *parents_choose(const struct parents *parents, uint64_t damaged)
+struct parent *parents_choose(const struct parents *parents, uint64_t damaged, uint64_t now_ns)
 {
     struct parent *best = NULL;
-    for (unsigned i = 0; i < parents->listed; i++) {
+    struct prospect best_prospect;
+    for (unsigned i = 0; i < parents->count; i++) {
         struct parent *parent = parents->all[i];
-        bool usable = !parent->tried && !parent_is_left(parent, damaged);
-        if (usable && (best == NULL || parent->lost_ns < best->lost_ns)) {
+        if (parent->tried || parent_is_left(parent, damaged) ||
+            (!parent->listed && parent->hops == 0)) {
+            continue;
+        }
+        struct prospect prospect = parent_prospect(parents, parent, now_ns);
+        if (best == NULL || oracle_before(&prospect, &best_prospect)) {
             best = parent;
+            best_prospect = prospect;
         }
     }
     return best;
@@ -117,12 +144,137 @@ struct parent *parents_choose(const struct parents *parents, uint64_t damaged)
 void parents_new_round(struct parents *parents, uint64_t damaged)
 {
     bool all_left = true;
-    for (unsigned i = 0; i < parents->listed; i++) {
+    for (unsigned i = 0; i < parents->count; i++) {
         parents->all[i]->tried = false;
+        parents->all[i]->hops = 0;
+    }
+    parents->named = 0;
+    drop_unwanted(parents);
+    for (unsigned i = 0; i < parents->listed; i++) {
         all_left = all_left && parent_is_left(parents->all[i], damaged);
     }
     for (unsigned i = 0; i < parents->listed && all_left; i++) {
         parents->all[i]->bad_count = 0;
         parents->all[i]->no_repair = 0;
     }
+}
+
+// ---- those who are named -----------------------------------------------------------------------
+
+// Takes the next text off, with its zero byte. False: there is none, or it is too long for `to`.
+static bool next_text(struct bytes *rest, char *to, size_t size)
+{
+    const uint8_t *end = memchr(rest->data, 0, rest->size);
+    size_t length = end == NULL ? size : (size_t)(end - rest->data);
+    if (length >= size) {
+        return false;
+    }
+    memcpy(to, rest->data, length + 1);
+    *rest = bytes_of(end + 1, rest->size - length - 1);
+    return true;
+}
+
+static bool next_named(struct bytes *rest, struct endpoint *ret_endpoint)
+{
+    const char *reason;
+    *ret_endpoint = (struct endpoint){.depth = UINT32_MAX, .distance_ns = UINT64_MAX};
+    return rest->size > 0 &&
+           next_text(rest, ret_endpoint->address, sizeof ret_endpoint->address) &&
+           next_text(rest, ret_endpoint->node, sizeof ret_endpoint->node) &&
+           next_text(rest, ret_endpoint->site, sizeof ret_endpoint->site) &&
+           address_parse(&ret_endpoint->parsed, ret_endpoint->address, &reason) == OK;
+}
+
+unsigned parents_named(struct parents *parents, const struct parent *by, struct bytes elsewhere,
+                       const char *node)
+{
+    unsigned added = 0;
+    unsigned hops = by->hops + 1;
+    struct endpoint endpoint;
+    for (unsigned i = 0; i < NAMED_AT_ONCE_MAX && next_named(&elsewhere, &endpoint); i++) {
+        bool own = strcmp(endpoint.node, node) == 0;
+        if (own || parents->named == PARENTS_NAMED_MAX || find(parents, endpoint.address) != NULL) {
+            continue;
+        }
+        endpoint.own_site = parents->site[0] != '\0' && strcmp(endpoint.site, parents->site) == 0;
+        struct parent *parent = parent_new(&endpoint);
+        parent->hops = hops;
+        parents->all[parents->count++] = parent;
+        parents->named++;
+        added++;
+    }
+    return added;
+}
+
+// ---- what is known -----------------------------------------------------------------------------
+
+void parent_learn(const struct parents *parents, struct parent *parent,
+                  const struct message_welcome *welcome, uint64_t way_ns, uint64_t now_ns)
+{
+    unsigned names = welcome->path.size > 0 ? 1 : 0;
+    for (size_t i = 0; i < welcome->path.size; i++) {
+        names += welcome->path.data[i] == 0 ? 1 : 0;
+    }
+    parent->told_ns = now_ns;
+    parent->rtt_ns = oracle_smooth_rtt(parent->rtt_ns, way_ns / 2);
+    parent->age_ns = welcome->age_ns;
+    parent->children = welcome->children;
+    parent->children_max = welcome->children_max;
+    parent->depth = names > 0 ? names : UINT_MAX;
+    parent->root = welcome->role == ROLE_ROOT;
+    parent->near = parents->site[0] != '\0' && bytes_equal_text(welcome->site, parents->site);
+    parent->fits = welcome->answer == ANSWER_RESUME;
+}
+
+struct prospect parent_prospect(const struct parents *parents, const struct parent *parent,
+                                uint64_t now_ns)
+{
+    unsigned order = 0;
+    while (order < parents->count && parents->all[order] != parent) {
+        order++;
+    }
+    bool lately = parent->told_ns != 0 && now_ns - parent->told_ns < LATELY_NS;
+    const struct endpoint *endpoint = &parent->endpoint;
+    return (struct prospect){
+        .rests = oracle_rests(&parent->lost, parents->unit_ns, now_ns),
+        .own_site = endpoint->own_site || parent->near,
+        .root = parent->told_ns != 0 ? parent->root : endpoint->kind == ENDPOINT_ROOT,
+        .rtt_ns = parent->rtt_ns != UINT64_MAX ? parent->rtt_ns : endpoint->distance_ns,
+        .age_ns = lately ? parent->age_ns : UINT64_MAX,
+        .depth = parent->told_ns != 0 ? parent->depth : endpoint->depth,
+        .children = lately ? parent->children : 0,
+        .children_max = lately ? parent->children_max : 0,
+        .hops = parent->hops,
+        .order = order,
+    };
+}
+
+struct parent *parents_best(const struct parents *parents, const struct parent *used,
+                            uint64_t now_ns)
+{
+    struct parent *best = NULL;
+    struct prospect best_prospect;
+    for (unsigned i = 0; i < parents->listed; i++) {
+        struct parent *parent = parents->all[i];
+        struct prospect prospect = parent_prospect(parents, parent, now_ns);
+        bool known = parent->fits && parent->told_ns != 0 && now_ns - parent->told_ns < LATELY_NS;
+        if (known && parent != used && !parent_is_left(parent, 0) &&
+            (best == NULL || oracle_before(&prospect, &best_prospect))) {
+            best = parent;
+            best_prospect = prospect;
+        }
+    }
+    return best;
+}
+
+struct parent *parents_quietest(const struct parents *parents, const struct parent *used)
+{
+    struct parent *quietest = NULL;
+    for (unsigned i = 0; i < parents->listed; i++) {
+        struct parent *parent = parents->all[i];
+        if (parent != used && (quietest == NULL || parent->told_ns < quietest->told_ns)) {
+            quietest = parent;
+        }
+    }
+    return quietest;
 }

@@ -5,30 +5,50 @@
 // while its link works, only never tried again.
 //
 // Attempts go in rounds, each node once; a round is over when nobody is left who was not tried.
+// Who is tried next is the oracle's choice (common/tree/oracle.h). A parent that is full names
+// nodes to be tried instead: they belong to that round only, and there are so many at most.
 //
 // Owned by one follower, on its loop.
 #ifndef QS_COMMON_TREE_PARENTS_H
 #define QS_COMMON_TREE_PARENTS_H
 
 #include "common/discovery/endpoints.h"
+#include "common/tree/oracle.h"
+#include "common/wire/message.h"
 
 #define PARENTS_MAX 64 // of a list; the ones behind are not used
+#define PARENTS_NAMED_MAX 64 // named by others in one round
+#define PARENTS_HOLDERS_MAX 4
 
 struct parent {
     struct endpoint endpoint; // as it was listed last
     bool listed;
+    unsigned hops;       // by so many others it was named in this round, 0 = it was not
     unsigned holders;
     bool tried;          // in this round, in vain
-    uint64_t lost_ns;    // when its working link was lost last, 0 = never
+    struct oracle_rest lost; // its working link
     uint64_t bad_block;  // the last one of its blocks that failed a check, 0 = none
     unsigned bad_count;  // how often that one did
     uint64_t no_repair;  // a damaged block that it could not give, 0 = none
     bool gave;           // slices of the store under construction, as far as this run knows
+
+    // What it said of itself last, in a welcome.
+    uint64_t told_ns;    // when, 0 = never
+    uint64_t rtt_ns;     // measured, UINT64_MAX = not yet
+    uint64_t age_ns;     // of its data, UINT64_MAX = it did not know
+    uint64_t children, children_max;
+    unsigned depth;      // UINT_MAX = it did not know
+    bool root;
+    bool near;           // its site is ours
+    bool fits;           // it would feed us
 };
 
 struct parents {
-    struct parent *all[PARENTS_MAX + 2]; // the listed ones in their order, then those only held
-    unsigned count, listed;
+    // The listed ones in their order, then those named, then those only held.
+    struct parent *all[PARENTS_MAX + PARENTS_NAMED_MAX + PARENTS_HOLDERS_MAX];
+    unsigned count, listed, named;
+    char site[ENDPOINT_SITE_MAX + 1]; // this node's own, "" = not known
+    uint64_t unit_ns;                 // the oracle's
 };
 
 void parents_close(struct parents *parents); // nobody holds any
@@ -36,7 +56,7 @@ void parents_close(struct parents *parents); // nobody holds any
 // The list in force. False: nobody was added.
 bool parents_take(struct parents *parents, const struct endpoints *list);
 
-// Keeps one for its holder, who lets go of the one before: either may be NULL. At most two hold.
+// Keeps one for its holder, who lets go of the one before: either may be NULL.
 void parents_hold(struct parents *parents, struct parent **holder, struct parent *parent);
 
 // The next listed one behind `parent` (NULL: the first), in a circle. NULL: there is none.
@@ -45,8 +65,26 @@ struct parent *parents_after(const struct parents *parents, const struct parent 
 // Has it sent bad blocks, or could it not give what is damaged here from block `damaged` (or 0) on?
 bool parent_is_left(const struct parent *parent, uint64_t damaged);
 // Whom to try now, NULL: the round is over.
-struct parent *parents_choose(const struct parents *parents, uint64_t damaged);
-// Everybody may be tried again; if all are left, all get another chance.
+struct parent *parents_choose(const struct parents *parents, uint64_t damaged, uint64_t now_ns);
+// Everybody may be tried again; if all are left, all get another chance. Those who were only named
+// are forgotten.
 void parents_new_round(struct parents *parents, uint64_t damaged);
+
+// `parent` is full and named others (message welcome, `elsewhere`) to be tried in this round; one
+// of them may be this `node`. Returns how many are new.
+unsigned parents_named(struct parents *parents, const struct parent *by, struct bytes elsewhere,
+                       const char *node);
+
+// What a welcome says of its sender, and the `way_ns` (two round trips) from connecting to it.
+void parent_learn(const struct parents *parents, struct parent *parent,
+                  const struct message_welcome *welcome, uint64_t way_ns, uint64_t now_ns);
+// As the oracle sees one of them.
+struct prospect parent_prospect(const struct parents *parents, const struct parent *parent,
+                                uint64_t now_ns);
+// Of all that would feed this node, by what they said lately, the first but `used`. NULL: none.
+struct parent *parents_best(const struct parents *parents, const struct parent *used,
+                            uint64_t now_ns);
+// Who has told nothing of itself for longest, but `used`. NULL: there is nobody.
+struct parent *parents_quietest(const struct parents *parents, const struct parent *used);
 
 #endif

@@ -62,13 +62,14 @@ int report_on_beat(struct follow *follow, struct bytes payload)
     if (memcmp(beat.history, follow->history, HISTORY_ID_BYTES) != 0) {
         return ERR_PROTOCOL;
     }
-    if (beat_passed(&beat, instance->node->node)) {
+    if (path_passed(bytes_of(beat.path, beat.path_size), instance->node->node)) {
         follow_alarm(follow, LOG_WARN, "%s gets its log from this node: a loop",
                      follow->link.address);
         follow_leave(follow, ERR_REFUSED, false, "your log comes from this node: a loop");
         return OK;
     }
     beats_add(instance->beats, &beat);
+    scout_measure(follow);
     if (is_news(follow, &beat)) {
         follow->news_ns = loop_now_ns(follow->loop);
         follow->stale_rounds = 0;
@@ -124,12 +125,13 @@ static bool tell(struct follow *follow)
 }
 
 // A parent that brings no news from the root may itself be cut off, or stand in a loop that no
-// heartbeat enters. With another one configured it is left, each time a little later.
+// heartbeat enters. With another one listed it is left, each time a little later: first it has the
+// time to find a parent of its own, and not all of its children go at once.
 static bool is_stale(const struct follow *follow)
 {
     unsigned rounds = follow->stale_rounds / u64_max(follow->parents.listed, 1);
     unsigned shift = rounds < PATIENCE_SHIFT_MAX ? rounds : PATIENCE_SHIFT_MAX;
-    uint64_t patience_ns = (follow->instance->node->silence * NS_PER_MS) << shift;
+    uint64_t patience_ns = (follow->patience_ms * NS_PER_MS) << shift;
     return follow->parents.listed > 1 &&
            loop_now_ns(follow->loop) - follow->news_ns > patience_ns + heartbeat_ns(follow);
 }
@@ -174,6 +176,8 @@ void report_start(struct follow *follow)
     follow->told_ns = 0;
     follow->news_ns = follow->started_ns = loop_now_ns(follow->loop);
     follow->beat_sequence = follow->beat_commit = 0;
+    uint64_t silence_ms = follow->instance->node->silence;
+    follow->patience_ms = silence_ms + random_jitter_ms(silence_ms);
     follow->tick_fast = true;
     loop_timer_set(follow->loop, &follow->tick, 0);
 }

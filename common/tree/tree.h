@@ -50,7 +50,7 @@ void beats_subscribe(struct beats *beats, struct beats_subscriber *subscriber);
 void beats_unsubscribe(struct beats *beats, struct beats_subscriber *subscriber);
 
 // Is `node` among the names of a path?
-bool beat_passed(const struct beat *beat, const char *node);
+bool path_passed(struct bytes path, const char *node);
 // Message to beat and back. The decoded delay counts the hop's half round trip `half_rtt_ns`; the
 // encoded one the time that the beat has been here, and the path this node's name. ERR_PROTOCOL: a
 // field of an impossible size, or a path too long to be passed on.
@@ -102,9 +102,9 @@ struct fanout_subscriber {
 };
 void fanout_subscribe(struct fanout *fanout, struct fanout_subscriber *subscriber);
 void fanout_unsubscribe(struct fanout *fanout, struct fanout_subscriber *subscriber);
-// Answers a hello that asked to follow (peers.c has checked cluster, protocol, digest and names):
-// takes the link over and feeds it, or ends it with an answer that says why not. False: refused.
-// On the link's loop.
+// Answers a hello that asked to follow, or how that would be answered (peers.c has checked cluster,
+// protocol, digest and names): takes the link over and feeds it, or ends it with an answer that
+// says why not. False: refused. On the link's loop.
 bool fanout_accept(struct fanout *fanout, struct link *link, const struct message_hello *hello);
 
 struct readers;

@@ -8,7 +8,12 @@
 
 #define PEER_PROTOCOL 1
 
-enum hello_purpose { PURPOSE_FOLLOW = 1, PURPOSE_FETCH = 2, PURPOSE_SNAPSHOT = 3 };
+enum hello_purpose {
+    PURPOSE_FOLLOW = 1,
+    PURPOSE_FETCH = 2,
+    PURPOSE_SNAPSHOT = 3,
+    PURPOSE_PROBE = 4, // how would PURPOSE_FOLLOW be answered? The link ends with the welcome
+};
 
 enum hello_answer {
     ANSWER_RESUME = 1,   // blocks from the child's end on will come
@@ -16,6 +21,7 @@ enum hello_answer {
     ANSWER_TOO_OLD = 3,  // its journal no longer reaches back to the child's end
     ANSWER_DIVERGED = 4, // at diverged_at the chains differ
     ANSWER_REFUSED = 5,  // `reason` says why
+    ANSWER_FULL = 6,     // it has children_max children: `elsewhere` names some of them
 };
 
 enum fetch_status {

@@ -19,6 +19,8 @@ struct message_hello {
     message_BYTES chain;
     message_U64 digest_algorithm;
     message_BYTES authentication;
+    message_TEXT address;
+    message_TEXT site;
 };
 
 struct message_welcome {
@@ -34,6 +36,12 @@ struct message_welcome {
     message_U64 diverged_at;
     message_U64 oldest;
     message_BYTES birth;
+    message_BYTES path;
+    message_U64 age_ns;
+    message_U64 children;
+    message_U64 children_max;
+    message_TEXT site;
+    message_BYTES elsewhere;
 };
 
 struct message_blocks {

@@ -9,6 +9,10 @@
 #define S NS_PER_S
 #define MS NS_PER_MS
 #define T0 (1000 * S)
+#define UNIT (10 * S)
+#define HOLD_NS (ORACLE_HOLD * UNIT)
+#define REST_NS (ORACLE_REST * UNIT)
+#define REST_MAX_NS (ORACLE_REST_MAX * UNIT)
 
 // ---- the order ---------------------------------------------------------------------------------
 
@@ -103,31 +107,31 @@ static void test_patience(void **state)
     (void)state;
     struct oracle oracle = {0};
     const struct prospect far = {.rtt_ns = 80 * MS}, near = {.rtt_ns = 5 * MS};
-    assert_false(oracle_look(&oracle, &far, NULL, T0));
+    assert_false(oracle_look(&oracle, &far, NULL, UNIT, T0));
     // It must be the better one all the time.
-    assert_false(oracle_look(&oracle, &far, &near, T0));
-    assert_false(oracle_look(&oracle, &far, &near, T0 + ORACLE_HOLD_NS - 1));
-    assert_false(oracle_look(&oracle, &far, &far, T0 + ORACLE_HOLD_NS));
-    assert_false(oracle_look(&oracle, &far, &near, T0 + ORACLE_HOLD_NS));
-    assert_true(oracle_look(&oracle, &far, &near, T0 + 2 * ORACLE_HOLD_NS));
+    assert_false(oracle_look(&oracle, &far, &near, UNIT, T0));
+    assert_false(oracle_look(&oracle, &far, &near, UNIT, T0 + HOLD_NS - 1));
+    assert_false(oracle_look(&oracle, &far, &far, UNIT, T0 + HOLD_NS));
+    assert_false(oracle_look(&oracle, &far, &near, UNIT, T0 + HOLD_NS));
+    assert_true(oracle_look(&oracle, &far, &near, UNIT, T0 + 2 * HOLD_NS));
     // The next move comes no sooner than a pause that doubles.
-    uint64_t now = T0 + 2 * ORACLE_HOLD_NS, moved = now, before = 0;
+    uint64_t now = T0 + 2 * HOLD_NS, moved = now, before = 0;
     for (unsigned moves = 0; moves < 12; now += S) {
-        if (oracle_look(&oracle, &far, &near, now)) {
+        if (oracle_look(&oracle, &far, &near, UNIT, now)) {
             uint64_t pause = now - moved;
-            assert_true(pause >= u64_min(before * 2, ORACLE_REST_MAX_NS));
-            assert_true(pause <= ORACLE_REST_MAX_NS + ORACLE_HOLD_NS);
-            before = moves == 0 ? ORACLE_REST_NS : u64_min(before * 2, ORACLE_REST_MAX_NS);
+            assert_true(pause >= u64_min(before * 2, REST_MAX_NS));
+            assert_true(pause <= REST_MAX_NS + HOLD_NS);
+            before = moves == 0 ? REST_NS : u64_min(before * 2, REST_MAX_NS);
             moved = now;
             moves++;
         }
     }
     // After a long quiet time all is forgotten.
-    now += ORACLE_FORGET_NS;
-    assert_false(oracle_look(&oracle, &far, &near, now));
-    assert_true(oracle_look(&oracle, &far, &near, now + ORACLE_HOLD_NS));
-    assert_true(oracle_rests(&oracle.moves, now + ORACLE_HOLD_NS + ORACLE_REST_NS - 1));
-    assert_false(oracle_rests(&oracle.moves, now + ORACLE_HOLD_NS + ORACLE_REST_NS));
+    now += ORACLE_FORGET * UNIT;
+    assert_false(oracle_look(&oracle, &far, &near, UNIT, now));
+    assert_true(oracle_look(&oracle, &far, &near, UNIT, now + HOLD_NS));
+    assert_true(oracle_rests(&oracle.moves, UNIT, now + HOLD_NS + REST_NS - 1));
+    assert_false(oracle_rests(&oracle.moves, UNIT, now + HOLD_NS + REST_NS));
 }
 
 // ---- links that flap ---------------------------------------------------------------------------
@@ -144,12 +148,12 @@ static unsigned run_flapping(uint64_t up_ns, uint64_t down_ns, uint64_t for_ns)
         uint64_t now = T0 + at;
         bool up = at % (up_ns + down_ns) < up_ns;
         const struct prospect far = {.rtt_ns = 80 * MS};
-        const struct prospect near = {.rtt_ns = 2 * MS, .rests = oracle_rests(&lost, now)};
+        const struct prospect near = {.rtt_ns = 2 * MS, .rests = oracle_rests(&lost, UNIT, now)};
         if (near_used && !up) {
-            oracle_rest_begin(&lost, now);
+            oracle_rest_begin(&lost, UNIT, now);
             near_used = false;
             changed++;
-        } else if (!near_used && oracle_look(&oracle, &far, up ? &near : NULL, now)) {
+        } else if (!near_used && oracle_look(&oracle, &far, up ? &near : NULL, UNIT, now)) {
             near_used = true;
             changed++;
         }

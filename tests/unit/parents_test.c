@@ -31,7 +31,7 @@ static void test_what_is_known_stays(void **state)
     (void)state;
     struct parents parents = {0};
     assert_null(parents_after(&parents, NULL));
-    assert_null(parents_choose(&parents, 0));
+    assert_null(parents_choose(&parents, 0, 50));
     assert_true(take(&parents, A, B, C));
     struct parent *a = parents.all[0], *b = parents.all[1], *held = NULL;
     b->bad_block = 7;
@@ -42,7 +42,7 @@ static void test_what_is_known_stays(void **state)
     assert_ptr_equal(parents.all[0], b);
     assert_int_equal(b->bad_block, 7);
     assert_false(a->listed);
-    assert_ptr_equal(parents_choose(&parents, 0), b);
+    assert_ptr_equal(parents_choose(&parents, 0, 50), b);
     assert_ptr_equal(parents_after(&parents, a), b);
     // It comes back as itself; and goes with its last holder.
     assert_true(take(&parents, C, A, NULL));
@@ -61,25 +61,25 @@ static void test_what_is_known_stays(void **state)
 static void test_rounds(void **state)
 {
     (void)state;
-    struct parents parents = {0};
+    struct parents parents = {.unit_ns = 10};
     take(&parents, A, B, C);
     struct parent *a = parents.all[0], *b = parents.all[1], *c = parents.all[2];
-    assert_ptr_equal(parents_choose(&parents, 0), a);
-    a->lost_ns = 5;
-    assert_ptr_equal(parents_choose(&parents, 0), b);
+    assert_ptr_equal(parents_choose(&parents, 0, 50), a);
+    oracle_rest_begin(&a->lost, 10, 50);
+    assert_ptr_equal(parents_choose(&parents, 0, 50), b);
     b->tried = true;
     c->bad_count = 2; // it is left: the one that was lost is better
-    assert_ptr_equal(parents_choose(&parents, 0), a);
+    assert_ptr_equal(parents_choose(&parents, 0, 50), a);
     a->tried = true;
-    assert_null(parents_choose(&parents, 0));
+    assert_null(parents_choose(&parents, 0, 50));
     parents_new_round(&parents, 0);
-    assert_ptr_equal(parents_choose(&parents, 0), b);
+    assert_ptr_equal(parents_choose(&parents, 0, 50), b);
     assert_int_equal(c->bad_count, 2);
     // When all are left all get another chance.
     a->no_repair = b->no_repair = 9;
-    assert_null(parents_choose(&parents, 9));
+    assert_null(parents_choose(&parents, 9, 50));
     parents_new_round(&parents, 9);
-    assert_ptr_equal(parents_choose(&parents, 9), b);
+    assert_ptr_equal(parents_choose(&parents, 9, 50), b);
     assert_int_equal(c->bad_count, 0);
     parents_close(&parents);
 }

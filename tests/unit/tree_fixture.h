@@ -86,6 +86,7 @@ struct site {
     struct fanout *fanout;
     struct peers *peers;
     struct readers *readers; // NULL: it gives no snapshot
+    bool deaf;               // it tells nobody where it listens
     char address[ADDRESS_TEXT_BYTES];
 };
 
@@ -173,6 +174,9 @@ SUPPORT void site_open_links(struct site *site)
                                 .find = site_find};
     assert_int_equal(peers_open(&site->peers, &setup, &reason), OK);
     peers_address(site->peers, site->address);
+    if (site->node.advertise == NULL) {
+        site->node.advertise = site->deaf ? "" : site->address;
+    }
     if (site->options.role != ROLE_ROOT) {
         assert_int_equal(follow_open(site->instance), OK);
     }

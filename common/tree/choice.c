@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which parent is tried next, and when: the oracle's choice among those of the list in force that
+// were not tried in this round; then a pause that grows from round to round.
+#include "common/base/clock.h"
+#include "common/tree/follow.h"
+
+#define FIRST_PAUSE_MS 20u
+#define SLOW_FACTOR 4u   // for answers that will hardly change soon
+#define PATIENCE_SHIFT 2 // the first round takes this much less of the limit on silence
+#define ROUNDS_MAX 10u   // the pause grows no more
+
+static uint64_t damaged(const struct follow *follow)
+{
+    return atomic_load(&follow->instance->damaged_first);
+}
+
+static unsigned rounds(const struct follow *follow)
+{
+    return follow->failures / (unsigned)u64_max(follow->parents.listed, 1);
+}
+
+static uint64_t pause_ms(const struct follow *follow)
+{
+    uint64_t longest = follow->instance->node->reconnect;
+    uint64_t pause =
+        u64_min(longest, (uint64_t)FIRST_PAUSE_MS << u64_min(rounds(follow), ROUNDS_MAX));
+    return random_jitter_ms(follow->slow ? longest * SLOW_FACTOR : pause);
+}
+
+uint64_t choice_patience_ns(const struct follow *follow)
+{
+    uint64_t longest_ns = follow->instance->node->silence * NS_PER_MS;
+    return longest_ns >> (rounds(follow) < PATIENCE_SHIFT ? PATIENCE_SHIFT - rounds(follow) : 0);
+}
+
+static struct parent *best(const struct follow *follow)
+{
+    return parents_choose(&follow->parents, damaged(follow), loop_now_ns(follow->loop));
+}
+
+void choice_wait(struct follow *follow)
+{
+    bool at_once = follow->next != NULL || follow->named;
+    follow->named = false;
+    follow->stage = FOLLOW_IDLE;
+    follow->failures += at_once ? 0 : 1;
+    uint64_t pause = at_once ? 0 : pause_ms(follow);
+    bool round_over = !at_once && best(follow) == NULL;
+    if (round_over) {
+        parents_new_round(&follow->parents, damaged(follow));
+    }
+    if (follow->slow && !round_over) {
+        pause = 0; // the others may answer better
+    } else {
+        follow->slow = false;
+    }
+    loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
+    if (round_over && (follow->too_old || intake_is_stuck(follow))) {
+        follow->too_old = false;
+        bootstrap_journal_lost(follow);
+    }
+}
+
+bool choice_make(struct follow *follow)
+{
+    bool same = follow->same && follow->at->listed && follow->next == NULL;
+    follow->same = false;
+    if (same) {
+        return true;
+    }
+    struct parent *next = follow->next != NULL ? follow->next : best(follow);
+    if (next == NULL) {
+        parents_new_round(&follow->parents, damaged(follow));
+        next = best(follow);
+    }
+    parents_hold(&follow->parents, &follow->at, next);
+    parents_hold(&follow->parents, &follow->next, NULL);
+    return follow->at != NULL;
+}
+
+bool choice_named(struct follow *follow, struct bytes elsewhere)
+{
+    follow->named = parents_named(&follow->parents, follow->at, elsewhere,
+                                  follow->instance->node->node) > 0;
+    return follow->named;
+}
+
+bool choice_take_list(struct follow *follow)
+{
+    struct endpoints *list = endpoint_feed_get(&follow->instance->parents);
+    if (list->count > PARENTS_MAX) {
+        log_line(LOG_WARN, follow->instance->name, "only the first %u parents of %zu are used",
+                 PARENTS_MAX, list->count);
+    }
+    bool added = parents_take(&follow->parents, list);
+    endpoints_release(list);
+    return added;
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looking around while a parent is followed: at intervals (`probe`) one of the others is asked, on
+// a link of its own, how it would answer, which also measures the way to it; and when the oracle
+// has seen a better one for long enough the follower moves there. One probe at a time.
+//
+// Part of a follower: on its loop, like everything of it.
+#ifndef QS_COMMON_TREE_SCOUT_H
+#define QS_COMMON_TREE_SCOUT_H
+
+#include "common/tree/link.h"
+#include "common/tree/oracle.h"
+
+struct follow;
+struct parent;
+
+struct scout {
+    struct link link;
+    bool busy; // the link is open
+    struct timer timer;
+    struct parent *target; // asked last, held; NULL = nobody
+    struct oracle oracle;
+};
+
+void scout_open(struct follow *follow);
+// A parent is followed from now on; no more.
+void scout_start(struct follow *follow);
+void scout_stop(struct follow *follow);
+// What the link to the parent in use has measured, and what this node's data say of its.
+void scout_measure(struct follow *follow);
+// When the follower closes: ends the link. Then scout_over tells when nothing is under way.
+void scout_close(struct follow *follow);
+bool scout_over(const struct follow *follow);
+
+#endif

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tree that grows and heals: nodes that know the root alone find a place below it, however few
+// children each may have; a better parent is moved to without a word too much; no circles.
+#include "tests/unit/tree_fixture.h"
+
+static bool following(struct site *site, char *ret_parent)
+{
+    struct upstream_status status;
+    follow_status(site->instance, &status);
+    strcpy(ret_parent, status.node);
+    return status.connected;
+}
+
+static bool follows(struct site *site, const char *node)
+{
+    char parent[NODE_NAME_MAX + 1];
+    return following(site, parent) && strcmp(parent, node) == 0;
+}
+
+// ---- growing -----------------------------------------------------------------------------------
+
+#define CROWD 14
+#define CHILDREN_MAX 2
+
+static unsigned number_of(const char *name) { return (unsigned)strtoul(name + 1, NULL, 10); }
+
+// The length of the way up to the root, 0 = it does not lead there.
+static unsigned depth_of(struct site **crowd, unsigned number)
+{
+    for (unsigned depth = 1; depth <= CROWD; depth++) {
+        char parent[NODE_NAME_MAX + 1];
+        if (!following(crowd[number], parent)) {
+            return 0;
+        }
+        if (strcmp(parent, "root") == 0) {
+            return depth;
+        }
+        number = number_of(parent);
+    }
+    return 0;
+}
+
+static bool all_below(struct site **crowd, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (crowd[i] != NULL && depth_of(crowd, i) == 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void test_growing(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    root->options.children_max = CHILDREN_MAX;
+    root->node.peers_max = 64;
+    site_open(root);
+    struct author author;
+    author_open(&author, 1);
+    author_join(&author, root);
+    author_feed(&author, root, 5, 1000);
+    struct site *crowd[CROWD];
+    for (unsigned i = 0; i < CROWD; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%u", i);
+        crowd[i] = site_new(name, ROLE_REPLICA);
+        crowd[i]->options.children_max = CHILDREN_MAX;
+        site_parent(crowd[i], root->address);
+        site_open(crowd[i]);
+    }
+    AWAIT(all_below(crowd, CROWD));
+    unsigned deepest = 0;
+    for (unsigned i = 0; i < CROWD; i++) {
+        AWAIT(site_shows(crowd[i], author.last.number));
+        assert_true(METRIC_GET(crowd[i]->metrics, instance, children) <= CHILDREN_MAX);
+        deepest = depth_of(crowd, i) > deepest ? depth_of(crowd, i) : deepest;
+    }
+    assert_true(METRIC_GET(root->metrics, instance, children) <= CHILDREN_MAX);
+    assert_true(METRIC_GET(root->metrics, instance, children_sent_on) > 0);
+    assert_in_range(deepest, 3, 7); // 2 + 4 + 8: three levels hold them all
+    print_message("%u nodes below a root of %u children: %u levels\n", CROWD, CHILDREN_MAX,
+                  deepest);
+
+    // One that feeds others goes: all find another place, and nothing is missing.
+    unsigned gone = 0;
+    while (METRIC_GET(crowd[gone]->metrics, instance, children) == 0) {
+        gone++;
+    }
+    site_close(crowd[gone]);
+    crowd[gone] = NULL;
+    author_feed(&author, root, 5, 1000);
+    for (unsigned i = 0; i < CROWD; i++) {
+        AWAIT(crowd[i] == NULL || site_shows(crowd[i], author.last.number));
+    }
+    for (unsigned i = CROWD; i-- > 0;) {
+        if (crowd[i] != NULL) {
+            assert_same_blocks(root, crowd[i], 1);
+            site_close(crowd[i]);
+        }
+    }
+    site_close(root);
+    builder_close(&author.builder);
+}
+
+// Where no child can take anybody (nobody listens there), the next one is taken after all.
+static void test_nobody_to_send_to(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    root->options.children_max = 1;
+    site_open(root);
+    struct site *leaves[3];
+    for (unsigned i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "n%u", i);
+        leaves[i] = site_new(name, ROLE_REPLICA);
+        leaves[i]->deaf = true;
+        site_parent(leaves[i], root->address);
+        site_open(leaves[i]);
+        AWAIT(follows(leaves[i], "root"));
+    }
+    assert_int_equal(METRIC_GET(root->metrics, instance, children), 3);
+    for (unsigned i = 0; i < 3; i++) {
+        site_close(leaves[i]);
+    }
+    site_close(root);
+}
+
+// ---- a better parent ---------------------------------------------------------------------------
+
+static void test_move(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    root->node.site = "there";
+    site_open(root);
+    struct author author;
+    author_open(&author, 1);
+    author_join(&author, root);
+    author_feed(&author, root, 5, 1000);
+    struct site *middle = site_new("middle", ROLE_REPLICA);
+    middle->node.site = "here";
+    site_parent(middle, root->address);
+    site_open(middle);
+    AWAIT(site_shows(middle, author.last.number));
+
+    struct site *child = site_new("child", ROLE_REPLICA);
+    child->node.site = "here";
+    child->options.probe = 30;
+    site_parent(child, root->address);
+    site_parent(child, middle->address);
+    site_open(child);
+    AWAIT(follows(child, "middle"));
+    author_feed(&author, root, 5, 1000);
+    AWAIT(site_shows(child, author.last.number));
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_moves), 1);
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_changes), 1);
+    assert_same_blocks(root, child, 1);
+    // There it stays, and goes on looking.
+    uint64_t probes = METRIC_GET(child->metrics, instance, parent_probes);
+    AWAIT(METRIC_GET(child->metrics, instance, parent_probes) > probes + 5);
+    assert_true(follows(child, "middle"));
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_moves), 1);
+    // Who is probed holds nothing of it.
+    AWAIT(METRIC_GET(root->metrics, instance, children) == 1);
+    // The middle one goes: the next one at once.
+    site_close(middle);
+    AWAIT(follows(child, "root"));
+    site_close(child);
+    AWAIT(METRIC_GET(root->node_metrics, node, peers) == 0);
+    site_close(root);
+    builder_close(&author.builder);
+}
+
+// Two of one site want each other rather than the far root: one of them must not.
+static void test_no_circle(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    root->node.site = "there";
+    site_open(root);
+    struct author author;
+    author_open(&author, 1);
+    author_join(&author, root);
+    author_feed(&author, root, 5, 1000);
+    struct site *pair[2] = {site_new("left", ROLE_REPLICA), site_new("right", ROLE_REPLICA)};
+    char *paths[2];
+    for (unsigned i = 0; i < 2; i++) {
+        paths[i] = mem_format("unix:%s/peer", pair[i]->directory);
+        pair[i]->node.peer = paths[i];
+        pair[i]->node.site = "here";
+        pair[i]->node.silence = 300;
+        pair[i]->options.probe = 20;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        site_parent(pair[i], root->address);
+        site_parent(pair[i], paths[1 - i]);
+        site_open(pair[i]);
+    }
+    AWAIT((follows(pair[0], "root") && follows(pair[1], "left")) ||
+          (follows(pair[1], "root") && follows(pair[0], "right")));
+    for (unsigned i = 0; i < 20; i++) {
+        author_feed(&author, root, 1, 1000);
+        AWAIT(site_shows(pair[0], author.last.number));
+        AWAIT(site_shows(pair[1], author.last.number));
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        site_close(pair[i]);
+        mem_free(paths[i]);
+    }
+    site_close(root);
+    builder_close(&author.builder);
+}
+
+int main(void)
+{
+    log_open(getenv("QS_TEST_LOG") != NULL ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_growing),
+        cmocka_unit_test(test_nobody_to_send_to),
+        cmocka_unit_test(test_move),
+        cmocka_unit_test(test_no_circle),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

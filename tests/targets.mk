@@ -128,6 +128,7 @@ help:
 	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
+	@echo "make size       a tree of 500 nodes over the world's cities, measured; SIZE_NODES=5000 writes docs/size.md"
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"

@@ -54,3 +54,15 @@ $(BUILD)/size: $(patsubst %.c,$(BUILD)/size-obj/%.o,$(SIZE_SRC) $(filter-out $(S
 .PHONY: sim
 sim: deps-check $(BUILD)/sim
 	$(BUILD)/sim --seeds $(SEEDS) $(SIM_ARGS)
+
+# A tree of SIZE_NODES in SIZE_SITES, printed as a table; that of 5,000 goes into docs/size.md too.
+SIZE_NODES ?= 500
+SIZE_SITES ?= $(if $(filter 5000,$(SIZE_NODES)),300,$(shell expr $(SIZE_NODES) / 10))
+SIZE_ARGS  ?=
+.PHONY: size
+size: deps-check $(BUILD)/size
+	@$(BUILD)/size --nodes $(SIZE_NODES) --sites $(SIZE_SITES) --points $(BUILD)/size.points $(SIZE_ARGS) \
+	  > $(BUILD)/size.table && cat $(BUILD)/size.table
+ifeq ($(SIZE_NODES),5000)
+	@$(PYTHON) tests/sim/size/picture.py $(BUILD)/size.points $(BUILD)/size.table docs/size.svg docs/size.md
+endif

@@ -235,7 +235,8 @@ int __wrap_store_compact(struct store *store, unsigned family, struct bytes lowe
 size_t __real_block_compress(uint8_t *to, size_t room, struct bytes raw);
 size_t __wrap_block_compress(uint8_t *to, size_t room, struct bytes raw)
 {
-    return chance_permille(COMPRESS_PERMILLE) ? __real_block_compress(to, room, raw) : 0;
+    bool tries = chance_permille(COMPRESS_PERMILLE);
+    return tries ? __real_block_compress(to, room, raw) : 0;
 }
 
 // ---- sockets -----------------------------------------------------------------------------------
@@ -319,7 +320,8 @@ ssize_t __wrap_send(int number, const void *data, size_t size, int flags)
 ssize_t __wrap_sendfile(int to, int from, off_t *offset, size_t size)
 {
     uint8_t piece[16384];
-    size = u64_min(size, chance_permille(SHORT_SEND_PERMILLE) ? chance_between(1, 400) : sizeof piece);
+    bool small = chance_permille(SHORT_SEND_PERMILLE);
+    size = u64_min(size, small ? chance_between(1, 400) : sizeof piece);
     ssize_t read = file_read(fd_of(from), piece, size, (uint64_t)*offset);
     if (read <= 0) {
         return result(read);

@@ -13,8 +13,9 @@ static const char usage[] =
     "  --nodes N      nodes of all sites together (default 500)\n"
     "  --sites N      (default 50)\n"
     "  --seed N       (default 1)\n"
-    "  --steady MS    for so long it is measured under 1,000 writes/s (default 5000)\n"
+    "  --steady MS    for so long it is measured under 1,000 writes/s (default 2000)\n"
     "  --points FILE  what the picture is drawn from\n"
+    "  --calm         no faults\n"
     "  --verbose      the whole log, as it comes\n";
 
 // For what belongs to no session and no model here.
@@ -27,7 +28,8 @@ static bool parse(int count, char **words, struct trial_setup *setup, const char
     static const struct option options[] = {
         {"nodes", required_argument, NULL, 'n'},  {"sites", required_argument, NULL, 's'},
         {"seed", required_argument, NULL, 'r'},   {"steady", required_argument, NULL, 't'},
-        {"points", required_argument, NULL, 'p'}, {"verbose", no_argument, NULL, 'v'},
+        {"points", required_argument, NULL, 'p'}, {"calm", no_argument, NULL, 'c'},
+        {"verbose", no_argument, NULL, 'v'},
         {0},
     };
     int option;
@@ -47,6 +49,9 @@ static bool parse(int count, char **words, struct trial_setup *setup, const char
             break;
         case 'p':
             *ret_points = optarg;
+            break;
+        case 'c':
+            setup->calm = true;
             break;
         case 'v':
             setup->verbose = true;
@@ -72,7 +77,7 @@ static void print_cost(const struct trial *trial)
 
 int main(int count, char **words)
 {
-    struct trial_setup setup = {.seed = 1, .nodes = 500, .sites = 50, .steady_ms = 5000};
+    struct trial_setup setup = {.seed = 1, .nodes = 500, .sites = 50, .steady_ms = 2000};
     const char *points = NULL;
     if (!parse(count, words, &setup, &points)) {
         fputs(usage, stderr);

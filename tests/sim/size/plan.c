@@ -13,7 +13,7 @@
 #define CITY_NS (4 * NS_PER_MS / 10)    // ... within a city
 #define SITE_LEAST_NS (2 * NS_PER_MS / 10)
 #define SITE_MOST_NS (5 * NS_PER_MS / 10)
-#define HOP_NS NS_PER_MS                // what passing a site on is taken to cost
+#define HOP_NS (10 * NS_PER_MS)                // what passing a site on is taken to cost
 #define LIST_MAX (2 + FEEDERS + 1)
 
 struct site {
@@ -55,7 +55,7 @@ bool plan_feeds(unsigned node) { return node == 0 || place_in_site(node) < 2; }
 int plan_role(unsigned node)
 {
     return node == 0                               ? ROLE_ROOT
-           : plan_feeds(node) || node % 2 == 0 ? ROLE_REPLICA
+           : plan_feeds(node) || node % 4 == 0 ? ROLE_REPLICA
                                                    : ROLE_PROXY;
 }
 

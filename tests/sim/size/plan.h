@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The plan of a large tree: sites in cities, each with two intermediates (replicas that feed) and
-// leaves, half replicas, half proxies; a root in the first site; how far any two nodes are apart;
+// leaves, one replica to three proxies; a root in the first site; how far any two nodes are apart;
 // and the list of parents that a node is told, as discovery would.
 //
 // A site's first intermediate is told those of sites nearer to the root, the ones over which the

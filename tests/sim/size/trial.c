@@ -10,17 +10,16 @@
 #include "tests/sim/size/plan.h"
 #include "tests/sim/store_model.h"
 
-#define LOOK_NS (20 * NS_PER_MS)
+#define LOOK_NS (10 * NS_PER_MS)
 #define MOMENT_NS (100 * NS_PER_MS)
 #define LATE_NS NS_PER_S
 #define FORM_LIMIT_NS (120 * NS_PER_S)
-#define FAULT_NS (12 * NS_PER_S)
+#define FAULT_NS (TRIAL_FAULT_S * NS_PER_S)
 #define RETURN_LIMIT_NS (60 * NS_PER_S)
-#define WARM_NS NS_PER_S
+#define WARM_NS (NS_PER_S / 2)
 #define SETTLED_NS (25 * NS_PER_S) // no change of parent for so long
 #define SETTLE_LIMIT_NS (180 * NS_PER_S)
-#define FLAPS 6
-#define FLAP_NS (5 * NS_PER_S)
+#define FLAP_NS (TRIAL_FLAP_S * NS_PER_S)
 #define NONE UINT64_MAX
 
 static _Alignas(64) struct node nodes[NODES_MAX];
@@ -37,7 +36,7 @@ static void choose_options(struct node *node)
     node->options.heartbeat = 500;
     node->options.silence = 2000;
     node->options.reconnect = 1000;
-    node->options.peers_max = 1000;
+    node->options.peers_max = 400;
     options->sync = 2;
     options->children_max = PLAN_CHILDREN_MAX;
     options->probe = 10000;
@@ -45,8 +44,7 @@ static void choose_options(struct node *node)
     options->segment_bytes = 128 * KIB;
     options->journal_bytes = 512 * KIB;
     options->replay_bytes = 128 * KIB;
-    options->history = 1000;
-    options->history_bytes = 64 * KIB;
+    options->history = 600000; // nothing is collected
 }
 
 static uint64_t latency_ns(unsigned from, unsigned to) { return plan_round_trip_ns(from, to) / 2; }
@@ -190,8 +188,8 @@ static struct {
 
 static bool is_lone(unsigned number)
 {
-    unsigned parent = gauge_parent(&nodes[number]);
-    return struck.orphan[number] && (parent == GAUGE_NOBODY || struck.gone[parent]);
+    unsigned parent = struck.orphan[number] ? gauge_parent(&nodes[number]) : 0;
+    return parent == GAUGE_NOBODY || (struck.orphan[number] && struck.gone[parent]);
 }
 
 static void mark(struct healing *healing, unsigned first, unsigned count)
@@ -246,26 +244,21 @@ static void come_back(struct healing *healing, unsigned changes_before)
     healing->changes = changes() - changes_before;
 }
 
-static unsigned children_elsewhere(unsigned number)
-{
-    unsigned count = 0;
-    for (unsigned i = 1; i < plan_nodes(); i++) {
-        count += gauge_parent(&nodes[i]) == number && plan_site(i) != plan_site(number) ? 1 : 0;
-    }
-    return count;
-}
-
 // The intermediate that feeds most other sites; never one in the root's own, nor in `but`.
 static unsigned busiest(unsigned but)
 {
-    unsigned best = 0, most = 0;
+    static unsigned elsewhere[NODES_MAX]; // children in other sites
+    unsigned best = 0;
+    memset(elsewhere, 0, sizeof elsewhere);
     for (unsigned i = 1; i < plan_nodes(); i++) {
-        unsigned site = plan_site(i);
-        unsigned count = plan_feeds(i) && site != 0 && site != but ? children_elsewhere(i) : 0;
-        if (count > most) {
-            most = count;
-            best = i;
+        unsigned parent = gauge_parent(&nodes[i]);
+        if (parent != GAUGE_NOBODY && plan_site(parent) != plan_site(i)) {
+            elsewhere[parent]++;
         }
+    }
+    for (unsigned i = 1; i < plan_nodes(); i++) {
+        bool fits = plan_feeds(i) && plan_site(i) != 0 && plan_site(i) != but;
+        best = fits && elsewhere[i] > (best == 0 ? 0 : elsewhere[best]) ? i : best;
     }
     WORLD_CHECK(best != 0, "no site feeds another");
     return best;
@@ -315,7 +308,7 @@ static void flap(struct flapping *flapping)
         below = gauge_parent(&nodes[i]) == parent && plan_site(i) != plan_site(parent) ? i : 0;
     }
     unsigned all = changes(), own = changes_of(&nodes[below]);
-    for (flapping->cycles = 0; flapping->cycles < FLAPS; flapping->cycles++) {
+    for (flapping->cycles = 0; flapping->cycles < TRIAL_FLAPS; flapping->cycles++) {
         net_block(parent, below, world_now_ns() + FLAP_NS);
         net_block(below, parent, world_now_ns() + FLAP_NS);
         run_for(2 * FLAP_NS);
@@ -323,6 +316,19 @@ static void flap(struct flapping *flapping)
     flapping->own = changes_of(&nodes[below]) - own;
     flapping->others = changes() - all - flapping->own;
     run_until(over, RETURN_LIMIT_NS, "the end of the flapping");
+}
+
+static void strike(struct trial *trial)
+{
+    load_set(1, 400 * NS_PER_MS);
+    run_for(2 * NS_PER_S);
+    unsigned site = lose_site(&trial->site);
+    unsigned number = busiest(site);
+    trial->power.what = "an intermediate loses power";
+    lose_node(&trial->power, number, true);
+    trial->process.what = "an intermediate's process ends";
+    lose_node(&trial->process, busiest(plan_site(number)), false);
+    flap(&trial->flapping);
 }
 
 // ---- the run -----------------------------------------------------------------------------------
@@ -341,15 +347,11 @@ void trial_run(const struct trial_setup *setup, struct trial *ret_trial)
     gauge_start();
     run_for(setup->steady_ms * NS_PER_MS);
     gauge_stop();
-    load_set(1, 250 * NS_PER_MS);
-    run_for(2 * NS_PER_S);
-    unsigned site = lose_site(&trial->site);
-    unsigned number = busiest(site);
-    trial->power.what = "an intermediate loses power";
-    lose_node(&trial->power, number, true);
-    trial->process.what = "an intermediate's process ends";
-    lose_node(&trial->process, busiest(plan_site(number)), false);
-    flap(&trial->flapping);
+    if (!setup->calm) {
+        strike(trial);
+    }
+    load_set(1, NS_PER_S);
+    run_for(NS_PER_MS / 10);
     load_set(0, 0);
     trial->equal_ms = run_until(all_equal, RETURN_LIMIT_NS, "the same index everywhere");
     trial->simulated_ms = world_now_ns() / NS_PER_MS;

@@ -8,11 +8,15 @@
 #include "tests/sim/node.h"
 
 #define MOMENTS_MAX 1000
+#define TRIAL_FAULT_S 8
+#define TRIAL_FLAPS 5
+#define TRIAL_FLAP_S 4 // cut for so long, and then whole for so long
 
 struct trial_setup {
     uint64_t seed;
     unsigned nodes, sites;
     uint64_t steady_ms;
+    bool calm; // no faults
     bool verbose;
 };
 

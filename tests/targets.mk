@@ -153,6 +153,7 @@ help:
 	@echo "make field      a tree in network namespaces under faults, from seeds; FIELD_SEEDS=1..10"
 	@echo "make model      the rules of commit, checked by spin, and each rule broken;"
 	@echo "                MODEL_ARGS=\"--large\", \"--trace NAME\", \"--list\""
+	@echo "make size       a tree of 500 nodes over the world's cities, measured; SIZE_NODES=5000 writes docs/size.md"
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"

@@ -18,7 +18,6 @@
 #define PATH_BYTES 96
 #define PAGE_BYTES 4096
 #define SECTOR_BYTES 512
-#define HOSTS_MAX 16
 
 struct undo {
     struct undo *before; // older

@@ -7,9 +7,7 @@
 #include "common/base/mem.h"
 #include "tests/sim/seams.h"
 
-#define WATCHES_MAX 128
 #define SCRATCH_BYTES (64 * 1024)
-#define TURN_MAX_NS (4 * NS_PER_MS)
 #define ACCEPTS_PER_TURN 16
 
 struct loop_sim {
@@ -153,7 +151,7 @@ static void run_recv(struct watch *watch)
     struct fd *fd = fd_of(watch->fd);
     bool end = false;
     size_t size = u64_min(socket_readable(fd, &end), SCRATCH_BYTES);
-    if (size > 1 && chance_permille(300)) {
+    if (size > 1 && chance_permille(SHORT_RECEIVE_PERMILLE)) {
         size = chance_between(1, size);
     }
     if (size == 0 && !end) {

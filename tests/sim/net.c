@@ -12,14 +12,15 @@
 #include "common/base/mem.h"
 #include "tests/sim/seams.h"
 
-#define CHUNKS_MAX 64
-#define HOSTS_MAX 16
+#define MAP_WINDOW_BYTES (4 * MIB)
+#define MAP_JITTER 20 // delays are longer by up to this part of the latency
 #define CONNECT_LIMIT_NS (2 * NS_PER_S)
 #define JOINS_PERMILLE 700 // bytes that leave together with those before them
 #define SILENCE_MAX_NS (8 * NS_PER_S)
 
 struct chunk {
     uint64_t at_ns;
+    uint64_t sent_ns;
     size_t size; // 0 = the end
 };
 
@@ -58,7 +59,8 @@ struct conn {
 static struct {
     struct list conns;
     unsigned hosts;
-    uint64_t blocked_until_ns[HOSTS_MAX][HOSTS_MAX];
+    uint64_t blocked_until_ns[PLACES_MAX][PLACES_MAX];
+    const struct net_map *map; // NULL: none
     unsigned flips_per_million, refuse_permille;
     uint64_t delay_max_ns;
 } net;
@@ -77,6 +79,8 @@ void net_open(unsigned hosts)
     net.delay_max_ns = 2 * NS_PER_MS;
 }
 
+void net_set_map(const struct net_map *map) { net.map = map; }
+
 void net_weather(unsigned flips_per_million, unsigned refuse_permille, uint64_t delay_max_ns)
 {
     net.flips_per_million = flips_per_million;
@@ -86,14 +90,18 @@ void net_weather(unsigned flips_per_million, unsigned refuse_permille, uint64_t 
 
 // ---- blocking ----------------------------------------------------------------------------------
 
-bool net_blocked(unsigned from, unsigned to)
+static uint64_t *blocked_until(unsigned from, unsigned to)
 {
-    return net.blocked_until_ns[from][to] > world_now_ns();
+    return net.map == NULL ? &net.blocked_until_ns[from][to]
+                           : &net.blocked_until_ns[net.map->place(from)][net.map->place(to)];
 }
+
+bool net_blocked(unsigned from, unsigned to) { return *blocked_until(from, to) > world_now_ns(); }
 
 void net_block(unsigned from, unsigned to, uint64_t until_ns)
 {
-    net.blocked_until_ns[from][to] = u64_max(net.blocked_until_ns[from][to], until_ns);
+    uint64_t *blocked_ns = blocked_until(from, to);
+    *blocked_ns = u64_max(*blocked_ns, until_ns);
 }
 
 void net_heal(void)
@@ -157,14 +165,17 @@ static void arrive(struct actor *actor);
 static void send_chunk(struct end *to, size_t size)
 {
     struct conn *conn = to->conn;
-    uint64_t delay_ns = conn->latency_ns + chance_skewed(0, conn->latency_ns);
+    uint64_t jitter_ns = conn->latency_ns / (net.map != NULL ? MAP_JITTER : 1);
+    uint64_t delay_ns = conn->latency_ns + chance_skewed(0, jitter_ns);
     uint64_t at_ns = world_now_ns() + delay_ns;
     struct chunk *last = NULL;
     if (to->count > 0) {
         last = &to->chunks[(to->first + to->count - 1) % CHUNKS_MAX];
         at_ns = u64_max(at_ns, last->at_ns);
     }
-    bool joins = last != NULL && last->size > 0 && chance_permille(JOINS_PERMILLE);
+    bool joins = last != NULL && last->size > 0 &&
+                 (net.map != NULL ? last->sent_ns == world_now_ns()
+                                  : chance_permille(JOINS_PERMILLE));
     if (size > 0 && (joins || to->count == CHUNKS_MAX)) {
         last->size += size;
         return;
@@ -175,7 +186,7 @@ static void send_chunk(struct end *to, size_t size)
         return;
     }
     to->chunks[(to->first + to->count++) % CHUNKS_MAX] =
-        (struct chunk){.at_ns = at_ns, .size = size};
+        (struct chunk){.at_ns = at_ns, .sent_ns = world_now_ns(), .size = size};
     actor_by(&to->actor, at_ns);
 }
 
@@ -192,7 +203,7 @@ static void arrive(struct actor *actor)
 {
     struct end *to = CONTAINER_OF(actor, struct end, actor);
     struct end *from = other_of(to);
-    uint64_t until_ns = net.blocked_until_ns[from->host][to->host];
+    uint64_t until_ns = *blocked_until(from->host, to->host);
     if (to->count == 0) {
         return;
     }
@@ -207,6 +218,9 @@ static void arrive(struct actor *actor)
     to->count--;
     if (to->count > 0) {
         actor_by(actor, to->chunks[to->first].at_ns);
+    }
+    if (net.map != NULL) {
+        net.map->carried(from->host, to->host, chunk.size);
     }
     if (to->closed) {
         to->size -= chunk.size;
@@ -264,8 +278,13 @@ int socket_connect(struct fd *fd, unsigned host, unsigned port)
     struct conn *conn = world_zalloc(sizeof *conn);
     conn->port = port;
     conn->opened_ns = world_now_ns();
-    conn->latency_ns = chance_skewed(30 * 1000, net.delay_max_ns);
-    conn->window = chance_skewed(4 * KIB, 256 * KIB);
+    if (net.map != NULL) {
+        conn->latency_ns = net.map->latency_ns(fd->host->number, host);
+        conn->window = MAP_WINDOW_BYTES;
+    } else {
+        conn->latency_ns = chance_skewed(30 * 1000, net.delay_max_ns);
+        conn->window = chance_skewed(4 * KIB, 256 * KIB);
+    }
     list_append(&net.conns, &conn->node);
     actor_init(&conn->opening, NULL, opening);
     for (unsigned i = 0; i < 2; i++) {

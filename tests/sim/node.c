@@ -31,7 +31,8 @@ void node_init(struct node *node, unsigned number, int role)
     actor_init(&node->keeper, NULL, keep);
     snprintf(node->name, sizeof node->name, "n%u", number);
     snprintf(node->data_dir, sizeof node->data_dir, "/n%u", number);
-    snprintf(node->address, sizeof node->address, "10.0.0.%u:%u", number, PORT);
+    snprintf(node->address, sizeof node->address, "10.0.%u.%u:%u", number / 256,
+             number % 256, PORT);
     node->options = (struct node_options){.node = node->name,
                                           .cluster = "sim",
                                           .data_dir = node->data_dir,
@@ -87,7 +88,8 @@ static void add_upstream(struct node *node, const char **list, unsigned row, uns
         at++;
     }
     CHECK(at < UPSTREAMS_MAX);
-    snprintf(node->texts[row][at], sizeof node->texts[row][at], "10.0.0.%u:%u", number, PORT);
+    snprintf(node->texts[row][at], sizeof node->texts[row][at], "10.0.%u.%u:%u", number / 256,
+             number % 256, PORT);
     list[at] = node->texts[row][at];
 }
 
@@ -143,6 +145,9 @@ static int open_instance(struct node *node)
     }
     if (root) {
         model_catch_up(process->instance->journal);
+    }
+    if (node->introduce != NULL) {
+        node->introduce(node);
     }
     walker_add(process->walker, process->instance);
     process->fanout = fanout_open(process->instance);

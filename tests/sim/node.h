@@ -10,7 +10,6 @@
 #include "common/tree/tree.h"
 #include "tests/sim/world.h"
 
-#define NODES_MAX 8
 #define UPSTREAMS_MAX 16
 
 enum node_phase { NODE_DOWN, NODE_UP, NODE_STOPPING };
@@ -50,6 +49,7 @@ struct node {
     unsigned busy;    // operations of sessions under way
     unsigned stop_step;
     struct gate gate;
+    void (*introduce)(struct node *node); // as its code, before it follows: publishes other nodes
     struct actor keeper; // starts it, and takes the steps of a graceful stop
     uint64_t down_ns;    // how long it stays away once it has stopped
     struct process process;

@@ -145,10 +145,20 @@ void fd_free(int number)
     fds_first = at < fds_first ? at : fds_first;
 }
 
+static bool is_listener(const struct fd *fd, unsigned host, unsigned port)
+{
+    return fd->kind == FD_LISTENER && fd->host->number == host && fd->port == port;
+}
+
 struct fd *fd_listener(unsigned host, unsigned port)
 {
+    static int found[HOSTS_MAX]; // where it was the last time
+    if (is_listener(&fds[found[host]], host, port)) {
+        return &fds[found[host]];
+    }
     for (int i = 0; i < fds_top; i++) {
-        if (fds[i].kind == FD_LISTENER && fds[i].host->number == host && fds[i].port == port) {
+        if (is_listener(&fds[i], host, port)) {
+            found[host] = i;
             return &fds[i];
         }
     }

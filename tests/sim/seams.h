@@ -10,7 +10,6 @@
 
 // Descriptors of the simulator begin here, far above those of the process.
 #define FD_FIRST 1000000
-#define FD_MAX 8192
 
 enum fd_kind { FD_FREE, FD_FILE, FD_FOLDER, FD_SOCKET, FD_LISTENER, FD_EVENT };
 
@@ -61,6 +60,15 @@ int socket_error(struct fd *fd);
 int socket_accept(struct fd *listener); // a descriptor, or -EAGAIN
 void socket_close(struct fd *fd);
 unsigned socket_peer(const struct fd *fd); // number of the host at the other side
+
+// Where hosts stand. With a map latencies come from it alone, what leaves a host in one moment
+// arrives together, and blocks are between places; without one each host is a place of its own.
+struct net_map {
+    unsigned (*place)(unsigned host);
+    uint64_t (*latency_ns)(unsigned from, unsigned to); // one way
+    void (*carried)(unsigned from, unsigned to, size_t size);
+};
+void net_set_map(const struct net_map *map); // until the next net_open
 
 // All sockets of a host go: with a reset on the wire, or silently (the power went).
 void net_drop(struct host *host, bool silently);

@@ -35,6 +35,34 @@ $(BUILD)/sim: $(patsubst %.c,$(BUILD)/sim-obj/%.o,$(SIM_SRC) $(filter-out $(SIM_
 	$(Q)$(CC) $(LDFLAGS) $(SIM_LDFLAGS) $^ -o $@ $(addprefix -Wl$(comma)--wrap=,$(SIM_WRAP)) \
 	  -lxxhash -lmsgpackc -lzstd -lpthread
 
+# Thousands of nodes (tests/sim/size): the same world at another pace, nothing of a campaign, and the
+# sizes of a daemon.
+SIZE_SRC := $(wildcard tests/sim/size/*.c) \
+            $(filter-out $(addprefix tests/sim/,main.c run.c session.c faults.c model.c),$(SIM_SRC))
+SIZE_WRAP := $(filter-out applier_hand slice_item_append,$(SIM_WRAP))
+SIZE_INCLUDE :=
+$(BUILD)/size-obj/tests/sim/model_%.o: SIZE_INCLUDE := -include tests/sim/world_memory.h
+$(BUILD)/size-obj/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC $< (size)"
+	$(Q)$(CC) $(CPPFLAGS) -DSIM_SIZE $(SIZE_INCLUDE) $(CFLAGS) $(SIM_FLAGS) -c $< -o $@
+$(BUILD)/size: $(patsubst %.c,$(BUILD)/size-obj/%.o,$(SIZE_SRC) $(filter-out $(SIM_OUT),$(LIB_SRC)))
+	@echo "  LD $@"
+	$(Q)$(CC) $(LDFLAGS) $(SIM_LDFLAGS) $^ -o $@ $(addprefix -Wl$(comma)--wrap=,$(SIZE_WRAP)) \
+	  -lxxhash -lmsgpackc -lzstd -lpthread -lm
+
 .PHONY: sim
 sim: deps-check $(BUILD)/sim
 	$(BUILD)/sim --seeds $(SEEDS) $(SIM_ARGS)
+
+# A tree of SIZE_NODES in SIZE_SITES, printed as a table; that of 5,000 goes into docs/size.md too.
+SIZE_NODES ?= 500
+SIZE_SITES ?= $(if $(filter 5000,$(SIZE_NODES)),300,$(shell expr $(SIZE_NODES) / 10))
+SIZE_ARGS  ?=
+.PHONY: size
+size: deps-check $(BUILD)/size
+	@$(BUILD)/size --nodes $(SIZE_NODES) --sites $(SIZE_SITES) --points $(BUILD)/size.points $(SIZE_ARGS) \
+	  > $(BUILD)/size.table && cat $(BUILD)/size.table
+ifeq ($(SIZE_NODES),5000)
+	@$(PYTHON) tests/sim/size/picture.py $(BUILD)/size.points $(BUILD)/size.table docs/size.svg docs/size.md
+endif

@@ -6,7 +6,6 @@
 #include "common/core/readers.h"
 #include "tests/sim/seams.h"
 
-#define WAKE_MAX_NS (4 * NS_PER_MS)
 #define READ_MAX_NS (20 * NS_PER_MS)
 
 struct worker {

@@ -13,7 +13,6 @@
 
 #define LINES 400
 #define LINE_BYTES 240
-#define QUEUE_MAX 4096
 
 struct slot {
     uint64_t at_ns;
@@ -237,7 +236,7 @@ void world_touch_disk(void)
     if (host == NULL) {
         return;
     }
-    world.now_ns += 500;
+    world.now_ns += TOUCH_NS;
     if (world.mortal && host->deadly_steps > 0 && --host->deadly_steps == 0) {
         world_die();
     }

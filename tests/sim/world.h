@@ -13,6 +13,7 @@
 #define QS_TESTS_SIM_WORLD_H
 
 #include "common/base/list.h"
+#include "tests/sim/pace.h"
 
 struct host;
 

@@ -230,12 +230,13 @@ int __wrap_store_compact(struct store *store, unsigned family, struct bytes lowe
     return error;
 }
 
-// ---- compression, which is a large part of what a small block costs: now and then ---------------
+// ---- compression -------------------------------------------------------------------------------
 
 size_t __real_block_compress(uint8_t *to, size_t room, struct bytes raw);
 size_t __wrap_block_compress(uint8_t *to, size_t room, struct bytes raw)
 {
-    return chance_permille(150) ? __real_block_compress(to, room, raw) : 0;
+    bool tries = chance_permille(COMPRESS_PERMILLE);
+    return tries ? __real_block_compress(to, room, raw) : 0;
 }
 
 // ---- sockets -----------------------------------------------------------------------------------
@@ -278,7 +279,7 @@ int __wrap_connect(int number, const struct sockaddr *name, socklen_t size)
 {
     const struct sockaddr_in *v4 = (const struct sockaddr_in *)name;
     CHECK(size == sizeof *v4);
-    unsigned host = ntohl(v4->sin_addr.s_addr) & 0xff;
+    unsigned host = ntohl(v4->sin_addr.s_addr) & 0xffff;
     return (int)result(socket_connect(fd_of(number), host, ntohs(v4->sin_port)));
 }
 
@@ -319,7 +320,8 @@ ssize_t __wrap_send(int number, const void *data, size_t size, int flags)
 ssize_t __wrap_sendfile(int to, int from, off_t *offset, size_t size)
 {
     uint8_t piece[16384];
-    size = u64_min(size, chance_permille(200) ? chance_between(1, 400) : sizeof piece);
+    bool small = chance_permille(SHORT_SEND_PERMILLE);
+    size = u64_min(size, small ? chance_between(1, 400) : sizeof piece);
     ssize_t read = file_read(fd_of(from), piece, size, (uint64_t)*offset);
     if (read <= 0) {
         return result(read);

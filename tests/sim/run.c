@@ -49,7 +49,7 @@ static void choose_options(struct node *node, bool small_journal)
     options->fetch_max = chance_permille(300) ? 4 : 1000;
     options->history = chance_permille(200) ? 0 : chance_skewed(50, 60000);
     options->history_bytes = chance_permille(300) ? chance_skewed(64, 64 * KIB) : GIB;
-    options->fetch_rate = chance_permille(500) ? 0 : chance_skewed(100 * KIB, GIB);
+    options->fetch_rate = chance_permille(500) ? 0 : chance_skewed(512 * KIB, GIB);
     options->fetch_burst = chance_skewed(2 * KIB, MIB);
     options->fetch_requests = chance_skewed(1, 64);
     options->fetch_bytes = chance_skewed(64 * KIB, 128 * MIB);

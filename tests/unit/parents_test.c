@@ -84,6 +84,73 @@ static void test_rounds(void **state)
     parents_close(&parents);
 }
 
+static void put(struct buf *to, const char *address, const char *node, const char *site)
+{
+    buf_append(to, address, strlen(address) + 1);
+    buf_append(to, node, strlen(node) + 1);
+    buf_append(to, site, strlen(site) + 1);
+}
+
+// A full node names others: tried in this round, those furthest down first, never twice.
+static void test_named(void **state)
+{
+    (void)state;
+    struct parents parents = {.unit_ns = 10, .site = "here"};
+    take(&parents, A, NULL, NULL);
+    struct parent *a = parents.all[0];
+    struct buf list = {0};
+    put(&list, B, "b", "there");
+    put(&list, A, "a", "");
+    put(&list, "127.0.0.1:9", "self", "here");
+    put(&list, C, "c", "here");
+    a->tried = true;
+    assert_int_equal(parents_named(&parents, a, buf_bytes(&list), "self"), 2);
+    struct parent *c = parents_choose(&parents, 0, 50);
+    assert_string_equal(c->endpoint.address, C); // of this site
+    c->tried = true;
+    assert_int_equal(parents_named(&parents, c, buf_bytes(&list), "self"), 0);
+    buf_clear(&list);
+    put(&list, "127.0.0.1:4", "d", "there");
+    assert_int_equal(parents_named(&parents, c, buf_bytes(&list), "self"), 1);
+    struct parent *d = parents_choose(&parents, 0, 50), *held = NULL;
+    assert_string_equal(d->endpoint.node, "d"); // further down than b
+    // After the round only the one in use is left of them, and it is not tried again.
+    parents_hold(&parents, &held, d);
+    parents_new_round(&parents, 0);
+    assert_int_equal(parents.count, 2);
+    assert_ptr_equal(parents_choose(&parents, 0, 50), a);
+    parents_hold(&parents, &held, NULL);
+    // However much is named: at once so many, in a round so many.
+    for (unsigned round = 0; round < 20; round++) {
+        buf_clear(&list);
+        for (unsigned i = 0; i < 20; i++) {
+            char text[32];
+            snprintf(text, sizeof text, "127.0.0.1:%u", 100 + round * 20 + i);
+            put(&list, text, "x", "");
+        }
+        unsigned added = parents_named(&parents, a, buf_bytes(&list), "self");
+        assert_int_equal(added, round < PARENTS_NAMED_MAX / 8 ? 8 : 0);
+    }
+    assert_int_equal(parents.count, 1 + PARENTS_NAMED_MAX);
+    parents_new_round(&parents, 0);
+    // What is no list is none: cut anywhere, no address, too long.
+    buf_clear(&list);
+    put(&list, B, "b", "there");
+    for (size_t size = 0; size < list.size; size++) {
+        assert_int_equal(parents_named(&parents, a, bytes_of(list.data, size), "self"), 0);
+    }
+    char longer[200] = {0};
+    memset(longer, 'x', sizeof longer - 1);
+    buf_clear(&list);
+    put(&list, "nowhere", "b", "");
+    assert_int_equal(parents_named(&parents, a, buf_bytes(&list), "self"), 0);
+    buf_clear(&list);
+    put(&list, B, longer, "");
+    assert_int_equal(parents_named(&parents, a, buf_bytes(&list), "self"), 0);
+    buf_free(&list);
+    parents_close(&parents);
+}
+
 static void publish(struct site *site, const char *a, const char *b)
 {
     endpoint_feed_publish(&site->instance->parents, list_of((const char *[]){a, b, NULL}));
@@ -153,6 +220,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_known_stays),
         cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_named),
         cmocka_unit_test(test_follower_of_a_changing_list),
         cmocka_unit_test(test_bad_address),
     };

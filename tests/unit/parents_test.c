@@ -48,6 +48,8 @@ static void test_what_is_known_stays(void **state)
     assert_true(take(&parents, C, A, NULL));
     assert_ptr_equal(parents.all[1], a);
     assert_false(take(&parents, C, NULL, NULL));
+    assert_true(take(&parents, C, A, NULL)); // as it was held: new to the list all the same
+    assert_false(take(&parents, C, NULL, NULL));
     parents_hold(&parents, &held, NULL);
     assert_int_equal(parents.count, 1);
     // One that is listed twice is one.
@@ -197,6 +199,16 @@ static void test_follower_of_a_changing_list(void **state)
     AWAIT(follows(child, "root"));
     author_feed(&author, root, 5, 1000);
     AWAIT(site_shows(child, author.last.number));
+    // The very parent that was lost while nobody was listed comes back, and is tried at once.
+    publish(child, NULL, NULL);
+    char address[ADDRESS_TEXT_BYTES];
+    memcpy(address, root->address, sizeof address);
+    site_stop(root);
+    AWAIT(site_state_is(child, "no parents are known"));
+    root->node.peer = address;
+    site_open(root);
+    publish(child, address, NULL);
+    AWAIT(follows(child, "root"));
     site_close(child);
     site_close(root);
     builder_close(&author.builder);

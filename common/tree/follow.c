@@ -78,7 +78,8 @@ static void set_connected(struct follow *follow, bool connected, const char *nod
 static void disconnected(struct follow *follow)
 {
     if (follow->stage == FOLLOW_STREAM) {
-        METRIC_ADD(follow->instance->metrics, instance, parent_lost, follow->closing ? 0 : 1);
+        bool lost = !follow->closing && follow->next == NULL;
+        METRIC_ADD(follow->instance->metrics, instance, parent_lost, lost ? 1 : 0);
         set_connected(follow, false, "");
         report_stop(follow);
         scout_stop(follow);

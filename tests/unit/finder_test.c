@@ -215,8 +215,13 @@ static void its_end_does_not_wait_for_consul(void **state)
     (void)state;
     struct world *world = world_open("");
     fake_answer(&world->fake, LEAVE, 0, NULL, "");
+    fake_answer(&world->fake, HEALTH, 0, NULL, "");
+    pthread_mutex_lock(&world->fake.lock);
+    world->fake.srv_mute = true;
+    pthread_mutex_unlock(&world->fake.lock);
     open_finder(world);
     AWAIT(METRIC_GET(&world->metrics, node, consul_registered) == 1);
+    AWAIT(atomic_load(&world->fake.looks) > 0);
     close_finder(world); // or the test hangs
     assert_int_equal(fake_asked(&world->fake, LEAVE, ""), 1);
     world_close(world);

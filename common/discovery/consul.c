@@ -14,6 +14,7 @@
 #define TOKEN_BYTES_MAX 4096
 #define CONNECT_MS 2000
 #define CONNECTIONS_KEPT 8
+#define KEEPALIVE_S 5
 
 struct consul {
     CURLM *multi;
@@ -193,6 +194,10 @@ static void begin(struct consul *consul, struct consul_call *call, const char *p
     curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS);
+    // A question may wait for minutes: an agent's host that went and came back shall be noticed.
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, (long)KEEPALIVE_S);
+    curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, (long)KEEPALIVE_S);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, call);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);

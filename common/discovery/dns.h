@@ -26,7 +26,7 @@ struct dns_call {
 
 // `server` is host:port. *ret_reason: static memory.
 int dns_open(struct dns **ret_dns, const char *server, const char **ret_reason) MUST_CHECK;
-void dns_close(struct dns *dns); // calls under way are not answered any more
+void dns_close(struct dns *dns); // calls under way are not answered any more, but must still exist
 
 // Asks for the SRV records of `name`. The answer may come before it returns.
 void dns_ask(struct dns *dns, struct dns_call *call, const char *name);

@@ -220,6 +220,9 @@ static void open_member(struct finder *finder, struct member *member,
 
 static void finder_free(struct finder *finder)
 {
+    if (finder->dns != NULL) {
+        dns_close(finder->dns); // it looks at calls under way, which lie in the seekers
+    }
     for (size_t i = 0; i < finder->member_count; i++) {
         struct member *member = &finder->members[i];
         agent_close(&member->agent);
@@ -231,9 +234,6 @@ static void finder_free(struct finder *finder)
     inquiry_close(&finder->self);
     inquiry_close(&finder->names);
     inquiry_close(&finder->distances);
-    if (finder->dns != NULL) {
-        dns_close(finder->dns);
-    }
     if (finder->consul != NULL) {
         consul_close(finder->consul);
     }

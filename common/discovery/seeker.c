@@ -11,6 +11,10 @@
 #include "common/discovery/saved.h"
 #include "common/discovery/srv.h"
 
+#define KIND(kind) (1u << (kind))
+#define KINDS_REPLICA (KIND(ENDPOINT_REPLICA) | KIND(ENDPOINT_INTERMEDIATE))
+#define KINDS_PARENT (KINDS_REPLICA | KIND(ENDPOINT_ROOT) | KIND(ENDPOINT_UNKNOWN))
+
 // ---- sources -----------------------------------------------------------------------------------
 
 static void refuse(struct source *source, size_t count, const char *first)
@@ -21,6 +25,15 @@ static void refuse(struct source *source, size_t count, const char *first)
         LOG_GATED(&seeker->refused_gate, LOG_WARN, seeker->setup.instance,
                   "Consul names %zu that cannot be used: %s", count, first);
     }
+}
+
+static size_t count_kinds(const struct endpoints *list, unsigned kinds)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < list->count; i++) {
+        count += (kinds & KIND(list->endpoint[i].kind)) != 0;
+    }
+    return count;
 }
 
 static void on_nodes(struct inquiry *inquiry, const struct consul_answer *answer)
@@ -40,6 +53,7 @@ static void on_nodes(struct inquiry *inquiry, const struct consul_answer *answer
         uint64_t now_ns = clock_mono_ns(), said = hash64(answer->body, 0);
         refuse(source, faults.refused, faults.first);
         roster_take(&source->nodes, named, answer->leader, now_ns);
+        source->replicas_named = count_kinds(named, KINDS_REPLICA);
         endpoints_release(named);
         if (said != source->said && !source->look.busy) {
             source->look_ns = u64_min(source->look_ns, now_ns + random_jitter_ms(
@@ -193,10 +207,6 @@ static void add(struct endpoints *list, const struct source *source,
     }
 }
 
-#define KIND(kind) (1u << (kind))
-#define KINDS_REPLICA (KIND(ENDPOINT_REPLICA) | KIND(ENDPOINT_INTERMEDIATE))
-#define KINDS_PARENT (KINDS_REPLICA | KIND(ENDPOINT_ROOT) | KIND(ENDPOINT_UNKNOWN))
-
 static void add_nodes(struct endpoints *list, const struct seeker *seeker, unsigned kinds)
 {
     for (size_t i = 0; i < seeker->source_count; i++) {
@@ -216,12 +226,14 @@ static struct endpoints *new_list(void)
     return list;
 }
 
-// What DNS names; else what the health questions name: replicas, and in the end roots.
+// What DNS names, else what the health questions name; and roots, while these name no replica.
 static struct endpoints *list_replicas(const struct seeker *seeker)
 {
     struct endpoints *list = new_list();
+    size_t named = 0;
     for (size_t i = 0; i < seeker->source_count; i++) {
         const struct source *source = seeker->sources[i];
+        named += source->replicas_named;
         for (size_t j = 0; j < source->replicas.count; j++) {
             const struct endpoint *entry = &source->replicas.entries[j].endpoint;
             const struct endpoint *known = roster_find(&source->nodes, entry->address);
@@ -231,7 +243,7 @@ static struct endpoints *list_replicas(const struct seeker *seeker)
     if (list->count == 0) {
         add_nodes(list, seeker, KINDS_REPLICA);
     }
-    if (list->count == 0) {
+    if (named == 0) {
         add_nodes(list, seeker, KIND(ENDPOINT_ROOT));
     }
     return list;

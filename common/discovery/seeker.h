@@ -8,7 +8,7 @@
 //             the own data centre, in others at an interval that grows with the distance
 //   replicas  the SRV records of replica.<service>.service.<site>.<domain>, for a proxy
 // Own data centre first, then the others by their distance; whom a data centre does not name any
-// more comes last of it. Where no replica is known roots take their place: they hold every value.
+// more comes last of it. While no replica is named roots join them: they hold every value.
 #ifndef QS_COMMON_DISCOVERY_SEEKER_H
 #define QS_COMMON_DISCOVERY_SEEKER_H
 
@@ -52,6 +52,7 @@ struct source {
     uint64_t look_every_ms;
     unsigned look_failures; // in a row
     struct roster nodes, replicas;
+    size_t replicas_named; // by the last answer about nodes, also an empty one
 };
 
 struct seeker {

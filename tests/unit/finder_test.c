@@ -215,8 +215,13 @@ static void its_end_does_not_wait_for_consul(void **state)
     (void)state;
     struct world *world = world_open("");
     fake_answer(&world->fake, LEAVE, 0, NULL, "");
+    fake_answer(&world->fake, HEALTH, 0, NULL, "");
+    pthread_mutex_lock(&world->fake.lock);
+    world->fake.srv_mute = true;
+    pthread_mutex_unlock(&world->fake.lock);
     open_finder(world);
     AWAIT(METRIC_GET(&world->metrics, node, consul_registered) == 1);
+    AWAIT(atomic_load(&world->fake.looks) > 0);
     close_finder(world); // or the test hangs
     assert_int_equal(fake_asked(&world->fake, LEAVE, ""), 1);
     world_close(world);
@@ -417,10 +422,11 @@ static void a_root_is_the_last_replica(void **state)
 {
     (void)state;
     struct world *world = world_open("");
-    fake_answer(&world->fake, HEALTH, 200, NULL,
-                "[{\"Node\":{\"Datacenter\":\"dc1\",\"Address\":\"10.0.0.200\"},\"Service\":"
-                "{\"Port\":7400,\"Tags\":[\"root\"],"
-                "\"Meta\":{\"node\":\"r\",\"cluster\":\"qs\"}}}]");
+    static const char root[] =
+        "[{\"Node\":{\"Datacenter\":\"dc1\",\"Address\":\"10.0.0.200\"},\"Service\":{"
+        "\"Port\":7400,\"Tags\":[\"root\"],"
+        "\"Meta\":{\"node\":\"r\",\"cluster\":\"qs\"}}}]";
+    fake_answer(&world->fake, HEALTH, 200, NULL, root);
     open_finder(world);
     AWAIT(count_of(&world->replicas) == 1);
     struct endpoints *list = endpoint_feed_get(&world->replicas);
@@ -433,6 +439,11 @@ static void a_root_is_the_last_replica(void **state)
     assert_int_equal(list->endpoint[0].kind, ENDPOINT_REPLICA);
     assert_int_equal(list->endpoint[0].node[0], 'n'); // known from the other question
     endpoints_release(list);
+    set_srv(world, 0, false, false); // all are gone: they stay, but not alone
+    fake_answer(&world->fake, HEALTH, 200, NULL, "[]");
+    AWAIT(count_of(&world->replicas) == 3);
+    says_nodes(world, 0, 1, 7400, NULL);
+    AWAIT(count_of(&world->replicas) == 2);
     world_close(world);
 }
 

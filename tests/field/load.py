@@ -194,3 +194,34 @@ class Session(threading.Thread):
             for reader in readers:
                 check(reader, answer.words, answer.reply)
         return errors
+
+
+class Load:
+    """The writer, and a session at every leaf: from `with` to its end, whatever happens meanwhile."""
+
+    def __init__(self, field, seed):
+        leaves = field.leaves()
+        self.writer = Writer(field.nodes["root"], seed)
+        self.sessions = [Session(leaf, leaves, seed) for leaf in leaves]
+        self.model = self.writer.model
+        self.roles = {leaf.name: leaf.instances["main"]["role"] for leaf in leaves}
+
+    def __enter__(self):
+        for thread in (self.writer, *self.sessions):
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        for thread in (self.writer, *self.sessions):
+            thread.stop.set()
+
+    def check(self):
+        """Raises what went wrong; returns counts of answers, moves, and errors by their word."""
+        counts = collections.Counter()
+        for thread in (self.writer, *self.sessions):
+            thread.finish()
+        for session in self.sessions:
+            counts["answers"] += len(session.answers)
+            counts["moves"] += session.moves
+            counts += session.check(self.model, self.roles)
+        return counts

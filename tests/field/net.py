@@ -165,6 +165,8 @@ class Net:
                 [LINKS, *arguments], stdin=theirs, stderr=subprocess.PIPE, text=True,
                 preexec_fn=die_with_parent,
             )
+        some = next(iter(self.sites))
+        self.count(some, some)  # is answered when all devices are there
         self.heal()
 
     def tell(self, command):

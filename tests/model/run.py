@@ -3,8 +3,8 @@
 
 Usage: run.py [--large] [--only NAME ...] [--trace NAME] [--list] [--memory MB]
 
-Prints a table, and exits 1 when a sound case breaks or a broken rule is not found. --large takes the
-long cases, too. --trace tells the shortest way to the harm, step by step.
+Prints a table, and exits 1 when a sound case breaks, a broken rule is not found, or what must
+happen does not. --large takes the long cases, too. --trace tells the shortest way there.
 """
 import argparse
 import collections
@@ -37,10 +37,12 @@ SOUND = [
     Case("kept", "3 roots, two leaderships, a crash", f"{KEEPS} LEADERSHIPS=2 CRASHES=1 CHANGES=2"),
     Case("kept-late", "the same, the leader acts late on what it hears",
          f"{KEEPS} LEADERSHIPS=2 CRASHES=1 CHANGES=1 LATE"),
-    Case("kept-three", "3 roots, three leaderships", f"{KEEPS} LEADERSHIPS=3 CRASHES=1 CHANGES=1 L=2"),
+    Case("kept-three", "3 roots, three leaderships",
+         f"{KEEPS} LEADERSHIPS=3 CRASHES=1 CHANGES=1 L=2"),
     Case("kept-two-roots", "2 roots, the store as the third",
          f"{KEEPS} N=2 KEEP=1 LEADERSHIPS=3 CRASHES=1 CHANGES=3"),
-    Case("lost", "3 roots, two leaderships, data lost", f"{LOSES} LEADERSHIPS=2 CRASHES=0 CHANGES=1"),
+    Case("lost", "3 roots, two leaderships, data lost",
+         f"{LOSES} LEADERSHIPS=2 CRASHES=0 CHANGES=1"),
     Case("kept-large", "3 roots, three leaderships, a crash",
          f"{KEEPS} LEADERSHIPS=3 CRASHES=1 CHANGES=1", "hashes", True),
     Case("lost-crash", "3 roots, two leaderships, a crash, data lost",
@@ -90,7 +92,8 @@ BROKEN = [
 # Where nothing happens nothing goes wrong: what the sound rules must come to within their bounds.
 REACHED = [
     Case("NEVER_THIRD", "a third leadership commits", f"{KEEPS} CRASHES=0 CHANGES=2"),
-    Case("NEVER_CUT", "a standby cuts what its new leader lacks", f"{KEEPS} LEADERSHIPS=2 CHANGES=1"),
+    Case("NEVER_CUT", "a standby cuts what its new leader lacks",
+         f"{KEEPS} LEADERSHIPS=2 CHANGES=1"),
     Case("NEVER_BROUGHT", "a new leader takes over another root's log", "LEADERSHIPS=2 CHANGES=1"),
     Case("NEVER_AFTER_LOSS", "a take-over commits after data was lost", f"{LOSES} CHANGES=1 L=2"),
 ]

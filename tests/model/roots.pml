@@ -15,7 +15,8 @@
  * leadership the log only grows, so equal blocks have equal logs below them, as equal chains do.
  *
  * Bounds: N roots, L block numbers, LEADERSHIPS tries, CRASHES, CHANGES of the set, LOSSES of data.
- * KEEP is in_sync_min, ASK is promote_min. Names M_... each break one rule; run.py knows them.
+ * KEEP is in_sync_min, ASK is promote_min. Names M_... each break one rule, M_NEVER_... claim that
+ * something does not happen which must; run.py knows them.
  */
 #ifndef N
 #define N 3
@@ -189,6 +190,12 @@ inline commit(r, k, l) {
             for (b : 1 .. L) {
                 assert(EARLY(truth_epoch[b] <= epoch[l]))
             }
+#ifdef M_NEVER_THIRD
+            assert(epoch[l] < 3);
+#endif
+#ifdef M_NEVER_AFTER_LOSS
+            assert(losses == 0 || epoch[l] < 2);
+#endif
             truth[c] = log[r].at[c];
             truth_epoch[c] = epoch[l]
         :: else -> skip
@@ -312,6 +319,10 @@ inline hear(r, o) {
                 fi
             }
             end[o] = synced[r]
+#ifdef M_NEVER_BROUGHT
+            ;
+            assert(false)
+#endif
         :: else -> skip
         fi
 #endif
@@ -325,6 +336,9 @@ inline take(r) {
     printf("root %d takes block %d of epoch %d, from root %d\n",
            r, n + 1, epoch[wrote[promise[r]].at[n + 1]], owner[promise[r]]);
     assert(n >= applied[r]); /* what was shown is never taken back */
+#ifdef M_NEVER_CUT
+    assert(n == end[r]);
+#endif
     cut(r, n);
     end[r] = n + 1;
     log[r].at[n + 1] = wrote[promise[r]].at[n + 1];

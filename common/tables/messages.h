@@ -34,6 +34,7 @@ FIELD(hello, 11, U64, digest_algorithm)
 FIELD(hello, 12, BYTES, authentication) // empty: none
 FIELD(hello, 13, TEXT, address) // host:port where others may follow this node; empty: nowhere
 FIELD(hello, 14, TEXT, site)    // name of its data centre; empty: not known
+FIELD(hello, 15, U64, insists)  // 1: who was full named nobody that would feed it
 
 // The answer. `answer`: enum hello_answer; `reason`: words, for refused.
 MESSAGE(welcome, 2)

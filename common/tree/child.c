@@ -19,6 +19,10 @@
 
 static struct log_gate bad_block_gate, refetch_gate, deep_gate;
 
+// A silent child costs no more than its cursor, so it may be silent for longer than a parent may:
+// one that stood still for a moment is not made to connect again.
+#define PATIENCE 3
+
 struct child {
     struct fanout_child entry;
     struct fanout *fanout;
@@ -359,6 +363,7 @@ void child_open(struct fanout *fanout, struct link *link, struct journal_cursor 
     loop_timer_set(child->loop, &child->beat_timer,
                    child->instance->node->heartbeat * NS_PER_MS);
     link_adopt(link, &ops, child);
+    link->silence_ns *= PATIENCE;
     fanout_add(fanout, &child->entry);
     child->journal_subscriber = (struct journal_subscriber){.notice = &child->news};
     child->beats_subscriber = (struct beats_subscriber){.notice = &child->news};

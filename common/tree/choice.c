@@ -55,7 +55,12 @@ void choice_wait(struct follow *follow)
         follow->slow = false;
     }
     loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
-    if (round_over && (follow->too_old || intake_is_stuck(follow))) {
+    if (round_over) {
+        follow->insists = follow->full && !follow->insists;
+        follow->full = false;
+    }
+    // Who insists may still get the log.
+    if (round_over && !follow->insists && (follow->too_old || intake_is_stuck(follow))) {
         follow->too_old = false;
         bootstrap_journal_lost(follow);
     }

@@ -82,24 +82,22 @@ static bool is_node(const struct fanout_child *child, struct bytes node)
 }
 
 // Under lock.
-static bool has_room(const struct fanout *fanout, struct bytes node)
+static bool has_place(const struct fanout *fanout, struct bytes node)
 {
-    uint64_t limit = fanout->instance->options->children_max;
-    bool others = false;
     LIST_FOR_EACH(each, &fanout->children) {
-        const struct fanout_child *child = child_at(each);
-        if (is_node(child, node)) {
+        if (is_node(child_at(each), node)) {
             return true;
         }
-        others = others || child->reach[0] != '\0';
     }
-    return limit == 0 || fanout->count < limit || !others;
+    return false;
 }
 
 bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take)
 {
+    uint64_t limit = fanout->instance->options->children_max;
     pthread_mutex_lock(&fanout->lock);
-    bool admitted = has_room(fanout, hello->node);
+    bool admitted = limit == 0 || fanout->count < limit || hello->insists == 1 ||
+                    has_place(fanout, hello->node);
     if (admitted && take) {
         count_children(fanout, fanout->count + 1);
     }

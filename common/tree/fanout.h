@@ -32,8 +32,9 @@ struct fanout_child {
 };
 
 // May the node that says this hello follow too? It may when there is room, when it has a place
-// already (its link before is dead, if not buried), and when no child could take it instead: so
-// whoever goes down the tree finds a place. `take`: it has one from now on, until fanout_remove.
+// already (its link before is dead, if not buried), and when it has found none elsewhere: whom a
+// child cannot give what it needs is fed from here. `take`: it has a place from now on, until
+// fanout_remove.
 bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take);
 // Writes to `to` which children it may follow instead (message welcome, `elsewhere`): those of its
 // site first, then those that hold everything; in turn, so that all get their share.

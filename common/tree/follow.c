@@ -10,6 +10,8 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
+#define LITTLE_BLOCKS 1000 // what a parent may be behind by, to be asked again at once
+#define BEHIND_MAX 5       // ... and how often in a row
 #define UNIT_MS 10000u // of the oracle, where nobody is probed
 
 static struct follow *follow_of(const struct instance *instance) { return instance->upstream; }
@@ -137,6 +139,7 @@ void follow_hello(struct follow *follow, struct link *link, enum hello_purpose p
         .digest_algorithm = DIGEST_ALGORITHM,
         .address = link_text(node->advertise != NULL ? node->advertise : node->peer),
         .site = bytes_text(follow->parents.site),
+        .insists = purpose == PURPOSE_FOLLOW && follow->insists,
     };
     if (follow->has_history) {
         hash128_store(chain, follow->last.chain);
@@ -160,7 +163,8 @@ static void on_resume(struct follow *follow, const struct message_welcome *welco
         follow->last_known = true;
         instance_adopt(follow->instance, follow->history);
     }
-    follow->too_old = false;
+    follow->too_old = follow->full = follow->insists = false;
+    follow->at->behind = 0;
     if (!intake_is_stuck(follow)) {
         bootstrap_resumed(follow);
     }
@@ -200,12 +204,16 @@ static void on_behind(struct follow *follow, const struct message_welcome *welco
     }
     follow_alarm(follow, LOG_INFO, "%s is behind, at index %llu: waiting", follow->link.address,
                  (unsigned long long)welcome->index);
-    follow_leave(follow, ERR_BEHIND, false, "you stand lower");
+    // While writes flow one is nearly always a little lower than who came from a quicker parent.
+    bool little = follow->has_history && welcome->block + LITTLE_BLOCKS > follow->last.number;
+    bool again = little && ++follow->at->behind <= BEHIND_MAX;
+    follow_leave(follow, ERR_BEHIND, again, "you stand lower");
 }
 
 static void on_full(struct follow *follow, const struct message_welcome *welcome)
 {
     bool named = choice_named(follow, welcome->elsewhere);
+    follow->full = true;
     follow_alarm(follow, LOG_INFO, "%s has as many children as it may have: %s",
                  follow->link.address, named ? "going on to one of them" : "looking elsewhere");
     follow_leave(follow, ERR_BUSY, false, "going elsewhere");

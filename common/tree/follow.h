@@ -37,6 +37,8 @@ struct follow {
     struct parent *at; // the parent in use, or that was; held. NULL before the first
     struct parent *next; // the oracle's choice for a move, held; NULL = none is under way
     bool same;         // the one in use is tried again before any other
+    bool full;         // somebody was, in this round
+    bool insists;      // ... in the round before, and nobody that was named gave the log
     bool named;        // the one in use was full and named others, which are tried at once
     bool starving;     // the list is empty: nothing is tried before another one comes
     unsigned failures; // attempts since follow_flows

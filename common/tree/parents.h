@@ -41,6 +41,7 @@ struct parent {
     bool root;
     bool near;           // its site is ours
     bool fits;           // it would feed us
+    unsigned behind;     // how often in a row it stood a little lower than we
 };
 
 struct parents {

@@ -177,7 +177,7 @@ void report_start(struct follow *follow)
     follow->news_ns = follow->started_ns = loop_now_ns(follow->loop);
     follow->beat_sequence = follow->beat_commit = 0;
     uint64_t silence_ms = follow->instance->node->silence;
-    follow->patience_ms = silence_ms + random_jitter_ms(silence_ms);
+    follow->patience_ms = 2 * silence_ms + random_jitter_ms(silence_ms);
     follow->tick_fast = true;
     loop_timer_set(follow->loop, &follow->tick, 0);
 }

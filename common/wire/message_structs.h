@@ -21,6 +21,7 @@ struct message_hello {
     message_BYTES authentication;
     message_TEXT address;
     message_TEXT site;
+    message_U64 insists;
 };
 
 struct message_welcome {

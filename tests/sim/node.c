@@ -261,6 +261,8 @@ static void harvest(struct node *node)
     TAKE(bad_frames, parent_bad_frames);
     TAKE(bad_frames, fetch_bad_frames);
     TAKE(parents_lost, parent_lost);
+    TAKE(parent_moves, parent_moves);
+    TAKE(sent_on, children_sent_on);
 #define NEVER(metric)                                                                              \
     WORLD_CHECK(METRIC_GET(&node->metrics, instance, metric) == 0, "n%u counts %llu " #metric,     \
                 node->number,                                                                      \

@@ -10,7 +10,7 @@
 #include "common/tree/tree.h"
 #include "tests/sim/world.h"
 
-#define UPSTREAMS_MAX 4
+#define UPSTREAMS_MAX 16
 
 enum node_phase { NODE_DOWN, NODE_UP, NODE_STOPPING };
 

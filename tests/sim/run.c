@@ -62,6 +62,9 @@ static void choose_options(struct node *node, bool small_journal)
     options->filter_bits = chance_permille(200) ? 0 : chance_skewed(1, 24);
     options->filter_bytes = chance_skewed(64, 64 * KIB);
     options->walk_every = chance_permille(200) ? 0 : chance_skewed(1000, 20000);
+    options->children_max = chance_permille(500) ? 0 : chance_between(1, 3);
+    options->probe = chance_permille(300) ? 0 : chance_skewed(50, 5000);
+    node->options.site = chance_permille(300) ? NULL : chance_permille(500) ? "here" : "there";
     options->walk_rate = chance_permille(300) ? 0 : chance_skewed(2 * KIB, MIB);
     if (small_journal) {
         options->segment_bytes = chance_skewed(2 * KIB, 16 * KIB);
@@ -93,6 +96,12 @@ static void plant(const struct shape *shape, bool small_journal)
         } else if (i > 1) {
             node_upstream(node, (unsigned)chance_between(1, u64_min(i - 1, 2)));
             node_upstream(node, 0);
+        }
+        // Whoever else there is, so that circles would form if they could.
+        for (unsigned other = 1; i > 0 && other < shape->nodes; other++) {
+            if (other != i && chance_permille(150)) {
+                node_upstream(node, other);
+            }
         }
         if (role == ROLE_PROXY) {
             node_source(node, 1);

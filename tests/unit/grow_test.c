@@ -7,7 +7,7 @@ static bool following(struct site *site, char *ret_parent)
 {
     struct upstream_status status;
     follow_status(site->instance, &status);
-    strcpy(ret_parent, status.node);
+    memcpy(ret_parent, status.node, sizeof status.node);
     return status.connected;
 }
 

@@ -131,8 +131,8 @@ static void place_site(unsigned number)
     }
 }
 
-// Nearest to the root first: on inward lists whoever is on one is nearer to it, so that no circle can
-// come about.
+// Nearest to the root first: on inward lists whoever is on one is nearer to it, so that no circle
+// can come about.
 static void place_sites(void)
 {
     for (unsigned count = 0; count < plan.sites; count++) {

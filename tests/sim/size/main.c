@@ -15,6 +15,7 @@ static const char usage[] =
     "  --seed N       (default 1)\n"
     "  --steady MS    for so long it is measured under 1,000 writes/s (default 2000)\n"
     "  --points FILE  what the picture is drawn from\n"
+    "  --nearest      nodes are told of the nearest sites, also of those further from the root\n"
     "  --calm         no faults\n"
     "  --verbose      the whole log, as it comes\n";
 
@@ -29,6 +30,7 @@ static bool parse(int count, char **words, struct trial_setup *setup, const char
         {"nodes", required_argument, NULL, 'n'},  {"sites", required_argument, NULL, 's'},
         {"seed", required_argument, NULL, 'r'},   {"steady", required_argument, NULL, 't'},
         {"points", required_argument, NULL, 'p'}, {"calm", no_argument, NULL, 'c'},
+        {"nearest", no_argument, NULL, 'l'},
         {"verbose", no_argument, NULL, 'v'},
         {0},
     };
@@ -49,6 +51,9 @@ static bool parse(int count, char **words, struct trial_setup *setup, const char
             break;
         case 'p':
             *ret_points = optarg;
+            break;
+        case 'l':
+            setup->lists = LISTS_NEAREST;
             break;
         case 'c':
             setup->calm = true;

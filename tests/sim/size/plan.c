@@ -28,6 +28,7 @@ struct site {
 
 static struct {
     unsigned nodes, sites;
+    enum plan_lists lists;
     struct site site[PLACES_MAX + 1];
     uint16_t site_of[NODES_MAX];
 } plan;
@@ -84,20 +85,30 @@ static uint64_t way_over_ns(unsigned feeder, unsigned site)
     return plan.site[feeder].from_root_ns + HOP_NS + between_sites_ns(feeder, site) / 2;
 }
 
-// The best placed site that is not on the list yet; for its head one that is not first on too many.
-static bool choose_feeder(const struct site *site, bool head, unsigned *ret_feeder)
+// What speaks against having `feeder` on the list of `site`; UINT64_MAX: it cannot be. The head of
+// a list is not one that is first on too many others.
+static uint64_t cost_ns(unsigned feeder, unsigned site, bool head)
 {
-    unsigned number = (unsigned)(site - plan.site);
+    const struct site *other = &plan.site[feeder];
+    for (unsigned i = 0; i < plan.site[site].feeder_count; i++) {
+        if (plan.site[site].feeders[i] == feeder) {
+            return UINT64_MAX;
+        }
+    }
+    if (plan.lists == LISTS_NEAREST) {
+        return feeder == site ? UINT64_MAX : between_sites_ns(feeder, site);
+    }
+    bool fits = other->placed && !(head && other->fed >= SITES_FED_MAX);
+    return fits ? way_over_ns(feeder, site) : UINT64_MAX;
+}
+
+static bool choose_feeder(unsigned site, bool head, unsigned *ret_feeder)
+{
     uint64_t least_ns = UINT64_MAX;
     for (unsigned i = 0; i < plan.sites; i++) {
-        const struct site *other = &plan.site[i];
-        bool listed = false;
-        for (unsigned j = 0; j < site->feeder_count; j++) {
-            listed = listed || site->feeders[j] == i;
-        }
-        if (other->placed && !listed && !(head && other->fed >= SITES_FED_MAX) &&
-            way_over_ns(i, number) < least_ns) {
-            least_ns = way_over_ns(i, number);
+        uint64_t cost = cost_ns(i, site, head);
+        if (cost < least_ns) {
+            least_ns = cost;
             *ret_feeder = i;
         }
     }
@@ -109,7 +120,7 @@ static void place_site(unsigned number)
     struct site *site = &plan.site[number];
     unsigned feeder = 0;
     while (site->feeder_count < FEEDERS &&
-           choose_feeder(site, site->feeder_count == 0, &feeder)) {
+           choose_feeder(number, site->feeder_count == 0, &feeder)) {
         site->feeders[site->feeder_count++] = feeder;
     }
     site->placed = true;
@@ -120,7 +131,8 @@ static void place_site(unsigned number)
     }
 }
 
-// Nearest to the root first: whoever is on a list is nearer to it, so no circle can come about.
+// Nearest to the root first: on inward lists whoever is on one is nearer to it, so that no circle
+// can come about.
 static void place_sites(void)
 {
     for (unsigned count = 0; count < plan.sites; count++) {
@@ -137,12 +149,13 @@ static void place_sites(void)
     }
 }
 
-void plan_open(unsigned nodes, unsigned sites)
+void plan_open(unsigned nodes, unsigned sites, enum plan_lists lists)
 {
     CHECK(nodes <= NODES_MAX && sites <= PLACES_MAX && nodes / sites >= 4);
     memset(&plan, 0, sizeof plan);
     plan.nodes = nodes;
     plan.sites = sites;
+    plan.lists = lists;
     plan.site[sites].first = nodes;
     for (unsigned i = 0; i < sites; i++) {
         struct site *site = &plan.site[i];

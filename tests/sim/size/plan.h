@@ -3,9 +3,10 @@
 // leaves, one replica to three proxies; a root in the first site; how far any two nodes are apart;
 // and the list of parents that a node is told, as discovery would.
 //
-// A site's first intermediate is told those of sites nearer to the root, the ones over which the
-// root is nearest first; the second one and the leaves are told the own site's before these. The
-// root stands last on every list.
+// A site's first intermediate is told those of four other sites; the second one and the leaves are
+// told the own site's before these. The root stands last on every list. Which four: of the sites
+// nearer to the root those over which the way to it is shortest; or, LISTS_NEAREST, the nearest
+// ones, whoever feeds whom, as one knows who knows nothing of the tree.
 #ifndef QS_TESTS_SIM_SIZE_PLAN_H
 #define QS_TESTS_SIM_SIZE_PLAN_H
 
@@ -14,7 +15,9 @@
 
 #define PLAN_CHILDREN_MAX 32
 
-void plan_open(unsigned nodes, unsigned sites);
+enum plan_lists { LISTS_INWARD, LISTS_NEAREST };
+
+void plan_open(unsigned nodes, unsigned sites, enum plan_lists lists);
 unsigned plan_nodes(void);
 unsigned plan_sites(void);
 unsigned plan_site(unsigned node);

@@ -54,7 +54,7 @@ static void plant(const struct trial_setup *setup)
     static const struct net_map map = {
         .place = plan_site, .latency_ns = latency_ns, .carried = gauge_carried};
     struct store_model_odds odds = {.flush = 500};
-    plan_open(setup->nodes, setup->sites);
+    plan_open(setup->nodes, setup->sites, setup->lists);
     net_open(setup->nodes);
     net_set_map(&map);
     disks_open(setup->nodes);

@@ -5,7 +5,7 @@
 #ifndef QS_TESTS_SIM_SIZE_TRIAL_H
 #define QS_TESTS_SIM_SIZE_TRIAL_H
 
-#include "tests/sim/node.h"
+#include "tests/sim/size/plan.h"
 
 #define MOMENTS_MAX 1000
 #define TRIAL_FAULT_S 8
@@ -16,6 +16,7 @@ struct trial_setup {
     uint64_t seed;
     unsigned nodes, sites;
     uint64_t steady_ms;
+    enum plan_lists lists;
     bool calm; // no faults
     bool verbose;
 };

@@ -136,7 +136,7 @@ def check(case):
         verdict = "unfinished"
     elif "assertion violated" in said:
         verdict = "broken"
-    elif depth[2] != "0" or re.search(r"out of memory|search depth too small|interrupted", said):
+    elif depth[2] != "0" or re.search("Search not completed|search depth too small", said):
         verdict = "unfinished"
     else:
         verdict = "holds"

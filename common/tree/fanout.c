@@ -105,12 +105,13 @@ bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool
     return admitted;
 }
 
-// How well a child suits to be followed instead, 0 = not at all.
+// How well a child suits to be followed instead, 0 = not at all. A proxy feeds nobody.
 static unsigned merit(const struct fanout_child *child, const struct message_hello *hello)
 {
     bool near = hello->site.size > 0 && bytes_equal_text(hello->site, child->site);
-    bool able = child->reach[0] != '\0' && !is_node(child, hello->node);
-    return able ? 1 + 2 * (unsigned)near + (child->status.role != ROLE_PROXY) : 0;
+    bool able = child->reach[0] != '\0' && child->status.role != ROLE_PROXY &&
+                !is_node(child, hello->node);
+    return able ? 1 + (unsigned)near : 0;
 }
 
 static size_t put_text(char *to, const char *text)
@@ -125,7 +126,7 @@ size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello
     size_t size = 0;
     unsigned told = 0;
     pthread_mutex_lock(&fanout->lock);
-    for (unsigned wanted = 4; wanted > 0; wanted--) {
+    for (unsigned wanted = 2; wanted > 0; wanted--) {
         unsigned skipped = fanout->count == 0 ? 0 : fanout->sent_on % fanout->count;
         for (unsigned pass = 0; pass < 2; pass++) {
             unsigned at = 0;

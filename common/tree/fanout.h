@@ -37,7 +37,7 @@ struct fanout_child {
 // fanout_remove.
 bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take);
 // Writes to `to` which children it may follow instead (message welcome, `elsewhere`): those of its
-// site first, then those that hold everything; in turn, so that all get their share.
+// site first, and in turn, so that all get their share.
 #define ELSEWHERE_MAX 8
 #define ELSEWHERE_BYTES                                                                            \
     (ELSEWHERE_MAX * (ADDRESS_TEXT_BYTES + NODE_NAME_MAX + ENDPOINT_SITE_MAX + 3))

@@ -197,7 +197,7 @@ class Session(threading.Thread):
 
 
 class Load:
-    """The writer, and a session at every leaf: from `with` to its end, whatever happens meanwhile."""
+    """The writer, and a session at every leaf: from `with` to its end."""
 
     def __init__(self, field, seed):
         leaves = field.leaves()

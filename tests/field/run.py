@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make field`: schedules of faults on the tree of tree.py, each from a seed, a line for each.
 
-FIELD_SEEDS=1..10 or one number. The seed also says how nodes find each other: one in four has lists,
-the others Consul, whose servers suffer like everything else. A schedule passes when every answer can be explained (load.py),
-all digests become equal after the last fault has ended, every store is what its log says, every
-leaf then answers every read, and every daemon ends in order. What a failed one left stays below
-build/field/. Exit code 1 when a schedule failed, 2 when the field could not be made.
+FIELD_SEEDS=1..10 or one number. The seed also says how nodes find each other: one in four has
+lists, the others Consul, whose servers suffer like everything else. A schedule passes when every
+answer can be explained (load.py), all digests become equal after the last fault has ended, every
+store is what its log says, every leaf then answers every read, and every daemon ends in order.
+What a failed one left stays below build/field/. Exit code 1 when a schedule failed, 2 when the
+field could not be made.
 """
 import contextlib
 import faulthandler
 import os
-import pathlib
 import shutil
 import sys
 import traceback

@@ -69,6 +69,21 @@ def test_a_link_takes_its_time(net):
     assert time.monotonic() - began >= 0.200
 
 
+def test_a_narrow_link_that_becomes_wide(net):
+    one, three = Box(net, "one"), Box(net, "three")
+    net.change([("a", "b")], delay_ms=0, rate=250)
+    for number in range(9):
+        one.send(three, b"%d" % number + b"x" * 71)  # 0.4 s each, of which it holds half a second
+    wait_for(lambda: net.count("a", "b")[3] > 0, 10, "what finds no room")
+    net.change([("a", "b")], delay_ms=30_000, rate=0)
+    one.send(three, b"late")
+    net.heal()
+    heard = [three.heard()]
+    while heard[-1] != b"late":
+        heard.append(three.heard())
+    assert heard[0][:1] == b"0" and len(heard) + net.count("a", "b")[3] == 10
+
+
 def test_one_direction_is_cut(net):
     one, three = Box(net, "one"), Box(net, "three")
     net.change([("a", "b")], cut=True)

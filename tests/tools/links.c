@@ -29,6 +29,7 @@
 #define SITES_MAX 16u
 #define PACKET_BYTES 2048u         // more than a device's MTU
 #define LINK_BYTES (8 * MIB)       // under way on one link; more is lost
+#define BUFFER_NS (NS_PER_S / 2)   // ... for its turn on a link of limited rate, as in a router
 #define BURST 64u                  // packets taken from one device in a turn
 #define PPM 1000000u
 #define NS_PER_US ((uint64_t)1000)
@@ -118,15 +119,15 @@ static void send_on(struct link *link, const uint8_t *data, size_t size, uint64_
         link->lost++;
         return;
     }
-    if (link->bytes + size > LINK_BYTES) {
-        link->no_room++;
-        return;
-    }
     uint64_t taken_ns = now_ns;
     if (link->bytes_per_s > 0) {
         taken_ns = u64_max(now_ns, link->free_ns) + size * NS_PER_S / link->bytes_per_s;
-        link->free_ns = taken_ns;
     }
+    if (link->bytes + size > LINK_BYTES || taken_ns - now_ns > BUFFER_NS) {
+        link->no_room++;
+        return;
+    }
+    link->free_ns = taken_ns;
     uint64_t jitter_us = link->jitter_us > 0 ? random_u64() % link->jitter_us : 0;
     struct packet *packet = mem_alloc(sizeof *packet + size);
     packet->due_ns = taken_ns + (link->delay_us + jitter_us) * NS_PER_US;
@@ -201,6 +202,17 @@ static struct link *find_link(struct field *field, const char *from, const char 
     return at[0] == SITES_MAX || at[1] == SITES_MAX ? NULL : &field->link[at[0]][at[1]];
 }
 
+// What is under way on a link that was changed does not wait for longer than anything new would.
+static void hurry(struct link *link)
+{
+    uint64_t due_ns = clock_mono_ns() + (link->delay_us + link->jitter_us) * NS_PER_US;
+    LIST_FOR_EACH(node, &link->packets) {
+        struct packet *packet = CONTAINER_OF(node, struct packet, node);
+        packet->due_ns = u64_min(packet->due_ns, due_ns);
+    }
+    link->free_ns = 0;
+}
+
 static void answer(struct field *field, const char *command, char *text, size_t room)
 {
     char from[32], to[32];
@@ -221,6 +233,7 @@ static void answer(struct field *field, const char *command, char *text, size_t 
         link->loss_ppm = loss_ppm;
         link->bytes_per_s = rate;
         link->cut = cut != 0;
+        hurry(link);
         snprintf(text, room, "ok");
     }
 }

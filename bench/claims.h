@@ -5,12 +5,12 @@
 
 #include "bench/roles.h"
 
-// Each adds to site->claims.
-void claims_of_stores(struct site *site);
+// Each adds to site->claims. Of stores with pairs from a file nothing is claimed.
+void claims_of_stores(const struct pairs *pairs, struct site *site);
 void claims_of_cell(const struct roles_options *options, struct site *site,
                     const struct cell *cell);
 
-#define CLAIMS_OF_CELL 4
+#define CLAIMS_OF_CELL 5
 
 // For qsort of numbers.
 int claims_by_size(const void *a, const void *b);

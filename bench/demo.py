@@ -21,6 +21,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/e2e"))
 
+from debian import parse, read_source, write_tsv  # noqa: E402
 from qs_cluster import QS, Cluster  # noqa: E402
 from resp import RawConn, encode  # noqa: E402
 
@@ -30,7 +31,6 @@ ABSENT = 10  # ... so many each
 REMOTE = 10  # one pair in so many is read through the proxy that keeps nothing
 TICKS = os.sysconf("SC_CLK_TCK")
 ORDER = ["root", "middle", "replica", "proxy", "empty"]
-ESCAPES = {ord("\\"): "\\\\", ord("\t"): "\\t", ord("\n"): "\\n", ord("\r"): "\\r"}
 
 
 def say(name, text):
@@ -39,50 +39,6 @@ def say(name, text):
 
 def mib(size):
     return f"{size / 2**20:,.1f} MiB"
-
-
-# ---- the source ---------------------------------------------------------------------------------
-
-
-def dump():
-    return subprocess.run(["apt-cache", "dumpavail"], capture_output=True, check=True).stdout
-
-
-def read_source():
-    """The index as text; asks for it first where apt has none yet."""
-    text = dump()
-    if text.count(b"\nPackage: ") < 1000:
-        print("apt has no package index yet: apt-get update", flush=True)
-        sudo = [] if os.geteuid() == 0 else ["sudo"]
-        subprocess.run([*sudo, "apt-get", "-q", "update"], check=True)
-        text = dump()
-    return text.decode("utf-8", errors="surrogateescape")
-
-
-def parse(text):
-    """{deb/<package>/<field>: value}. Of several versions of a package the last one listed counts;
-    lines that begin with a blank go on with the value before, line feed and all."""
-    pairs, packages = {}, set()
-    for stanza in text.split("\n\n"):
-        fields, name = {}, None
-        for line in stanza.split("\n"):
-            if line[:1] in (" ", "\t"):
-                fields[name] += "\n" + line
-            elif line:
-                name, _, value = line.partition(":")
-                fields[name] = value.strip()
-        package = fields.get("Package")
-        if package:
-            packages.add(package)
-            for name, value in fields.items():
-                pairs[f"deb/{package}/{name}"] = value
-    return pairs, len(packages)
-
-
-def write_tsv(pairs, path):
-    with open(path, "w", errors="surrogateescape") as out:
-        for key, value in pairs.items():
-            out.write(f"{key}\t{value.translate(ESCAPES)}\n")
 
 
 # ---- reading back -------------------------------------------------------------------------------

@@ -6,14 +6,13 @@
 #include <time.h>
 
 #include "bench/conn.h"
-#include "bench/pairs.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
 #define DRAIN_NS (10 * NS_PER_S)
 // Look-ups of one connection that wait for their answer; beyond it the role has lost.
 #define WAITING_MAX 16384
-#define WARM_KEYS 100 // of one MGET
+#define WARM_KEYS 50 // of one MGET: the largest values fit into a reply, too
 
 struct asked {
     struct lookup lookup;
@@ -55,7 +54,7 @@ static void judge(const struct load_options *options, const struct lookup *looku
     }
     bool right = lookup->present
                      ? reply->type == REDIS_REPLY_STRING &&
-                           pair_value_fits(lookup->number, options->value_bytes,
+                           pair_value_fits(options->pairs, lookup->number,
                                            bytes_of(reply->str, reply->len))
                      : reply->type == REDIS_REPLY_NIL;
     if (!right) {
@@ -64,11 +63,10 @@ static void judge(const struct load_options *options, const struct lookup *looku
     }
 }
 
-static void ask(struct conn *conn, uint64_t seed, uint64_t number)
+static void ask(struct conn *conn, const struct pairs *pairs, uint64_t number)
 {
-    char key[PAIR_KEY_BYTES];
-    pair_key(seed, number, key);
-    struct bytes words[] = {bytes_text("GET"), bytes_of(key, sizeof key)};
+    char key[PAIR_KEY_BYTES_MAX];
+    struct bytes words[] = {bytes_text("GET"), bytes_of(key, pair_key(pairs, number, key))};
     conn_send(conn, ARRAY_LEN(words), words);
 }
 
@@ -80,6 +78,7 @@ static void answered(struct load *load, struct lane *lane, const redisReply *rep
     const struct asked *asked = &lane->asked[lane->first];
     uint64_t took = now > asked->due_ns ? now - asked->due_ns : 0;
     struct load_result *result = load->result;
+    result->firsts += asked->lookup.first ? 1 : 0;
     histogram_add(&result->all, took);
     histogram_add(asked->lookup.present ? &result->present : &result->absent, took);
     judge(load->options, &asked->lookup, reply, result);
@@ -123,7 +122,7 @@ static void send_one(struct load *load, struct lookup lookup, uint64_t due_ns)
         fault(load->result, "not asked", &lookup);
         return;
     }
-    ask(&lane->conn, load->options->seed, lookup.number);
+    ask(&lane->conn, load->options->pairs, lookup.number);
     unsigned last = (lane->first + lane->count) % WAITING_MAX;
     lane->asked[last] = (struct asked){.lookup = lookup, .due_ns = due_ns};
     lane->count++;
@@ -214,9 +213,8 @@ bool load_each(const struct load_options *options, uint64_t first, uint64_t coun
     struct conn conn = {0};
     bool fine = conn_open(&conn, options->socket);
     for (uint64_t i = first; fine && i < first + count; i++) {
-        char key[PAIR_KEY_BYTES];
-        pair_key(options->seed, i, key);
-        struct bytes words[] = {bytes_text("GET"), bytes_of(key, sizeof key)};
+        char key[PAIR_KEY_BYTES_MAX];
+        struct bytes words[] = {bytes_text("GET"), bytes_of(key, pair_key(options->pairs, i, key))};
         uint64_t began = clock_mono_ns();
         redisReply *reply = conn_call(&conn, DRAIN_NS, ARRAY_LEN(words), words);
         histogram_add(histogram, clock_mono_ns() - began);
@@ -237,12 +235,11 @@ bool load_warm(const struct load_options *options, uint64_t count, struct load_r
     struct conn conn = {0};
     bool fine = conn_open(&conn, options->socket);
     for (uint64_t first = 0; fine && first < count; first += WARM_KEYS) {
-        char keys[WARM_KEYS][PAIR_KEY_BYTES];
+        char keys[WARM_KEYS][PAIR_KEY_BYTES_MAX];
         struct bytes words[1 + WARM_KEYS] = {bytes_text("MGET")};
         uint64_t size = u64_min(WARM_KEYS, count - first);
         for (uint64_t i = 0; i < size; i++) {
-            pair_key(options->seed, first + i, keys[i]);
-            words[1 + i] = bytes_of(keys[i], PAIR_KEY_BYTES);
+            words[1 + i] = bytes_of(keys[i], pair_key(options->pairs, first + i, keys[i]));
         }
         redisReply *reply = conn_call(&conn, DRAIN_NS, 1 + size, words);
         fine = reply != NULL;

@@ -8,6 +8,7 @@
 
 #include "bench/histogram.h"
 #include "bench/lookups.h"
+#include "bench/pairs.h"
 #include "common/base/bytes.h"
 
 #define LOAD_CONNECTIONS_MAX 256
@@ -17,12 +18,12 @@ struct load_options {
     unsigned connections;
     uint64_t rate; // look-ups a second
     uint64_t duration_ns;
-    uint64_t seed; // of the pairs
-    size_t value_bytes;
+    const struct pairs *pairs;
 };
 
 struct load_result {
     struct histogram all, absent, present;
+    uint64_t firsts; // look-ups of keys that have joined the working set, each for the first time
     uint64_t wrong;  // a value for an absent key, none or another one for a present key
     uint64_t errors; // error replies
     uint64_t lost;   // not answered 10 s after the last one was due

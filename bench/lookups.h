@@ -14,6 +14,7 @@
 struct lookup {
     uint64_t number; // of pairs.h
     bool present;
+    bool first; // of a number that has joined: no cache can have its value
 };
 
 struct lookups {
@@ -25,6 +26,7 @@ struct lookups {
     uint64_t count;
     uint64_t next;  // the number that joins next
     uint64_t limit; // numbers from here on never join
+    uint64_t *read; // a bit for each number below `limit`: looked up, or there from the beginning
     double renewal; // slots renewed per look-up
     double due;     // ... and not yet renewed
 };

@@ -21,6 +21,7 @@ struct option {
     size_t *count;        // of NUMBERS (separated by commas) and TEXTS (the option again)
     size_t room;
     const char *help;
+    bool *given; // set when it is there; NULL: nobody asks
 };
 
 struct experiment {
@@ -128,6 +129,9 @@ static bool parse(const struct option *options, size_t count, int argc, char **a
             fprintf(stderr, "qs-bench: there is no option '%s' (--help shows them)\n", argv[i]);
             return false;
         }
+        if (option->given != NULL) {
+            *option->given = true;
+        }
         if (option->kind == FLAG) {
             *(bool *)option->to = true;
         } else if (++i == argc) {
@@ -144,19 +148,40 @@ static bool asks_help(int argc, char **argv) { return argc > 0 && strcmp(argv[0]
 
 // ---- experiments --------------------------------------------------------------------------------
 
+// Roles on these pairs; the exit code.
+static int run_roles_on(const struct pairs *pairs, struct roles_options *options)
+{
+    if (pairs->count < ROLES_PAIRS_LEAST) { // only a file can have fewer
+        fprintf(stderr, "qs-bench: --pairs: %llu pairs, at least %d are needed\n",
+                (unsigned long long)pairs->count, ROLES_PAIRS_LEAST);
+        return 2;
+    }
+    if (options->probes > pairs->count / 20) {
+        fprintf(stderr, "qs-bench: --probes: at most a twentieth of the pairs: %llu\n",
+                (unsigned long long)(pairs->count / 20));
+        return 2;
+    }
+    options->pairs = pairs;
+    return roles_run(options);
+}
+
 static int run_roles(int argc, char **argv)
 {
+    bool made = false;
+    struct pairs_options of = {.count = 1000000, .value_bytes = 290, .seed = 1};
     struct roles_options to = {
-        .pairs = 1000000, .value_bytes = 290, .seed = 1,
         .working_set = {1, 20}, .working_set_count = 2,
         .writes = {0, 350, 10000}, .writes_count = 3,
         .runs = 15, .seconds = 3, .rate = 5000, .connections = 16, .probes = 5000,
         .io = "auto", .name = "roles",
     };
     const struct option options[] = {
-        {"keys", NUMBER, &to.pairs, 10000, 1000000000, NULL, 0, "pairs in the database"},
-        {"value-bytes", NUMBER, &to.value_bytes, PAIR_VALUE_BYTES_LEAST, PAIR_VALUE_BYTES_MAX, NULL,
-         0, "bytes of a value"},
+        {"keys", NUMBER, &of.count, ROLES_PAIRS_LEAST, PAIRS_MAX, NULL, 0, "pairs in the database",
+         &made},
+        {"value-bytes", NUMBER, &of.value_bytes, PAIR_VALUE_BYTES_LEAST, PAIR_VALUE_BYTES_MAX, NULL,
+         0, "bytes of a value", &made},
+        {"pairs", TEXT, &of.file, 0, 0, NULL, 0,
+         "file of the pairs (key TAB value), in place of made ones"},
         {"working-set", NUMBERS, to.working_set, 1, 90, &to.working_set_count, SITES_MAX,
          "percent of the keys that are read, one site each"},
         {"writes", NUMBERS, to.writes, 0, 1000000, &to.writes_count, WRITES_MAX,
@@ -171,7 +196,7 @@ static int run_roles(int argc, char **argv)
          "present keys asked for one after another"},
         {"cache", TEXT, &to.cache, 0, 0, NULL, 0, "the proxy's cache { max_bytes }, as 400MB"},
         {"io", TEXT, &to.io, 0, 0, NULL, 0, "the daemons' option"},
-        {"seed", NUMBER, &to.seed, 0, UINT64_MAX, NULL, 0, "of the data and the look-ups"},
+        {"seed", NUMBER, &of.seed, 0, UINT64_MAX, NULL, 0, "of the data and the look-ups"},
         {"out", TEXT, &to.out, 0, 0, NULL, 0, "directory for roles.json and roles.svg"},
         {"name", TEXT, &to.name, 0, 0, NULL, 0, "of these two files, in place of roles"},
         {"data", TEXT, &to.data, 0, 0, NULL, 0,
@@ -187,11 +212,18 @@ static int run_roles(int argc, char **argv)
     if (to.zipf == to.uniform) {
         to.zipf = to.uniform = true;
     }
-    if (to.probes > to.pairs / 20) {
-        fprintf(stderr, "qs-bench: --probes: at most a twentieth of --keys\n");
+    if (made && of.file != NULL) {
+        fprintf(stderr, "qs-bench: --pairs names a file that has its own pairs: --keys and "
+                        "--value-bytes cannot stand beside it\n");
         return 2;
     }
-    return roles_run(&to);
+    struct pairs pairs;
+    if (!pairs_open(&pairs, &of)) {
+        return 2;
+    }
+    int code = run_roles_on(&pairs, &to);
+    pairs_close(&pairs);
+    return code;
 }
 
 static int run_mixed(int argc, char **argv)

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -103,10 +104,14 @@ bool nodes_open(struct nodes *nodes, const char *directory, const char *io, cons
     nodes->directory = directory != NULL
                            ? mem_format("%s", directory)
                            : mem_format("%s/qs-bench-XXXXXX", base != NULL ? base : "/tmp");
-    if (directory != NULL ? !make_directory(directory) : mkdtemp(nodes->directory) == NULL) {
+    bool there = directory != NULL ? make_directory(directory) : mkdtemp(nodes->directory) != NULL;
+    char whole[PATH_MAX]; // the daemons' sockets must have it
+    if (!there || realpath(nodes->directory, whole) == NULL) {
         fprintf(stderr, "qs-bench: %s: %s\n", nodes->directory, strerror(errno));
         return false;
     }
+    mem_free(nodes->directory);
+    nodes->directory = mem_format("%s", whole);
     for (int i = 0; i < NODE_COUNT; i++) {
         struct node *node = &nodes->node[i];
         node->name = names[i];

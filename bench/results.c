@@ -36,21 +36,23 @@ static double hit_rate(const struct side *side)
 
 void results_start(const struct roles_options *options)
 {
+    char *pairs = pairs_text(options->pairs);
     printf("qs-bench roles: replica and proxy under the same look-ups\n"
-           "  %llu pairs of %d + %llu bytes; %d absent keys to 1 present, %llu look-ups a second "
+           "  %s; %d absent keys to 1 present, %llu look-ups a second "
            "over %llu connections\n"
            "  %llu pairs of runs of %llu s a cell, latencies from when a look-up was due, in "
            "microseconds\n",
-           (unsigned long long)options->pairs, 29, (unsigned long long)options->value_bytes,
-           ABSENT_PER_PRESENT, (unsigned long long)options->rate,
+           pairs, ABSENT_PER_PRESENT, (unsigned long long)options->rate,
            (unsigned long long)options->connections, (unsigned long long)options->runs,
            (unsigned long long)options->seconds);
+    mem_free(pairs);
 }
 
 void results_loaded(const struct roles_options *options, uint64_t took_ns)
 {
     double seconds = (double)took_ns / 1e9;
-    printf("  loaded in %.0f s, %.0f pairs a second\n", seconds, (double)options->pairs / seconds);
+    printf("  loaded in %.0f s, %.0f pairs a second\n", seconds,
+           (double)options->pairs->count / seconds);
     fflush(stdout);
 }
 
@@ -101,10 +103,12 @@ static void print_probe(const char *name, const struct histogram *histogram, dou
 void results_site(const struct roles_options *options, const struct site *site)
 {
     printf("\nworking set %llu %%: %llu of %llu pairs\n", (unsigned long long)site->percent,
-           (unsigned long long)site->working_set, (unsigned long long)options->pairs);
+           (unsigned long long)site->working_set, (unsigned long long)options->pairs->count);
     print_disk("on disk, the proxy with keys alone", site->loaded);
-    printf("    keys alone: %.1f %% of the replica's store, beside one eleventh = 9.1 %%\n",
-           100 * share(site->loaded[SIDE_PROXY].store, site->loaded[SIDE_REPLICA].store));
+    const struct pairs *pairs = options->pairs;
+    printf("    keys alone: %.1f %% of the replica's store, beside %.1f %% of the pairs' bytes\n",
+           100 * share(site->loaded[SIDE_PROXY].store, site->loaded[SIDE_REPLICA].store),
+           100 * share(pairs->key_bytes, pairs->key_bytes + pairs->value_bytes));
     print_disk("on disk, the working set read once", site->warmed);
     for (size_t i = 0; i < site->claim_count; i++) {
         print_claim(&site->claims[i]);
@@ -248,6 +252,7 @@ static json_t *side_json(const struct roles_options *options, const struct side 
     put(to, "absent", histogram_json(&side->load.absent));
     put(to, "present", histogram_json(&side->load.present));
     put(to, "misses", json_real(side->misses));
+    put(to, "first_look_ups", integer(side->load.firsts));
     put(to, "writes_arrived", json_real(side->arrived));
     put(to, "hit_rate", json_real(hit_rate(side)));
     put(to, "wrong", integer(side->load.wrong));
@@ -363,13 +368,24 @@ static json_t *site_json(const struct roles_options *options, const struct site 
     return to;
 }
 
+// Sizes are means; of pairs that are made all values are as long as another.
+static void put_pairs(json_t *to, const struct pairs *pairs)
+{
+    const char *file = pairs_file_name(pairs);
+    double count = (double)u64_max(1, pairs->count);
+    json_t *name = file != NULL ? json_string(file) : NULL; // NULL, too, when it is no UTF-8
+    put(to, "file", name != NULL ? name : json_null());
+    put(to, "pairs", integer(pairs->count));
+    put(to, "key_bytes", json_real((double)pairs->key_bytes / count));
+    put(to, "value_bytes", json_real((double)pairs->value_bytes / count));
+    put(to, "seed", integer(pairs->options.seed));
+}
+
 bool results_write(const struct roles *roles)
 {
     const struct roles_options *options = &roles->options;
     json_t *to = json_object();
-    put(to, "pairs", integer(options->pairs));
-    put(to, "value_bytes", integer(options->value_bytes));
-    put(to, "seed", integer(options->seed));
+    put_pairs(to, options->pairs);
     put(to, "look_ups_a_second", integer(options->rate));
     put(to, "connections", integer(options->connections));
     put(to, "run_seconds", integer(options->seconds));

@@ -85,8 +85,7 @@ static struct load_options load_of(const struct stage *stage, int side, uint64_t
         .connections = (unsigned)stage->options->connections,
         .rate = stage->options->rate,
         .duration_ns = duration_ns,
-        .seed = stage->options->seed,
-        .value_bytes = stage->options->value_bytes,
+        .pairs = stage->options->pairs,
     };
 }
 
@@ -95,6 +94,7 @@ static void merge(struct load_result *to, const struct load_result *from)
     histogram_merge(&to->all, &from->all);
     histogram_merge(&to->absent, &from->absent);
     histogram_merge(&to->present, &from->present);
+    to->firsts += from->firsts;
     to->wrong += from->wrong;
     to->errors += from->errors;
     to->lost += from->lost;
@@ -139,11 +139,12 @@ static bool run_pair(struct stage *stage, struct cell *cell, unsigned run)
 static bool warm_up(struct stage *stage)
 {
     struct load_result *ignored = mem_zalloc(sizeof *ignored);
-    bool fine = true;
-    for (int side = 0; fine && side < SIDE_COUNT; side++) {
-        struct load_options load = load_of(stage, side, WARM_UP_NS);
-        fine = load_run(&stage->lookups, &load, ignored);
-    }
+    struct load_options replica = load_of(stage, SIDE_REPLICA, WARM_UP_NS);
+    struct load_options proxy = load_of(stage, SIDE_PROXY, WARM_UP_NS);
+    struct lookups copy;
+    lookups_copy(&copy, &stage->lookups);
+    bool fine = load_run(&copy, &replica, ignored) && load_run(&stage->lookups, &proxy, ignored);
+    lookups_close(&copy);
     mem_free(ignored);
     return fine;
 }
@@ -161,9 +162,8 @@ static void start_writes(const struct stage *stage, uint64_t rate, struct writes
 {
     writes_start(ret_writes, &(struct writes_options){
                                  .socket = stage->nodes->node[NODE_ROOT].socket,
-                                 .seed = stage->options->seed,
-                                 .pairs = stage->joinable,
-                                 .value_bytes = stage->options->value_bytes,
+                                 .pairs = stage->options->pairs,
+                                 .count = stage->joinable,
                                  .rate = rate,
                              });
 }
@@ -354,13 +354,13 @@ static bool run_site(const struct roles_options *options, struct nodes *nodes, s
         .options = options,
         .nodes = nodes,
         .site = site,
-        .joinable = options->pairs - options->probes,
+        .joinable = options->pairs->count - options->probes,
     };
-    site->working_set = options->pairs * site->percent / 100;
+    site->working_set = options->pairs->count * site->percent / 100;
     lookups_open(&stage.lookups,
                  &(struct lookups_options){
-                     .seed = options->seed,
-                     .pairs = options->pairs,
+                     .seed = options->pairs->options.seed,
+                     .pairs = options->pairs->count,
                      .working_set = site->working_set,
                      .limit = stage.joinable,
                      .renewal = RENEWED_A_MINUTE * (double)site->working_set /
@@ -368,7 +368,7 @@ static bool run_site(const struct roles_options *options, struct nodes *nodes, s
                  });
     bool fine = begin_proxy(&stage) && warm(&stage) && probe(&stage);
     if (fine) {
-        claims_of_stores(site);
+        claims_of_stores(options->pairs, site);
         results_site(options, site);
         say("measuring");
         fine = run_cells(&stage) && come_back(&stage, END_STOP) && come_back(&stage, END_KILL) &&
@@ -406,9 +406,8 @@ static bool load_all(const struct roles_options *options, struct nodes *nodes)
 {
     struct writes_options all = {
         .socket = nodes->node[NODE_ROOT].socket,
-        .seed = options->seed,
         .pairs = options->pairs,
-        .value_bytes = options->value_bytes,
+        .count = options->pairs->count,
     };
     say("loading");
     redisReply *reply = conn_ask(all.socket, NS_PER_S, "DBSIZE");
@@ -425,10 +424,7 @@ static bool load_all(const struct roles_options *options, struct nodes *nodes)
 static bool load_data(const struct roles_options *options, struct nodes *nodes)
 {
     char *path = mem_format("%s/loaded", nodes->directory);
-    char *with = mem_format("%llu pairs, values of %llu bytes, seed %llu",
-                            (unsigned long long)options->pairs,
-                            (unsigned long long)options->value_bytes,
-                            (unsigned long long)options->seed);
+    char *with = pairs_identity(options->pairs);
     uint64_t began = clock_mono_ns();
     bool fine = node_start(nodes, NODE_ROOT, false) && node_start(nodes, NODE_REPLICA, false);
     if (fine && !is_loaded(path, with)) {

@@ -8,6 +8,7 @@
 
 #include "bench/load.h"
 
+#define ROLES_PAIRS_LEAST 10000 // so that a working set of 1 % is one
 #define SITES_MAX 4
 #define WRITES_MAX 4
 #define RUNS_MAX 101
@@ -17,7 +18,7 @@
 enum { SIDE_REPLICA, SIDE_PROXY, SIDE_COUNT };
 
 struct roles_options {
-    uint64_t pairs, value_bytes, seed;
+    const struct pairs *pairs;
     uint64_t working_set[SITES_MAX]; // percent of the pairs
     size_t working_set_count;
     uint64_t writes[WRITES_MAX]; // a second

@@ -5,12 +5,13 @@
 #include <stdio.h>
 
 #include "bench/conn.h"
-#include "bench/pairs.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-#define LOAD_PAIRS 500   // pairs of one MSET
-#define LOAD_REQUESTS 32 // ... of which so many may wait for their answer
+#define LOAD_PAIRS 500       // pairs of one MSET
+#define LOAD_BYTES (4 * MIB) // ... and their bytes
+#define LOAD_REQUESTS 32     // ... of which so many may wait for their answer
+#define PAIR_BYTES_MAX (PAIR_KEY_BYTES_MAX + PAIR_VALUE_BYTES_MAX)
 #define WAITING_MAX 20000
 #define ANSWER_LIMIT_NS (60 * NS_PER_S)
 #define TURN_MS 1000
@@ -65,54 +66,53 @@ static bool finish(struct conn *conn, uint64_t *waiting, uint64_t most)
 
 // ---- the whole data -----------------------------------------------------------------------------
 
-struct pair {
-    char key[PAIR_KEY_BYTES];
-    uint8_t value[PAIR_VALUE_BYTES_MAX];
-};
+// A pair into `to`, which has room for PAIR_BYTES_MAX: two words. Returns what it took.
+static size_t put_pair(const struct pairs *pairs, uint64_t number, uint64_t generation, uint8_t *to,
+                       struct bytes *words)
+{
+    words[0] = bytes_of(to, pair_key(pairs, number, (char *)to));
+    to += words[0].size;
+    words[1] = bytes_of(to, pair_value(pairs, number, generation, to));
+    return words[0].size + words[1].size;
+}
 
-static void send_some(struct conn *conn, const struct writes_options *options, uint64_t first,
-                      uint64_t count, struct pair *pairs)
+// One MSET of the pairs from `first` on, as many as fit; returns how many.
+static uint64_t send_some(struct conn *conn, const struct writes_options *options, uint64_t first,
+                          uint8_t *room)
 {
     struct bytes words[1 + 2 * LOAD_PAIRS] = {bytes_text("MSET")};
-    for (uint64_t i = 0; i < count; i++) {
-        pair_key(options->seed, first + i, pairs[i].key);
-        pair_value(options->seed, first + i, 0, pairs[i].value, options->value_bytes);
-        words[1 + 2 * i] = bytes_of(pairs[i].key, sizeof pairs[i].key);
-        words[2 + 2 * i] = bytes_of(pairs[i].value, options->value_bytes);
+    uint64_t most = u64_min(LOAD_PAIRS, options->count - first), count = 0;
+    for (size_t used = 0; count < most && used + PAIR_BYTES_MAX <= LOAD_BYTES; count++) {
+        used += put_pair(options->pairs, first + count, 0, room + used, &words[1 + 2 * count]);
     }
     conn_send(conn, 1 + 2 * count, words);
+    return count;
 }
 
 bool writes_all(const struct writes_options *options)
 {
     struct conn conn = {0};
-    struct pair *pairs = mem_alloc(LOAD_PAIRS * sizeof *pairs);
+    uint8_t *room = mem_alloc(LOAD_BYTES);
     uint64_t waiting = 0;
     bool fine = conn_open(&conn, options->socket);
-    for (uint64_t next = 0; fine && next < options->pairs; next += LOAD_PAIRS) {
-        send_some(&conn, options, next, u64_min(LOAD_PAIRS, options->pairs - next), pairs);
+    for (uint64_t next = 0; fine && next < options->count;) {
+        next += send_some(&conn, options, next, room);
         waiting++;
         fine = finish(&conn, &waiting, LOAD_REQUESTS);
     }
     fine = fine && finish(&conn, &waiting, 0);
     conn_close(&conn);
-    mem_free(pairs);
+    mem_free(room);
     return fine;
 }
 
 // ---- at a fixed rate ----------------------------------------------------------------------------
 
 static void send_one(struct conn *conn, const struct writes_options *options, struct draw *draw,
-                     uint64_t generation, struct pair *pair)
+                     uint64_t generation, uint8_t *room)
 {
-    uint64_t number = draw_below(draw, options->pairs);
-    pair_key(options->seed, number, pair->key);
-    pair_value(options->seed, number, generation, pair->value, options->value_bytes);
-    struct bytes words[] = {
-        bytes_text("SET"),
-        bytes_of(pair->key, sizeof pair->key),
-        bytes_of(pair->value, options->value_bytes),
-    };
+    struct bytes words[3] = {bytes_text("SET")};
+    put_pair(options->pairs, draw_below(draw, options->count), generation, room, &words[1]);
     conn_send(conn, ARRAY_LEN(words), words);
 }
 
@@ -121,15 +121,15 @@ static void *write_on(void *of)
     struct writes *writes = of;
     const struct writes_options *options = &writes->options;
     struct conn conn = {0};
-    struct pair *pair = mem_alloc(sizeof *pair);
-    struct draw draw = {.state = options->seed + 1};
+    uint8_t *room = mem_alloc(PAIR_BYTES_MAX);
+    struct draw draw = {.state = options->pairs->options.seed + 1};
     uint64_t began = clock_mono_ns();
     uint64_t sent = 0, waiting = 0;
     bool fine = conn_open(&conn, options->socket);
     while (fine && !atomic_load(&writes->stop)) {
         double due = (double)(clock_mono_ns() - began) / 1e9 * (double)options->rate;
         for (; (double)sent < due && waiting < WAITING_MAX; sent++, waiting++) {
-            send_one(&conn, options, &draw, sent + 1, pair);
+            send_one(&conn, options, &draw, sent + 1, room);
         }
         fine = turn(&conn, &waiting, 1);
         if (waiting == 0) {
@@ -141,7 +141,7 @@ static void *write_on(void *of)
     writes->done = sent - waiting;
     writes->failed = !fine;
     conn_close(&conn);
-    mem_free(pair);
+    mem_free(room);
     return NULL;
 }
 

@@ -7,17 +7,16 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-#include "common/base/base.h"
+#include "bench/pairs.h"
 
 struct writes_options {
     const char *socket;
-    uint64_t seed;
-    uint64_t pairs; // keys of numbers below it are written
-    size_t value_bytes;
-    uint64_t rate; // a second
+    const struct pairs *pairs;
+    uint64_t count; // keys of numbers below it are written
+    uint64_t rate;  // a second
 };
 
-// Writes pairs 0 .. pairs - 1. False: an error or a lost connection, said on standard error.
+// Writes pairs 0 .. count - 1. False: an error or a lost connection, said on standard error.
 bool writes_all(const struct writes_options *options) MUST_CHECK;
 
 struct writes {

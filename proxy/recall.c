@@ -27,6 +27,7 @@ struct recall_call {
     uint64_t bytes;           // of values
     uint64_t deadline_ns;
     struct source *source;    // being asked, NULL = none
+    bool probe;               // ... to find out whether it has recovered
     uint64_t id;
     uint64_t asked_ns;
     // Of this round:
@@ -189,7 +190,7 @@ static void ask(struct recall_call *call)
     call->asked_ns = now_ns;
     call->id = fetcher->recalls.next_id++;
     budget_take(&fetcher->budget, ANSWER_BYTES);
-    (void)pool_sent(&fetcher->pool, source->number, ANSWER_BYTES);
+    call->probe = pool_sent(&fetcher->pool, source->number, ANSWER_BYTES);
     if (call->range != NULL) {
         send_past(call, link_out(&source->link));
     } else {
@@ -407,9 +408,12 @@ static void answered(struct recall_call *call, const struct message_pasted *answ
             note_bad(call);
         }
     }
-    if (status == FETCH_ERROR || status == FETCH_NEVER) {
+    // That it cannot read this row says nothing of others: who asks for it again and again must not
+    // take the replica from everybody. A probe, though, is judged by what it brought.
+    bool owned_up = answer->status == FETCH_ERROR && !call->probe;
+    if ((status == FETCH_ERROR || status == FETCH_NEVER) && !owned_up) {
         fetcher_fault(fetcher, source, "its answers cannot be used");
-    } else {
+    } else if (!owned_up) {
         pool_succeeded(&fetcher->pool, source->number);
     }
     if (status != FETCH_EXACT) {

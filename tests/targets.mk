@@ -92,21 +92,29 @@ history: tools
 
 # Replica and proxy side by side, a section for each working set in percent. What the first one loads
 # stays in ROLES_DATA (some 25 GB) for the next, and for repetitions; `make roles-clean` removes it.
-# ROLES_KEYS=1000000 ROLES_ARGS="--pairs-of-runs 3 --seconds 1" for a short look.
-.PHONY: roles roles-clean
+# ROLES_KEYS=1000000 ROLES_ARGS="--pairs-of-runs 3 --seconds 1" for a short look. The same on Debian's
+# package index: its pairs, too, are written once, as another index would be other data.
+.PHONY: roles roles-debian roles-clean
 ROLES_SETS ?= 20 1
 ROLES_KEYS ?= 20000000
 ROLES_DATA ?= build/roles
 ROLES_ARGS ?=
-roles: all
-	@mkdir -p docs/bench
-	@for percent in $(ROLES_SETS); do \
-	  bash -o pipefail -c "$(BUILD)/qs-bench roles --keys $(ROLES_KEYS) --data $(ROLES_DATA) \
-	    --working-set $$percent --out docs/bench --name roles-$$percent $(ROLES_ARGS) \
-	    | tee docs/bench/roles-$$percent.txt" || exit 1; \
+DEBIAN_PAIRS := build/debian.tsv
+# $(1) = the options of the pairs, $(2) = what the names of data and results have in common.
+roles_sections = @mkdir -p docs/bench; for percent in $(ROLES_SETS); do \
+	  bash -o pipefail -c "$(BUILD)/qs-bench roles $(1) --data $(ROLES_DATA)$(2) \
+	    --working-set $$percent --out docs/bench --name roles$(2)-$$percent $(ROLES_ARGS) \
+	    | tee docs/bench/roles$(2)-$$percent.txt" || exit 1; \
 	done
+roles: all
+	$(call roles_sections,--keys $(ROLES_KEYS),)
+roles-debian: all $(DEBIAN_PAIRS)
+	$(call roles_sections,--pairs $(DEBIAN_PAIRS),-debian)
+$(DEBIAN_PAIRS):
+	@mkdir -p $(@D)
+	$(PYTHON) bench/debian.py $@.new && mv $@.new $@
 roles-clean:
-	rm -rf $(ROLES_DATA)
+	rm -rf $(ROLES_DATA) $(ROLES_DATA)-debian $(DEBIAN_PAIRS)
 
 # The reference pages are what the daemon says about its own tables.
 .PHONY: docs
@@ -132,6 +140,7 @@ help:
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"
+	@echo "make roles-debian  the same on Debian's package index, 1.09 million pairs of many sizes"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
 	@echo "make deps       installs the Debian packages that all this needs"

@@ -58,7 +58,7 @@ NODE_OPTION(MS, idle, "0", 0, 86400000, "client connections silent for longer ar
 NODE_OPTION(INT, peers_max, "1024", 1, 100000, "connections from other nodes")
 NODE_OPTION(INT, repair_max, "4", 0, 1000, "nodes that may build their store from this one at once, all instances together")
 NODE_OPTION(MS, heartbeat, "500ms", 10, 60000, "interval of heartbeats on peer links")
-NODE_OPTION(MS, silence, "2s", 50, 600000, "a peer silent for longer is left")
+NODE_OPTION(MS, silence, "2s", 50, 600000, "a peer silent for longer is left; a child after three times this")
 NODE_OPTION(MS, reconnect, "1s", 10, 600000, "longest pause before a lost peer is tried again")
 NODE_OPTION(MS, ready_age, "30s", 100, 86400000, "age of data up to which /readyz says yes")
 NODE_OPTION(LEVEL, log_level, "info", 0, 0, "lowest level that is logged")

@@ -78,7 +78,8 @@ static void set_connected(struct follow *follow, bool connected, const char *nod
 static void disconnected(struct follow *follow)
 {
     if (follow->stage == FOLLOW_STREAM) {
-        METRIC_ADD(follow->instance->metrics, instance, parent_lost, follow->closing ? 0 : 1);
+        bool lost = !follow->closing && follow->next == NULL;
+        METRIC_ADD(follow->instance->metrics, instance, parent_lost, lost ? 1 : 0);
         set_connected(follow, false, "");
         report_stop(follow);
         scout_stop(follow);
@@ -127,7 +128,6 @@ void follow_hello(struct follow *follow, struct link *link, enum hello_purpose p
 {
     const struct instance *instance = follow->instance;
     const struct node_options *node = instance->node;
-    intake_locate(follow);
     uint8_t chain[HASH128_BYTES];
     struct message_hello hello = {
         .protocol = PEER_PROTOCOL,
@@ -141,7 +141,7 @@ void follow_hello(struct follow *follow, struct link *link, enum hello_purpose p
         .site = bytes_text(follow->parents.site),
         .insists = purpose == PURPOSE_FOLLOW && follow->insists,
     };
-    if (follow->has_history) {
+    if (follow->has_history && follow->last_known) {
         hash128_store(chain, follow->last.chain);
         hello.history = bytes_of(follow->history, HISTORY_ID_BYTES);
         hello.index = block_end(&follow->last);
@@ -152,7 +152,11 @@ void follow_hello(struct follow *follow, struct link *link, enum hello_purpose p
     link_wrote(link);
 }
 
-static void on_connected(struct link *link) { follow_hello(link->owner, link, PURPOSE_FOLLOW); }
+static void on_connected(struct link *link)
+{
+    intake_locate(link->owner);
+    follow_hello(link->owner, link, PURPOSE_FOLLOW);
+}
 
 static void on_resume(struct follow *follow, const struct message_welcome *welcome)
 {

@@ -91,8 +91,8 @@ void follow_leave(struct follow *follow, int error, bool same, const char *reaso
 // Blocks came over this link, or it has lasted: a failure is the first one again.
 void follow_flows(struct follow *follow);
 
-// Says hello on a link that is connected: to be followed by blocks, or only to be told how things
-// stand.
+// Says hello on a link that is connected, as one whose log ends at `last`: to be fed from there, or
+// only to be told how things stand.
 void follow_hello(struct follow *follow, struct link *link, enum hello_purpose purpose);
 // Leaves the parent in use, which works, for a better one.
 void follow_move(struct follow *follow, struct parent *next);

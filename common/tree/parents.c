@@ -58,6 +58,16 @@ void parents_close(struct parents *parents)
     *parents = (struct parents){0};
 }
 
+static bool is_listed(const struct parents *parents, const struct parent *parent)
+{
+    for (unsigned i = 0; i < parents->listed; i++) {
+        if (parents->all[i] == parent) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool parents_take(struct parents *parents, const struct endpoints *list)
 {
     struct parents before = *parents;
@@ -72,9 +82,9 @@ bool parents_take(struct parents *parents, const struct endpoints *list)
         if (find(parents, endpoint->address) != NULL) {
             continue; // listed twice
         }
+        added = added || parent == NULL || !is_listed(&before, parent);
         if (parent == NULL) {
             parent = parent_new(endpoint);
-            added = true;
         }
         parent->listed = true;
         parent->endpoint = *endpoint;

@@ -54,7 +54,7 @@ struct parents {
 
 void parents_close(struct parents *parents); // nobody holds any
 
-// The list in force. False: nobody was added.
+// The list in force. False: nobody is on it who was not on the one before.
 bool parents_take(struct parents *parents, const struct endpoints *list);
 
 // Keeps one for its holder, who lets go of the one before: either may be NULL.

@@ -5,6 +5,7 @@ Figures are not judged here, only that every answer was right, every look-up was
 counts fit each other.
 """
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -37,7 +38,7 @@ def test_roles(tmp_path, data):
     words = [
         "roles", "--keys", 10000, "--working-set", 20, "--zipf-only", "--pairs-of-runs", 2,
         "--seconds", 1, "--rate", RATE, "--probes", PROBES, "--io", IO, "--out", tmp_path,
-        "--data", data,
+        "--data", os.path.relpath(data),
     ]
     code, out, error = bench(*words, "--writes", "0,500")
     assert code == 0, out + error
@@ -83,6 +84,48 @@ def test_roles(tmp_path, data):
     assert code == 1 and "holds other or unfinished data" in error
 
 
+def test_roles_on_a_file(tmp_path, data):
+    """Values of all sizes, the last of them larger than a read of a socket; changed by one pair the
+    file is other data."""
+    file = tmp_path / "some.tsv"
+    pairs = [f"field/{i}\tvalue\\n{i}{'x' * (i % 500)}\n" for i in range(10000)]
+    file.write_text("".join(pairs) + f"large\t{'y' * 500000}\n")
+    words = [
+        "roles", "--pairs", file, "--working-set", 20, "--zipf-only", "--pairs-of-runs", 1,
+        "--seconds", 1, "--rate", RATE, "--probes", PROBES, "--io", IO, "--out", tmp_path,
+        "--data", data, "--writes", 500,
+    ]
+    code, out, error = bench(*words)
+    assert code == 0, out + error
+    assert "some.tsv: 10001 pairs of" in out and "0 answers wrong, missing or errors" in out
+    found = json.loads((tmp_path / "roles.json").read_text())
+    assert (found["file"], found["pairs"]) == ("some.tsv", 10001)
+    assert 9.5 < found["key_bytes"] < 10 and 300 < found["value_bytes"] < 320
+    (site,) = found["sites"]
+    assert site["proxy_restarts"]["keys"] == 10001 and len(site["claims"]) == 4
+    probes = site["one_after_another"]
+    assert probes["proxy_fetched_misses"] == PROBES and probes["proxy_held_misses"] == 0
+    file.write_text("".join(pairs) + f"large\t{'z' * 500000}\n")
+    code, out, error = bench(*words)
+    assert code == 1 and "holds other or unfinished data" in error
+
+
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        (None, "No such file"),
+        ("a\t1\nb\n", "line 2: no tab between key and value"),
+        ("a\t1\n", "--pairs: 1 pairs, at least 10000 are needed"),
+    ],
+)
+def test_bad_file(tmp_path, text, fault):
+    file = tmp_path / "some.tsv"
+    if text is not None:
+        file.write_text(text)
+    code, out, error = bench("roles", "--pairs", file)
+    assert code == 2 and fault in error and out == ""
+
+
 @pytest.mark.parametrize(
     "words, text",
     [
@@ -95,6 +138,8 @@ def test_roles(tmp_path, data):
         (["roles", "--working-set", "1,2,3,4,5"], "--working-set: at most 4 numbers"),
         (["roles", "--working-set", "1,"], "--working-set: '' is not a number"),
         (["roles", "--keys", "10000"], "--probes: at most a twentieth"),
+        (["roles", "--keys", "10000", "--pairs", "x"], "--keys and --value-bytes cannot stand"),
+        (["roles", "--pairs", "x", "--value-bytes", "99"], "--keys and --value-bytes cannot stand"),
         (["mixed", "--reads", "1"], "mixed needs --root"),
     ],
 )

@@ -95,7 +95,8 @@ def test_a_storm_of_misses(cluster, say):
     count = 5 * MAX_BYTES // values.size // 100 * 100
     root = cluster.root().start()
     proxy = cluster.proxy(
-        "proxy", root, [root], window="1s", cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS
+        "proxy", root, [root], window="1s", fetch="30s",
+        cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS,
     ).start()
     with Watch(proxy) as watch, proxy.raw() as conn:
         for first in range(0, count, 100):
@@ -136,7 +137,8 @@ def test_a_full_cache_is_built_anew(cluster, say):
              "replay_bytes": "1MB", "memtable": "1MB"}
     root = cluster.root(**short).start()
     proxy = cluster.proxy(
-        "proxy", root, [root], window="1s", cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS
+        "proxy", root, [root], window="1s", fetch="30s",
+        cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS,
     ).start()
     for first in range(0, count, 100):
         values.write(root, range(first, first + 100))
@@ -208,7 +210,8 @@ def test_hits_are_near_those_of_an_ideal_cache(cluster, say):
     since = len(trace) * 2 // 3
     root = cluster.root().start()
     proxy = cluster.proxy(
-        "proxy", root, [root], window="1s", cache={"max_bytes": max_bytes} | NO_FREE_LIMITS
+        "proxy", root, [root], window="1s", fetch="30s",
+        cache={"max_bytes": max_bytes} | NO_FREE_LIMITS,
     ).start()
     for first in range(0, count, 500):
         values.write(root, range(first, min(first + 500, count)))
@@ -241,7 +244,8 @@ def test_what_is_read_stays_across_a_restart(cluster, say):
     hot = range(0, count, 20)
     root = cluster.root().start()
     proxy = cluster.proxy(
-        "proxy", root, [root], window="100ms", cache={"max_bytes": "64MB"} | NO_FREE_LIMITS
+        "proxy", root, [root], window="100ms", fetch="30s",
+        cache={"max_bytes": "64MB"} | NO_FREE_LIMITS,
     ).start()
     for first in range(0, count, 200):
         values.write(root, range(first, first + 200))

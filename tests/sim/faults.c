@@ -24,7 +24,7 @@ static struct {
     unsigned count;
     uint64_t every_ns;
     uint64_t struck;
-    struct actor striker, operator, weather, filler, presser;
+    struct actor striker, operator, weather, lister, filler, presser;
     unsigned lies;    // still to be told
     unsigned full;    // number of the node whose disk is full
     unsigned pressed; // ... whose disk others fill
@@ -188,6 +188,28 @@ static bool strike_reset(struct node *node)
     return reset;
 }
 
+static void relist(struct actor *actor)
+{
+    (void)actor;
+    for (unsigned i = 0; i < faults.count; i++) {
+        if (faults.nodes[i].phase == NODE_UP) {
+            node_relist(&faults.nodes[i], true);
+        }
+    }
+}
+
+// Whoever finds nodes says less than there are, perhaps nothing.
+static bool strike_lists(struct node *node)
+{
+    if (node->phase != NODE_UP || node_is_root(node)) {
+        return false;
+    }
+    node_relist(node, false);
+    actor_by(&faults.lister, until_ns(4000));
+    count_add(COUNT_lists, 1);
+    return true;
+}
+
 static void calm(struct actor *actor)
 {
     (void)actor;
@@ -320,6 +342,7 @@ static const struct fault table[] = {
     {"lying donor", 4, strike_lies},
     {"reset", 8, strike_reset},
     {"weather", 6, strike_weather},
+    {"lists", 6, strike_lists},
     {"disk full", 5, strike_full},
     {"pressure", 6, strike_pressure},
     {"sync error", 4, strike_sync},
@@ -396,6 +419,7 @@ void faults_open(struct node *nodes, unsigned count, uint64_t every_ns)
     actor_init(&faults.striker, NULL, strike);
     actor_init(&faults.operator, NULL, operate);
     actor_init(&faults.weather, NULL, calm);
+    actor_init(&faults.lister, NULL, relist);
     actor_init(&faults.filler, NULL, empty);
     actor_init(&faults.presser, NULL, relieve);
     actor_after(&faults.operator, OPERATOR_NS);
@@ -408,10 +432,12 @@ void faults_heal(void)
 {
     actor_cancel(&faults.striker);
     actor_cancel(&faults.weather);
+    actor_cancel(&faults.lister);
     actor_cancel(&faults.filler);
     actor_cancel(&faults.presser);
     faults.lies = 0;
     calm(NULL);
+    relist(NULL);
     net_heal();
     for (unsigned i = 0; i < faults.count; i++) {
         struct node *node = &faults.nodes[i];

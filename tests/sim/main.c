@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // sim: whole trees from seeds. Each worker process takes the next seed; a failing one prints what
-// it knows and dies, and another process goes on.
+// it knows and dies, and another process goes on. SIGINT and SIGTERM end the batch early, in order:
+// what has been run counts.
 #include <errno.h>
 #include <getopt.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,10 +23,13 @@
 
 struct shared {
     _Atomic uint64_t next;
+    _Atomic uint64_t stopped; // the first seed that was not begun, once it is decided
     _Atomic uint64_t failures;
     _Atomic uint64_t counts[COUNT_TOTAL];
     _Atomic uint64_t at[JOBS_MAX]; // the seed under way
 };
+
+static struct shared *batch; // for the signals alone
 
 struct settings {
     uint64_t first, last;
@@ -68,9 +73,25 @@ static void run_one(const struct settings *settings, uint64_t seed, struct share
     }
 }
 
+// No seed is begun any more. The first one that was not is kept.
+static void stop(struct shared *shared)
+{
+    uint64_t next = atomic_exchange(&shared->next, UINT64_MAX / 2);
+    uint64_t none = 0;
+    atomic_compare_exchange_strong(&shared->stopped, &none, next);
+}
+
+static void on_signal(int number)
+{
+    (void)number;
+    stop(batch);
+}
+
 static NORETURN void work(const struct settings *settings, unsigned job, struct shared *shared)
 {
     uint64_t seed;
+    signal(SIGINT, SIG_IGN);
+    signal(SIGTERM, SIG_IGN);
     while ((seed = atomic_fetch_add(&shared->next, 1)) <= settings->last) {
         atomic_store(&shared->at[job], seed);
         run_one(settings, seed, shared);
@@ -116,7 +137,7 @@ static void run_batch(const struct settings *settings, struct shared *shared)
                     (unsigned long long)atomic_load(&shared->at[job]), WTERMSIG(status));
         }
         if (atomic_fetch_add(&shared->failures, 1) + 1 >= FAILURES_MAX) {
-            atomic_store(&shared->next, settings->last + 1);
+            stop(shared);
         }
         pids[job] = start(settings, job, shared);
     }
@@ -241,9 +262,14 @@ int main(int count, char **words)
     }
     atomic_store(&shared->next, settings.first);
     settings.jobs = settings.first == settings.last ? 1 : settings.jobs;
+    batch = shared;
+    signal(SIGINT, on_signal);
+    signal(SIGTERM, on_signal);
     double begun = seconds_now();
     run_batch(&settings, shared);
     double seconds = seconds_now() - begun;
+    uint64_t stopped = atomic_load(&shared->stopped);
+    settings.last = stopped != 0 && stopped <= settings.last ? stopped - 1 : settings.last;
     unsigned missing = print_counts(&settings, shared);
     uint64_t seeds = atomic_load(&shared->counts[COUNT_seeds]);
     uint64_t failures = atomic_load(&shared->failures);

@@ -103,6 +103,29 @@ void node_source(struct node *node, unsigned replica)
     add_upstream(node, node->replicas, 1, replica);
 }
 
+static void relist(struct endpoint_feed *feed, const char *const *texts, bool all)
+{
+    const char *kept[UPSTREAMS_MAX + 1] = {NULL};
+    unsigned count = 0;
+    for (unsigned i = 0; texts[i] != NULL; i++) {
+        if (all || chance_permille(500)) {
+            kept[count++] = texts[i];
+        }
+    }
+    struct endpoints *list;
+    const char *bad, *reason;
+    CHECK(endpoints_parse(kept, &list, &bad, &reason) == OK);
+    endpoint_feed_publish(feed, list);
+}
+
+void node_relist(struct node *node, bool all)
+{
+    struct host *before = world_become(&node->host);
+    relist(&node->process.instance->parents, node->parents, all);
+    relist(&node->process.instance->replicas, node->replicas, all);
+    world_become(before);
+}
+
 // ---- starting ----------------------------------------------------------------------------------
 
 static struct fanout *find_fanout(void *owner, struct bytes name)

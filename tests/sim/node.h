@@ -68,6 +68,10 @@ void node_init(struct node *node, unsigned number, int role);
 void node_upstream(struct node *node, unsigned parent);
 void node_source(struct node *node, unsigned replica);
 
+// It is up, and hears of other lists of parents and replicas: of all that it was set up with, or of
+// some of them.
+void node_relist(struct node *node, bool all);
+
 void node_start_after(struct node *node, uint64_t delay_ns);
 // Ends the process, or the machine with it, now. Not from its own code.
 void node_kill(struct node *node, bool power);

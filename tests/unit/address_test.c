@@ -203,12 +203,36 @@ static void test_unix_queue_full(void **state)
     mem_free(text);
 }
 
+// An address of every host is that port at the host that one was reached from; any other stays.
+static void test_at_host(void **state)
+{
+    (void)state;
+    static const char *const rows[][3] = {
+        {"0.0.0.0:7400", "10.0.0.9:51234", "10.0.0.9:7400"},
+        {"[::]:7400", "[fd00::9]:51234", "[fd00::9]:7400"},
+        {"[::]:7400", "10.0.0.9:51234", "10.0.0.9:7400"},
+        {"10.0.0.1:7400", "10.0.0.9:51234", "10.0.0.1:7400"},
+        {"unix:/run/a", "10.0.0.9:51234", "unix:/run/a"},
+        {"0.0.0.0:7400", "unix:/run/a", "unix:/run/a"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct address address, from;
+        char text[ADDRESS_TEXT_BYTES];
+        parse(&address, rows[i][0]);
+        parse(&from, rows[i][1]);
+        address_at_host(&address, &from);
+        address_text(&address, text);
+        assert_string_equal(text, rows[i][2]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good_texts),        cmocka_unit_test(test_bad_texts),
         cmocka_unit_test(test_port_in_use),       cmocka_unit_test(test_connect),
         cmocka_unit_test(test_unix_socket_files), cmocka_unit_test(test_unix_queue_full),
+        cmocka_unit_test(test_at_host),
     };
     return cmocka_run_group_tests_name("address", tests, NULL, NULL);
 }

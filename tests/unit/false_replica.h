@@ -17,6 +17,7 @@ enum trick {
     SAYS_BEHIND,
     SAYS_NEVER,
     SAYS_GONE,
+    SAYS_DAMAGED, // it cannot read that one
     LIES,
     SAYS_TOO_NEW, // of the past: a sound row, but of the index after
     KEEPS_SILENT,
@@ -90,6 +91,7 @@ static void give_false(struct door *door, struct link *link, const struct messag
     static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
                                                  [SAYS_NEVER] = FETCH_NEVER,
                                                  [SAYS_GONE] = FETCH_GONE,
+                                                 [SAYS_DAMAGED] = FETCH_ERROR,
                                                  [LIES] = FETCH_EXACT,
                                                  [SAYS_TOO_NEW] = FETCH_EXACT,
                                                  [OTHER_HISTORY] = FETCH_EXACT,
@@ -147,6 +149,7 @@ static int on_false_question(struct link *link, bool range, struct bytes payload
     static const enum fetch_status statuses[] = {[SAYS_BEHIND] = FETCH_BEHIND,
                                                  [SAYS_NEVER] = FETCH_NEVER,
                                                  [SAYS_GONE] = FETCH_GONE,
+                                                 [SAYS_DAMAGED] = FETCH_ERROR,
                                                  [LIES] = FETCH_EXACT,
                                                  [SAYS_TOO_NEW] = FETCH_EXACT};
     int trick = atomic_load(&door->trick);

@@ -3,6 +3,8 @@
 // where it is still catching up, and whatever the order was that said so.
 #include "tests/unit/build_fixture.h"
 
+#include "common/core/applier_private.h"
+
 #define STUCK 10 // no space for this block, while `full`
 
 static struct role role;
@@ -16,6 +18,13 @@ static int apply(struct instance *instance, const struct block *block, struct st
         return ERR_DISK_FULL;
     }
     return replica_role()->apply(instance, block, batch);
+}
+
+static int refuse_unfit(struct instance *instance, const struct block *block,
+                        struct store_batch *batch)
+{
+    return block->header.number == STUCK ? ERR_DIVERGED
+                                         : replica_role()->apply(instance, block, batch);
 }
 
 // Up to which block the store would stand after a kill.
@@ -95,11 +104,49 @@ static void test_slice_that_freezes(void **unused)
     world_close(&world);
 }
 
+// A store that does not fit the log takes no more blocks, and what it shows is not on disk: until
+// it is, or another one has taken its place, a kill would need the log from there on.
+static void test_unfit_store_keeps_its_log(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at = {.options = test_options("zones", ROLE_REPLICA)};
+    at.options.segment_bytes = 1; // each block has its own, and goes as soon as it may
+    at.options.journal_bytes = 0;
+    world_open(&world, 13);
+    test_node_open(&node);
+    role = *replica_role();
+    role.apply = refuse_unfit;
+    test_instance_open(&node, &at, &role);
+    for (uint64_t number = 1; number <= OLD_BLOCKS; number++) {
+        test_feed(&at, world.blocks[number]);
+    }
+    while (!atomic_load(&at.instance->wants_build) ||
+           journal_end(at.instance->journal).number < OLD_BLOCKS) {
+        sched_yield();
+    }
+    view_release(test_view(&at, index_of(&world, STUCK - 1)));
+    struct build_order where = locate(&node, at.instance, false);
+    where = give_slice(&node, at.instance, &world, OLD_BLOCKS, &where);
+    at.instance->apply->idle_ns = 0; // it is at rest: what age makes due is due at its next turn
+    test_feed(&at, world.blocks[OLD_BLOCKS + 1]);
+    where = give_slice(&node, at.instance, &world, OLD_BLOCKS, &where);
+    test_feed(&at, world.blocks[OLD_BLOCKS + 2]); // behind whatever the writer was told to trim
+    while (journal_end(at.instance->journal).number < OLD_BLOCKS + 2) {
+        sched_yield();
+    }
+    assert_true(journal_oldest(at.instance->journal).number <= persisted(at.instance));
+    close_all(&node, &at);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_comes_first),
         cmocka_unit_test(test_slice_that_freezes),
+        cmocka_unit_test(test_unfit_store_keeps_its_log),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

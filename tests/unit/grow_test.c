@@ -214,6 +214,55 @@ static void test_no_circle(void **state)
     builder_close(&author.builder);
 }
 
+// ---- silence -----------------------------------------------------------------------------------
+
+struct standstill {
+    struct task task;
+    uint64_t for_ns;
+    sem_t over;
+};
+
+static void stand_still(struct task *task)
+{
+    struct standstill *standstill = CONTAINER_OF(task, struct standstill, task);
+    clock_sleep_ns(standstill->for_ns);
+    sem_post(&standstill->over);
+}
+
+// The whole machine stands still for much longer than `silence`: nobody has heard anybody, and that
+// is no silence of anybody.
+static void test_standing_still(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    site_open(root);
+    struct author author;
+    author_open(&author, 1);
+    author_join(&author, root);
+    struct site *child = site_new("child", ROLE_REPLICA);
+    child->node.silence = 300;
+    site_parent(child, root->address);
+    site_open(child);
+    AWAIT(follows(child, "root"));
+    // The child wakes first, so that it finds nothing from its parent.
+    struct standstill standstills[2] = {{.for_ns = 1550 * NS_PER_MS}, {.for_ns = 1500 * NS_PER_MS}};
+    for (unsigned i = 0; i < 2; i++) {
+        standstills[i].task.run = stand_still;
+        sem_init(&standstills[i].over, 0, 0);
+        loop_post(i == 0 ? root->loop : child->loop, &standstills[i].task);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        sem_wait(&standstills[i].over);
+        sem_destroy(&standstills[i].over);
+    }
+    author_feed(&author, root, 3, 1000);
+    AWAIT(site_shows(child, author.last.number));
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_lost), 0);
+    site_close(child);
+    site_close(root);
+    builder_close(&author.builder);
+}
+
 int main(void)
 {
     log_open(getenv("QS_TEST_LOG") != NULL ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
@@ -222,6 +271,7 @@ int main(void)
         cmocka_unit_test(test_nobody_to_send_to),
         cmocka_unit_test(test_move),
         cmocka_unit_test(test_no_circle),
+        cmocka_unit_test(test_standing_still),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

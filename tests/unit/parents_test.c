@@ -48,6 +48,8 @@ static void test_what_is_known_stays(void **state)
     assert_true(take(&parents, C, A, NULL));
     assert_ptr_equal(parents.all[1], a);
     assert_false(take(&parents, C, NULL, NULL));
+    assert_true(take(&parents, C, A, NULL)); // as it was held: new to the list all the same
+    assert_false(take(&parents, C, NULL, NULL));
     parents_hold(&parents, &held, NULL);
     assert_int_equal(parents.count, 1);
     // One that is listed twice is one.
@@ -81,6 +83,73 @@ static void test_rounds(void **state)
     parents_new_round(&parents, 9);
     assert_ptr_equal(parents_choose(&parents, 9, 50), b);
     assert_int_equal(c->bad_count, 0);
+    parents_close(&parents);
+}
+
+static void put(struct buf *to, const char *address, const char *node, const char *site)
+{
+    buf_append(to, address, strlen(address) + 1);
+    buf_append(to, node, strlen(node) + 1);
+    buf_append(to, site, strlen(site) + 1);
+}
+
+// A full node names others: tried in this round, those furthest down first, never twice.
+static void test_named(void **state)
+{
+    (void)state;
+    struct parents parents = {.unit_ns = 10, .site = "here"};
+    take(&parents, A, NULL, NULL);
+    struct parent *a = parents.all[0];
+    struct buf list = {0};
+    put(&list, B, "b", "there");
+    put(&list, A, "a", "");
+    put(&list, "127.0.0.1:9", "self", "here");
+    put(&list, C, "c", "here");
+    a->tried = true;
+    assert_int_equal(parents_named(&parents, a, buf_bytes(&list), "self"), 2);
+    struct parent *c = parents_choose(&parents, 0, 50);
+    assert_string_equal(c->endpoint.address, C); // of this site
+    c->tried = true;
+    assert_int_equal(parents_named(&parents, c, buf_bytes(&list), "self"), 0);
+    buf_clear(&list);
+    put(&list, "127.0.0.1:4", "d", "there");
+    assert_int_equal(parents_named(&parents, c, buf_bytes(&list), "self"), 1);
+    struct parent *d = parents_choose(&parents, 0, 50), *held = NULL;
+    assert_string_equal(d->endpoint.node, "d"); // further down than b
+    // After the round only the one in use is left of them, and it is not tried again.
+    parents_hold(&parents, &held, d);
+    parents_new_round(&parents, 0);
+    assert_int_equal(parents.count, 2);
+    assert_ptr_equal(parents_choose(&parents, 0, 50), a);
+    parents_hold(&parents, &held, NULL);
+    // However much is named: at once so many, in a round so many.
+    for (unsigned round = 0; round < 20; round++) {
+        buf_clear(&list);
+        for (unsigned i = 0; i < 20; i++) {
+            char text[32];
+            snprintf(text, sizeof text, "127.0.0.1:%u", 100 + round * 20 + i);
+            put(&list, text, "x", "");
+        }
+        unsigned added = parents_named(&parents, a, buf_bytes(&list), "self");
+        assert_int_equal(added, round < PARENTS_NAMED_MAX / 8 ? 8 : 0);
+    }
+    assert_int_equal(parents.count, 1 + PARENTS_NAMED_MAX);
+    parents_new_round(&parents, 0);
+    // What is no list is none: cut anywhere, no address, too long.
+    buf_clear(&list);
+    put(&list, B, "b", "there");
+    for (size_t size = 0; size < list.size; size++) {
+        assert_int_equal(parents_named(&parents, a, bytes_of(list.data, size), "self"), 0);
+    }
+    char longer[200] = {0};
+    memset(longer, 'x', sizeof longer - 1);
+    buf_clear(&list);
+    put(&list, "nowhere", "b", "");
+    assert_int_equal(parents_named(&parents, a, buf_bytes(&list), "self"), 0);
+    buf_clear(&list);
+    put(&list, B, longer, "");
+    assert_int_equal(parents_named(&parents, a, buf_bytes(&list), "self"), 0);
+    buf_free(&list);
     parents_close(&parents);
 }
 
@@ -130,6 +199,16 @@ static void test_follower_of_a_changing_list(void **state)
     AWAIT(follows(child, "root"));
     author_feed(&author, root, 5, 1000);
     AWAIT(site_shows(child, author.last.number));
+    // The very parent that was lost while nobody was listed comes back, and is tried at once.
+    publish(child, NULL, NULL);
+    char address[ADDRESS_TEXT_BYTES];
+    memcpy(address, root->address, sizeof address);
+    site_stop(root);
+    AWAIT(site_state_is(child, "no parents are known"));
+    root->node.peer = address;
+    site_open(root);
+    publish(child, address, NULL);
+    AWAIT(follows(child, "root"));
     site_close(child);
     site_close(root);
     builder_close(&author.builder);
@@ -153,6 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_known_stays),
         cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_named),
         cmocka_unit_test(test_follower_of_a_changing_list),
         cmocka_unit_test(test_bad_address),
     };

@@ -3,6 +3,8 @@
 // says at that index, or the error that fits; what the proxy can tell by itself needs nobody.
 #include "tests/unit/fetch_fixture.h"
 
+#include "proxy/pool.h"
+
 #define BLOCKS 15
 #define LAST (3 * BLOCKS)
 
@@ -234,6 +236,23 @@ static void test_nobody_helps(void **state)
     }
 }
 
+// Who reads a damaged row of the past again and again must not take the replica from all others;
+// one that lies is left alone.
+static void test_damaged_row(void **state)
+{
+    (void)state;
+    const enum trick cases[] = {SAYS_DAMAGED, LIES};
+    for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
+        struct scene scene;
+        past_scene_open(&scene, 150, 2, cases[i], cases[i]);
+        for (unsigned times = 0; times < 3 * POOL_ERRORS; times++) {
+            read_at(&scene, 9, ERR_UNAVAILABLE);
+        }
+        assert_true((COUNTED(&scene, fetch_quarantines) > 0) == (cases[i] == LIES));
+        scene_close(&scene);
+    }
+}
+
 // Closing ends what is under way, and refuses what comes later.
 static void test_closing(void **state)
 {
@@ -331,7 +350,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_index),  cmocka_unit_test(test_next_replica),
-        cmocka_unit_test(test_nobody_helps), cmocka_unit_test(test_closing),
+        cmocka_unit_test(test_nobody_helps), cmocka_unit_test(test_damaged_row),
+        cmocka_unit_test(test_closing),
         cmocka_unit_test(test_too_many),     cmocka_unit_test(test_budget),
         cmocka_unit_test(test_budget_of_silence),
     };

@@ -36,6 +36,12 @@ static void test_verdicts(void **state)
     // One in quarantine, which was not asked, might have it.
     assert_int_equal(round_of(never, 2, 7), RETRY_PAUSE);
     assert_int_equal(round_of(gone, 3, 15), RETRY_PAUSE);
+    // A number that is another replica's now has not been asked.
+    struct retry moved = {0};
+    retry_asked(&moved, 0);
+    retry_refused(&moved, FETCH_NEVER);
+    retry_forget(&moved, 0);
+    assert_int_equal(retry_judge(&moved, 1, 1), RETRY_NEXT);
     // Nobody was asked, so nobody said anything.
     struct retry retry = {0};
     assert_int_equal(retry_judge(&retry, 0, 0), RETRY_PAUSE);
@@ -69,6 +75,25 @@ static void test_flights(void **state)
         assert_null(flights_find(&table, key, i / 2));
     }
     assert_true(slots[0] == NULL && slots[1] == NULL);
+    flights_close(&table);
+}
+
+static void test_forgotten_number(void **state)
+{
+    (void)state;
+    struct flight_table table;
+    flights_open(&table, 100);
+    struct flight *flights[100];
+    for (unsigned i = 0; i < 100; i++) {
+        flights[i] = flights_add(&table, bytes_of(&i, sizeof i), 1, 10, 0);
+        retry_asked(&flights[i]->retry, 3);
+        retry_asked(&flights[i]->retry, 4);
+    }
+    flights_forget(&table, 3);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(flights[i]->retry.tried, 1u << 4);
+        flights_remove(&table, flights[i]);
+    }
     flights_close(&table);
 }
 
@@ -106,6 +131,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_verdicts),
         cmocka_unit_test(test_flights),
+        cmocka_unit_test(test_forgotten_number),
         cmocka_unit_test(test_items),
     };
     return cmocka_run_group_tests_name("retry", tests, NULL, NULL);

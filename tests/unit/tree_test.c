@@ -451,39 +451,68 @@ static void test_repair(void **state)
     builder_close(&author.builder);
 }
 
+static uint64_t trim(struct site *site)
+{
+    assert_int_equal(store_flush(site->instance->store), OK);
+    journal_trim(site->instance->journal, 40); // nothing else happens to it now
+    return journal_oldest(site->instance->journal).number;
+}
+
 // The oldest segment begins with a copy of the header before it, which no block there repeats. With
 // that copy damaged the journal does not even know where it stands, but the store does.
-static void test_repair_of_the_oldest_copy(void **state)
+static struct site *open_without_copy(struct site *parent, struct author *author)
 {
-    (void)state;
-    struct author author;
-    author_open(&author, 9);
-    struct site *parent = site_new("parent", ROLE_REPLICA);
+    author_open(author, 9);
+    parent->options.segment_bytes = 256 * KIB;
     site_open(parent);
-    author_feed(&author, parent, 40, 60000);
+    author_feed(author, parent, 40, 60000);
     struct site *child = child_new("child", parent->address);
     child->options.segment_bytes = 256 * KIB;
     child->options.journal_bytes = 256 * KIB;
     site_open(child);
     AWAIT(site_shows(child, 40));
-    assert_int_equal(store_flush(child->instance->store), OK);
-    journal_trim(child->instance->journal, 40); // nothing else happens to it now
-    uint64_t before = journal_oldest(child->instance->journal).number;
+    uint64_t before = trim(child);
     assert_in_range(before, 1, 39);
     site_stop(child);
-
     char *directory = mem_format("%s/zones/journal", child->directory);
     char *name = mem_format("%016llx.qsj", (unsigned long long)before + 1);
     test_flip(directory, name, 90, 2); // the chain
     mem_free(name);
     mem_free(directory);
+    bool trimmed = parent->options.journal_bytes == child->options.journal_bytes;
+    assert_int_equal(trim(parent), trimmed ? before : 0);
     site_open(child);
     uint64_t damaged = atomic_load(&child->instance->damaged_first);
     assert_true(damaged == before || damaged == 0); // it may be mended already
+    return child;
+}
+
+static void test_repair_of_the_oldest_copy(void **state)
+{
+    (void)state;
+    struct author author;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    struct site *child = open_without_copy(parent, &author);
     author_feed(&author, parent, 5, 1000);
     AWAIT(site_shows(child, 45));
     assert_int_equal(METRIC_GET(child->metrics, instance, journal_repaired), 1);
-    assert_same_blocks(parent, child, before + 1);
+    assert_same_blocks(parent, child, journal_oldest(child->instance->journal).number + 1);
+    site_close(child);
+    site_close(parent);
+    builder_close(&author.builder);
+}
+
+// A parent that has trimmed that block, too, leads on from there and cannot mend it: only another
+// store and another journal can serve.
+static void test_oldest_copy_that_nobody_mends(void **state)
+{
+    (void)state;
+    struct author author;
+    struct site *parent = site_new("parent", ROLE_REPLICA);
+    parent->options.journal_bytes = 256 * KIB;
+    struct site *child = open_without_copy(parent, &author);
+    AWAIT(atomic_load(&child->instance->wants_build));
+    AWAIT(site_state_is(child, "no snapshot from"));
     site_close(child);
     site_close(parent);
     builder_close(&author.builder);
@@ -500,6 +529,7 @@ int main(void)
         cmocka_unit_test(test_own_name),           cmocka_unit_test(test_wrong_chain),
         cmocka_unit_test(test_bad_parent),         cmocka_unit_test(test_repair),
         cmocka_unit_test(test_repair_of_the_oldest_copy),
+        cmocka_unit_test(test_oldest_copy_that_nobody_mends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

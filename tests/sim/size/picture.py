@@ -101,7 +101,7 @@ def nodes(rows):
 def healing(rows):
     most = max([late for *_, late in rows["heal"]] + [lone for *_, lone, _ in rows["heal"]] + [1])
     seconds = max([ms for _, ms, _, _ in rows["heal"]] + [1000]) / 1000
-    panel = Panel(2, "After a fault: orphans (dashed), nodes lacking writes > 1 s old",
+    panel = Panel(2, "After a fault: orphans (dashed), late nodes",
                   (0, math.ceil(seconds)), (0, most * 1.1))
     step = 10 ** math.floor(math.log10(most))
     panel.ticks(range(0, math.ceil(seconds) + 1), range(0, int(most * 1.1) + 1, step),

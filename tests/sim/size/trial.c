@@ -225,7 +225,7 @@ static void look(struct healing *healing, uint64_t begun_ns)
     }
 }
 
-// The fault has struck, and lasts. `changes_before`: of parents.
+// The fault has struck, and lasts.
 static void watch(struct healing *healing)
 {
     uint64_t begun_ns = world_now_ns();
@@ -238,6 +238,7 @@ static void watch(struct healing *healing)
 
 static bool over(void) { return none_late() && all_follow(); }
 
+// `changes_before`: of parents, of all nodes, when it struck.
 static void come_back(struct healing *healing, unsigned changes_before)
 {
     healing->return_ms = run_until(over, RETURN_LIMIT_NS, "the end of a fault");

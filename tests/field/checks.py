@@ -36,7 +36,7 @@ def reads_everything(node, model):
 
 
 def settle(field, model):
-    """Seconds from now, when nothing is written, until digests are equal, and until all is served."""
+    """Seconds from now, while nothing is written, until digests are equal, and all is served."""
     began = time.monotonic()
     wait_for(lambda: all_equal(field), SETTLE_S, "equal digests")
     equal_s = time.monotonic() - began

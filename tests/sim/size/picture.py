@@ -105,7 +105,8 @@ def healing(rows):
     seconds = max([ms for _, ms, _, _ in rows["heal"]] + [1000]) / 1000
     panel = Panel(2, "After a fault: orphans (dashed), late nodes",
                   (0, math.ceil(seconds)), (0, most * 1.5), y_log=True)
-    panel.ticks(range(0, math.ceil(seconds) + 1), [0] + [10 ** i for i in range(5) if 10 ** i <= most * 1.5],
+    tens = [10 ** i for i in range(5) if 10 ** i <= most * 1.5]
+    panel.ticks(range(0, math.ceil(seconds) + 1), [0] + tens,
                 "s since it struck", "nodes")
     for number, name in enumerate(FAULTS):
         points = [(ms / 1000, lone, late) for fault, ms, lone, late in rows["heal"]

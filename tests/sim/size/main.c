@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "tests/sim/model.h"
 #include "tests/sim/size/report.h"
 
 static const char usage[] =
@@ -19,8 +20,7 @@ static const char usage[] =
     "  --calm         no faults\n"
     "  --verbose      the whole log, as it comes\n";
 
-// For what belongs to no session and no model here.
-void model_catch_up(struct journal *journal);
+// What nodes tell a campaign's sessions and model, which are not here.
 void model_catch_up(struct journal *journal) { (void)journal; }
 void sessions_lost(struct node *node) { (void)node; }
 

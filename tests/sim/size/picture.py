@@ -22,9 +22,9 @@ BEGIN, END = "<!-- table -->", "<!-- end of the table -->"
 class Panel:
     """One plot: from numbers to places, and the drawing so far."""
 
-    def __init__(self, number, title, x_range, y_range, x_log=False):
+    def __init__(self, number, title, x_range, y_range, x_log=False, y_log=False):
         self.left = LEFT + number * STEP
-        self.x_range, self.y_range, self.x_log = x_range, y_range, x_log
+        self.x_range, self.y_range, self.x_log, self.y_log = x_range, y_range, x_log, y_log
         self.parts = [f'<text x="{self.left}" y="{TOP - 22}" class="title">{title}</text>',
                       f'<rect x="{self.left}" y="{TOP}" width="{PANEL}" height="{BOTTOM - TOP}"'
                       ' class="frame"/>']
@@ -37,6 +37,8 @@ class Panel:
 
     def y(self, value):
         low, high = self.y_range
+        if self.y_log:  # few and many in one plot, and none at all
+            value, low, high = math.log1p(value), math.log1p(low), math.log1p(high)
         return BOTTOM - (BOTTOM - TOP) * min(1, (value - low) / (high - low))
 
     def ticks(self, xs, ys, x_name, y_name):
@@ -102,9 +104,9 @@ def healing(rows):
     most = max([late for *_, late in rows["heal"]] + [lone for *_, lone, _ in rows["heal"]] + [1])
     seconds = max([ms for _, ms, _, _ in rows["heal"]] + [1000]) / 1000
     panel = Panel(2, "After a fault: orphans (dashed), late nodes",
-                  (0, math.ceil(seconds)), (0, most * 1.1))
-    step = 10 ** math.floor(math.log10(most))
-    panel.ticks(range(0, math.ceil(seconds) + 1), range(0, int(most * 1.1) + 1, step),
+                  (0, math.ceil(seconds)), (0, most * 1.5), y_log=True)
+    tens = [10 ** i for i in range(5) if 10 ** i <= most * 1.5]
+    panel.ticks(range(0, math.ceil(seconds) + 1), [0] + tens,
                 "s since it struck", "nodes")
     for number, name in enumerate(FAULTS):
         points = [(ms / 1000, lone, late) for fault, ms, lone, late in rows["heal"]

@@ -66,7 +66,7 @@ def test_roles(tmp_path, data):
     picture = xml.dom.minidom.parse(str(tmp_path / "roles.svg"))
     assert len(picture.getElementsByTagName("polyline")) == 4
     claims = site["claims"]
-    assert len(claims) == 1 + 4 * 2  # one of the stores, four of a cell
+    assert len(claims) == 1 + 5 * 2  # one of the stores, five of a cell
     assert out.count("\n    held ") == sum(claim["held"] for claim in claims)
     assert out.count("\n    NOT HELD ") == sum(not claim["held"] for claim in claims)
     share = 100 * warm / site["replica"]["disk_working_set_read"]["store"]
@@ -102,7 +102,7 @@ def test_roles_on_a_file(tmp_path, data):
     assert (found["file"], found["pairs"]) == ("some.tsv", 10001)
     assert 9.5 < found["key_bytes"] < 10 and 300 < found["value_bytes"] < 320
     (site,) = found["sites"]
-    assert site["proxy_restarts"]["keys"] == 10001 and len(site["claims"]) == 4
+    assert site["proxy_restarts"]["keys"] == 10001 and len(site["claims"]) == 5
     probes = site["one_after_another"]
     assert probes["proxy_fetched_misses"] == PROBES and probes["proxy_held_misses"] == 0
     file.write_text("".join(pairs) + f"large\t{'z' * 500000}\n")

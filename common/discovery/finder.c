@@ -59,6 +59,7 @@ static void on_names(struct inquiry *inquiry, const struct consul_answer *answer
     struct finder *finder = CONTAINER_OF(inquiry, struct finder, names);
     if (answer->error == OK && catalog_read_sites(answer->body, &finder->sites) == OK) {
         finder->distances.next_ns = 0;
+        finder->names.every_ms = finder->sites.count > 1 ? FINDER_SITES_MS : FINDER_ALONE_MS;
     }
 }
 
@@ -247,7 +248,7 @@ int finder_open(struct finder **ret_finder, const struct finder_setup *setup,
     struct finder *finder = mem_zalloc(sizeof *finder);
     finder->setup = *setup;
     inquiry_open(&finder->self, mem_text("/v1/agent/self"), FINDER_SITES_MS, on_self);
-    inquiry_open(&finder->names, mem_text("/v1/catalog/datacenters"), FINDER_SITES_MS, on_names);
+    inquiry_open(&finder->names, mem_text("/v1/catalog/datacenters"), FINDER_ALONE_MS, on_names);
     inquiry_open(&finder->distances, mem_text("/v1/coordinate/datacenters"), FINDER_SITES_MS,
                  on_distances);
     int error = consul_open(&finder->consul, setup->consul, setup->metrics, ret_reason);

@@ -12,6 +12,7 @@
 #include "common/discovery/endpoints.h"
 
 #define FINDER_SITES_MS 300000 // between two looks at which data centres there are
+#define FINDER_ALONE_MS 5000   // ... while there is but one: its servers may be joining the others
 
 // One instance of this node. What it points to outlives the finder.
 struct finder_instance {

@@ -452,7 +452,6 @@ static void other_sites_come_by_their_distance(void **state)
     (void)state;
     struct world *world = world_open("");
     struct fake_consul *fake = &world->fake;
-    fake_answer(fake, "GET /v1/catalog/datacenters", 200, NULL, "[\"far\",\"dc1\",\"near\"]");
 #define AT(site, x)                                                                                \
     "{\"Datacenter\":\"" site "\",\"AreaID\":\"wan\",\"Coordinates\":[{\"Coord\":{\"Vec\":[" x     \
     "],\"Height\":0,\"Adjustment\":0}}]}"
@@ -466,6 +465,8 @@ static void other_sites_come_by_their_distance(void **state)
     fake_answer(fake, QUESTION "far", 200, NULL, ONE("far", "10.0.3.1"));
     fake_answer(fake, HEALTH, 200, NULL, ONE("dc1", "10.0.1.1"));
     open_finder(world);
+    AWAIT(count_of(&world->parents) == 1); // its servers have not joined the others yet
+    fake_answer(fake, "GET /v1/catalog/datacenters", 200, NULL, "[\"far\",\"dc1\",\"near\"]");
     AWAIT(count_of(&world->parents) == 3);
     struct endpoints *list = endpoint_feed_get(&world->parents);
     assert_string_equal(list->endpoint[0].node, "n-dc1");

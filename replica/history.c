@@ -216,8 +216,8 @@ bool history_age(struct history *history)
     if (view == NULL) {
         return false;
     }
-    uint64_t now_ns = clock_mono_ns();
     pthread_mutex_lock(&history->lock);
+    uint64_t now_ns = clock_mono_ns();
     // Only what a view has shown may be collected, and one of the store before says nothing.
     if (view->history_floor > atomic_load(&history->filter_floor) &&
         view->store == atomic_load(&instance->store)) {

@@ -60,10 +60,16 @@ void window_limit(struct window *window, uint64_t limit_bytes)
     window->limit_bytes = limit_bytes;
 }
 
+// Whoever looks may have read the clock before a span was added by another thread.
+static bool is_aged(const struct window *window, const struct window_span *span, uint64_t now_ns)
+{
+    return now_ns >= span->ended_ns && now_ns - span->ended_ns >= window->age_ns;
+}
+
 uint64_t window_advance(struct window *window, uint64_t now_ns)
 {
     while (window->count > 0 && (window->bytes > window->limit_bytes ||
-                                 now_ns - span_at(window, 0)->ended_ns >= window->age_ns)) {
+                                 is_aged(window, span_at(window, 0), now_ns))) {
         drop_oldest(window);
     }
     return window->floor;

@@ -65,6 +65,23 @@ struct fed {
     struct model model;
 };
 
+struct barrier {
+    struct task task;
+    sem_t passed;
+};
+
+static void pass(struct task *task) { sem_post(&CONTAINER_OF(task, struct barrier, task)->passed); }
+
+// What is shown counts as applied a moment later, before the applier looks at its mailbox again.
+static void wait_applied(struct instance *instance)
+{
+    struct barrier barrier = {.task.run = pass};
+    sem_init(&barrier.passed, 0, 0);
+    mailbox_post(instance_applier(instance), &barrier.task);
+    sem_wait(&barrier.passed);
+    sem_destroy(&barrier.passed);
+}
+
 // `history` in ms: what the replica is asked to keep.
 static void fed_open(struct fed *fed, uint64_t history)
 {
@@ -79,6 +96,7 @@ static void fed_open(struct fed *fed, uint64_t history)
         block_release(block);
     }
     view_release(test_view(&fed->at, LAST));
+    wait_applied(fed->at.instance);
 }
 
 static void fed_close(struct fed *fed)

@@ -23,6 +23,7 @@ static void test_age(void **state)
     uint64_t now = 5 * NS_PER_S;
     assert_int_equal(window_advance(window, now), 10);
     window_add(window, 11, 100, now);
+    assert_int_equal(window_advance(window, now - 1), 10); // looked at the clock a moment before
     assert_int_equal(window_advance(window, now + AGE_NS - 1), 10);
     assert_int_equal(window_advance(window, now + AGE_NS), 11);
     window_add(window, 15, 100, now + AGE_NS);

@@ -75,6 +75,9 @@ static void start_on_a_full_disk(bool paused)
     }
     set_full(false);
     view_release(test_view(&at, index_of(&world, OLD_BLOCKS)));
+    char *path = mem_format("%s/PAUSED", at.instance->directory);
+    assert_int_equal(access(path, F_OK), -1); // it would tell the next start too little
+    mem_free(path);
     close_all(&node, &at);
     world_close(&world);
 }

@@ -2,23 +2,10 @@
 // Before a journal may go, the store in use takes no more blocks and what it shows is on disk: also
 // where it is still catching up, and whatever the order was that said so.
 #include "tests/unit/build_fixture.h"
+#include "tests/unit/full_fixture.h"
 
 #include "common/core/applier_private.h"
 
-#define STUCK 10 // no space for this block, while `full`
-
-static struct role role;
-static _Atomic bool full;
-static _Atomic unsigned refused;
-
-static int apply(struct instance *instance, const struct block *block, struct store_batch *batch)
-{
-    if (atomic_load(&full) && block->header.number == STUCK) {
-        atomic_fetch_add(&refused, 1);
-        return ERR_DISK_FULL;
-    }
-    return replica_role()->apply(instance, block, batch);
-}
 
 static int refuse_unfit(struct instance *instance, const struct block *block,
                         struct store_batch *batch)
@@ -55,7 +42,7 @@ static void test_replay_comes_first(void **unused)
     copy_directory(&before, &node);
     close_all(&before, &killed);
     role = *replica_role();
-    role.apply = apply;
+    role.apply = apply_unless_full;
     atomic_store(&full, true);
     test_instance_begin(&node, &at, &role);
     while (atomic_load(&refused) == 0) {

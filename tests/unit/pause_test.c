@@ -2,22 +2,9 @@
 // Applying waits for disk and the node is killed: the next start finds the disk as full, and serves
 // what was all that was ever shown. Where more may have been shown, it waits.
 #include "tests/unit/build_fixture.h"
+#include "tests/unit/full_fixture.h"
 
-#define STUCK 10 // no space for this block, while `full`
 #define TRIES 3
-
-static struct role role;
-static _Atomic bool full;
-static _Atomic unsigned refused;
-
-static int apply(struct instance *instance, const struct block *block, struct store_batch *batch)
-{
-    if (atomic_load(&full) && block->header.number == STUCK) {
-        atomic_fetch_add(&refused, 1);
-        return ERR_DISK_FULL;
-    }
-    return replica_role()->apply(instance, block, batch);
-}
 
 static void set_full(bool is)
 {
@@ -58,7 +45,7 @@ static void start_on_a_full_disk(bool paused)
     test_node_open(&before);
     test_node_open(&node);
     role = *replica_role();
-    role.apply = apply;
+    role.apply = apply_unless_full;
     fill(&before, &killed, &world, paused);
     copy_directory(&before, &node);
     set_full(false);

@@ -25,12 +25,38 @@ TOKEN_MS = 300  # for which a visited node may catch up
 EXCUSES = {"replica": {"LOADING", "BEHIND"}, "proxy": {"LOADING", "BEHIND", "UNAVAILABLE"}}
 
 
-class Writer(threading.Thread):
-    def __init__(self, root, seed):
+class Client(threading.Thread):
+    """Connects again whenever its connection is lost, until it is to end and nothing is pending."""
+
+    pending = ()
+
+    def __init__(self):
         super().__init__(daemon=True)
+        self.stop, self.fault, self.lost = threading.Event(), None, 0
+
+    def run(self):
+        try:
+            while not self.stop.is_set() or self.pending:
+                try:
+                    self.connected()
+                except OSError:
+                    self.lost += 1
+                    self.stop.wait(READ_PAUSE_S)
+        except BaseException as fault:
+            self.fault = fault
+
+    def finish(self):
+        self.stop.set()
+        self.join()
+        if self.fault:
+            raise self.fault
+
+
+class Writer(Client):
+    def __init__(self, root, seed):
+        super().__init__()
         self.rng, self.root, self.model = random.Random(f"writer {seed}"), root, Model()
         self.serial, self.present, self.pending = 0, set(), collections.deque()
-        self.stop, self.fault, self.lost = threading.Event(), None, 0
 
     def fill(self):
         """What is there before anything goes wrong."""
@@ -94,42 +120,23 @@ class Writer(threading.Thread):
                 self.burst(conn)
                 self.stop.wait(WRITE_PAUSE_S)
 
-    def run(self):
-        """Ends when it is to, and what is pending is known."""
-        try:
-            while not self.stop.is_set() or self.pending:
-                try:
-                    self.connected()
-                except OSError:
-                    self.lost += 1
-                    self.stop.wait(READ_PAUSE_S)
-        except BaseException as fault:
-            self.fault = fault
-
-    def finish(self):
-        self.stop.set()
-        self.join()
-        if self.fault:
-            raise self.fault
-
 
 class Answer(collections.namedtuple("Answer", "session node words reply")):
     """`session` counts a thread's sessions: after a lost connection the next one begins."""
 
 
-class Session(threading.Thread):
+class Session(Client):
     def __init__(self, home, leaves, seed):
-        super().__init__(daemon=True)
+        super().__init__()
         self.rng, self.home, self.leaves = random.Random(f"{home.name} {seed}"), home, leaves
-        self.answers, self.number, self.moves = [], 0, 0
-        self.stop, self.fault = threading.Event(), None
+        self.answers, self.moves = [], 0
 
     def ask(self, node, conn, *requests):
         """Notes every answer that comes, also when not all do; returns the last one."""
         conn.send(b"".join(encode(*words) for words in requests))
         for words in requests:
             reply = conn.reply()
-            self.answers.append(Answer(self.number, node.name, words, reply))
+            self.answers.append(Answer(self.lost, node.name, words, reply))
         return reply
 
     def move(self, node, conn, to):
@@ -160,23 +167,6 @@ class Session(threading.Thread):
                 self.stop.wait(READ_PAUSE_S)
         finally:
             conn.close()
-
-    def run(self):
-        try:
-            while not self.stop.is_set():
-                try:
-                    self.connected()
-                except OSError:
-                    self.number += 1
-                    self.stop.wait(READ_PAUSE_S)
-        except BaseException as fault:
-            self.fault = fault
-
-    def finish(self):
-        self.stop.set()
-        self.join()
-        if self.fault:
-            raise self.fault
 
     def check(self, model, roles):
         """Raises at the first answer that nothing explains; returns the errors by their word."""

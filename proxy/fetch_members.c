@@ -48,6 +48,16 @@ static struct source *find(struct fetcher *fetcher, const struct endpoint *endpo
     return NULL;
 }
 
+// One that was about to be left, and is listed again before its last answer came, is asked again.
+// If it is closing already it is opened anew when it has closed.
+static void keep(struct fetcher *fetcher, struct source *source)
+{
+    source->listed = true;
+    if (source_state(source) == SOURCE_READY) {
+        pool_staying(&fetcher->pool, source->number);
+    }
+}
+
 void fetcher_take_list(struct fetcher *fetcher)
 {
     struct endpoints *list = endpoint_feed_get(&fetcher->instance->replicas);
@@ -57,7 +67,7 @@ void fetcher_take_list(struct fetcher *fetcher)
     for (size_t i = 0; i < list->count; i++) {
         struct source *known = find(fetcher, &list->endpoint[i]);
         if (known != NULL) {
-            known->listed = true; // if it is closing already: again when it has closed
+            keep(fetcher, known);
         }
     }
     for (size_t i = 0; i < list->count; i++) {

@@ -205,6 +205,11 @@ void pool_leaving(struct pool *pool, unsigned number)
     member_at(pool, number)->connected = false;
 }
 
+void pool_staying(struct pool *pool, unsigned number)
+{
+    member_at(pool, number)->connected = true;
+}
+
 bool pool_left(struct pool *pool, unsigned number, uint64_t now_ns)
 {
     struct pool_member *member = member_at(pool, number);

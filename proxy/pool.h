@@ -58,10 +58,11 @@ void pool_open(struct pool *pool, uint64_t requests_max, uint64_t bytes_max,
 // from 0 on.
 void pool_enter(struct pool *pool, unsigned number);
 
-// A replica came, whose journal ends at `index`; is being left: it is asked for nothing more; or
-// went, with all that it was asked for, which is an error.
+// A replica came, whose journal ends at `index`; is being left: it is asked for nothing more; is
+// not left after all; or went, with all that it was asked for, which is an error.
 void pool_joined(struct pool *pool, unsigned number, uint64_t index, uint64_t now_ns);
 void pool_leaving(struct pool *pool, unsigned number);
+void pool_staying(struct pool *pool, unsigned number);
 // True: it is in quarantine from now on (as everywhere).
 bool pool_left(struct pool *pool, unsigned number, uint64_t now_ns);
 

@@ -165,6 +165,40 @@ static void test_leaving_with_work(void **state)
     scene_close(&scene);
 }
 
+// One that is listed again before its answers have come is asked again, by the same link.
+static void test_leaving_and_staying(void **state)
+{
+    (void)state;
+    enum { HALF = MODEL_KEYS / 2 };
+    struct scene scene;
+    const enum trick tricks[DOORS] = {KEEPS_SILENT, HONEST};
+    scene_open(&scene, 6000, 2, tricks);
+    list_doors(&scene, scene.addresses[0], NULL);
+    await_connected(&scene, 1);
+    feed(&scene, 20, true, true);
+    struct reading silent, again;
+    reading_start_at(&scene, &silent, instance_pin(scene.proxy.instance), 0, HALF);
+    while (atomic_load(&scene.doors[0].asked) == 0) {
+        sched_yield();
+    }
+    atomic_store(&scene.doors[0].trick, SAYS_GONE);
+    list_doors(&scene, NULL, NULL);
+    while (COUNTED(&scene, replicas_connected) != 0) {
+        sched_yield();
+    }
+    list_doors(&scene, scene.addresses[0], NULL);
+    while (COUNTED(&scene, replicas_connected) != 1) {
+        sched_yield();
+    }
+    reading_start_at(&scene, &again, instance_pin(scene.proxy.instance), HALF, HALF);
+    (void)reading_end(&scene, &again, ERR_GONE);
+    assert_int_equal(atomic_load(&scene.doors[0].greeted), 1);
+    // What it never answers is asked of another one.
+    list_doors(&scene, scene.addresses[0], scene.addresses[1]);
+    assert_true(reading_end(&scene, &silent, OK) > 0);
+    scene_close(&scene);
+}
+
 struct forking {
     struct task task;
     struct instance *instance;
@@ -459,6 +493,7 @@ int main(void)
         cmocka_unit_test(test_next_replica),
         cmocka_unit_test(test_changing_list),
         cmocka_unit_test(test_leaving_with_work),
+        cmocka_unit_test(test_leaving_and_staying),
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_nobody_helps),
         cmocka_unit_test(test_replica_refuses_strangers),

@@ -31,15 +31,22 @@ static unsigned depth_of(struct instance *instance)
     return depth;
 }
 
+// One that has followed nobody yet serves what it has, which is nothing: no parent, no replica.
+static int state_of(const struct instance *instance)
+{
+    enum instance_state state = instance_state(instance);
+    return state == INSTANCE_STOPPED                 ? AGENT_STOPPED
+           : state != INSTANCE_SERVING               ? AGENT_LOADING
+           : !journal_has_history(instance->journal) ? AGENT_LOADING
+                                                     : AGENT_SERVING;
+}
+
 static void tell_facts(void *owner, struct agent_facts *ret_facts)
 {
     const struct daemon_instance *each = owner;
     struct instance *instance = each->instance;
-    enum instance_state state = instance_state(instance);
     *ret_facts = (struct agent_facts){
-        .state = state == INSTANCE_SERVING   ? AGENT_SERVING
-                 : state == INSTANCE_STOPPED ? AGENT_STOPPED
-                                             : AGENT_LOADING,
+        .state = state_of(instance),
         .feeds = fanout_status(each->fanout, NULL, 0) > 0,
         .depth = depth_of(instance),
     };

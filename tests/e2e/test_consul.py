@@ -52,6 +52,8 @@ def wait_found(node, parents, replicas=0):
         return metrics["found_parents"] == parents and metrics["found_replicas"] == replicas
 
     wait_for(found, 60, f"{node.name} to find {parents} parents and {replicas} replicas")
+    connected = lambda: node.metrics("main")["replicas_connected"] == replicas
+    wait_for(connected, 60, f"{node.name} to be connected to them")
 
 
 class Reader:

@@ -68,7 +68,7 @@ static void answer_qs_tree(struct request *request, struct call *call, struct bu
     if (call->word_count == 1) {
         reply_tree(request, NULL, to);
     } else {
-        reply_error(to, "ERR QS.TREE ALL waits for other nodes and is not allowed in a transaction");
+        reply_error(to, "ERR QS.TREE ALL may take its time and is not allowed in a transaction");
     }
 }
 

@@ -61,7 +61,8 @@ static json_t *child_json(const struct child_status *status, uint64_t now_ns)
     status_set_ms(child, "age_ms", status->age_ns);
     status_set_ms(child, "rtt_ms", status->rtt_ns);
     status_set_number(child, "sent_bytes", status->sent_bytes);
-    status_set_ms(child, "since_ms", now_ns < status->since_ns ? UINT64_MAX : now_ns - status->since_ns);
+    status_set_ms(child, "since_ms",
+                  now_ns < status->since_ns ? UINT64_MAX : now_ns - status->since_ns);
     return child;
 }
 

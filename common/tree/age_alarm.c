@@ -16,16 +16,19 @@ static void raise_alarm(struct follow *follow, uint64_t age_ns)
     METRIC_SET(instance->metrics, instance, age_alarm, 1);
     METRIC_ADD(instance->metrics, instance, age_alarms, 1);
     follow->age_alarm.raised_ns = clock_mono_ns();
-    log_line(LOG_WARN, instance->name, "the data here is %.1f s old, more than alarm_age (%.1f s): %s",
-             seconds(age_ns), (double)instance->node->alarm_age / 1000, follow->status.state);
+    log_line(LOG_WARN, instance->name,
+             "the data here is %.1f s old, more than alarm_age (%.1f s): %s", seconds(age_ns),
+             (double)instance->node->alarm_age / 1000, follow->status.state);
 }
 
 static void clear_alarm(struct follow *follow, uint64_t age_ns)
 {
     struct instance *instance = follow->instance;
     METRIC_SET(instance->metrics, instance, age_alarm, 0);
-    log_line(LOG_INFO, instance->name, "the data here is young again, %.1f s; it was old for %.1f s",
-             seconds(age_ns), seconds(clock_mono_ns() - follow->age_alarm.raised_ns));
+    uint64_t lasted_ns = clock_mono_ns() - follow->age_alarm.raised_ns;
+    log_line(LOG_INFO, instance->name,
+             "the data here is young again, %.1f s; it was old for %.1f s", seconds(age_ns),
+             seconds(lasted_ns));
     follow->age_alarm.raised_ns = 0;
 }
 

@@ -27,6 +27,7 @@ struct census {
     size_t count, capacity;
     size_t turn;         // the one that a report goes on with
     uint64_t refused_ns; // when a node was passed over last; 0 = never
+    uint64_t forgot_ns;  // when the table was last looked through for those to be dropped
 };
 
 struct census *census_open(struct instance *instance)
@@ -87,6 +88,7 @@ static void forget(struct census *census, uint64_t now_ns)
         }
     }
     census->count = kept;
+    census->forgot_ns = now_ns;
     METRIC_SET(census->instance->metrics, instance, census_nodes, kept);
 }
 
@@ -126,8 +128,8 @@ static bool is_urgent(const struct resident *resident, const struct census_item 
 }
 
 // Is it older than what is known, or a loss by one that the node has left since?
-static bool is_stale(const struct resident *resident, const struct census_item *item, const void *via,
-                     uint64_t said_ns)
+static bool is_stale(const struct resident *resident, const struct census_item *item,
+                     const void *via, uint64_t said_ns)
 {
     bool lost = (item->flags & CENSUS_LOST) != 0;
     return said_ns + SAME_NS < resident->said_ns || (lost && resident->via != via);
@@ -144,7 +146,7 @@ static void take(struct census *census, const void *via, const struct census_ite
     bool found;
     size_t at = place_of(census, item->node, &found);
     struct resident *resident = found ? census->residents[at] : insert(census, at);
-    if (resident == NULL) {
+    if (resident == NULL && since(census->forgot_ns, now_ns) >= CENSUS_REPORT_NS) {
         forget(census, now_ns);
         resident = insert(census, place_of(census, item->node, &found));
     }

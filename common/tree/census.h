@@ -25,7 +25,7 @@
 #define CENSUS_SAY_NS (5 * NS_PER_S)
 #define CENSUS_SIGN_NS (15 * NS_PER_S)
 // Silent for so long counts as lost; lost for so long is dropped.
-#define CENSUS_SILENT_NS (60 * NS_PER_S)
+#define CENSUS_SILENT_NS (120 * NS_PER_S)
 #define CENSUS_FORGET_NS (600 * NS_PER_S)
 
 struct census;

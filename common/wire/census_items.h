@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What nodes say of themselves, as it stands in the `items` of tree_report and tree_page: one saying
-// after another. Bytes are lent from the input; names and numbers are checked before anything is
-// believed. Pure functions.
+// What nodes say of themselves, as it stands in the `items` of tree_report and tree_page: one
+// saying after another. Bytes are lent from the input; names and numbers are checked before
+// anything is believed. Pure functions.
 #ifndef QS_COMMON_WIRE_CENSUS_ITEMS_H
 #define QS_COMMON_WIRE_CENSUS_ITEMS_H
 

@@ -137,7 +137,8 @@ static void append_line(struct drawing *drawing, size_t at, size_t depth)
     int used = INDENT_COLUMNS * (int)(depth - 1);
     buf_format(to, "%-*s %-8s %-8s", drawing->width - used, drawn->node, text_of(node, "role"),
                text_of(node, "state"));
-    buf_format(to, " %12lld", (long long)json_integer_value(json_object_get(node, "visible_index")));
+    json_t *index = json_object_get(node, "visible_index");
+    buf_format(to, " %12" JSON_INTEGER_FORMAT, json_integer_value(index));
     static const char *const times[] = {"age_ms", "network_ms", "queue_ms", "apply_ms", "said_ms"};
     for (size_t i = 0; i < ARRAY_LEN(times); i++) {
         append_time(to, node, times[i]);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole tree from any node: who is in it, whom it has lost, what it says when it cannot know."""
+"""The whole tree from any node: who is in it, whom it has lost, what is said when it is unknown."""
 import json
 import socket
 

@@ -325,7 +325,8 @@ def tell(options, root, nodes, tree, formed, done, seen, cpu, stalled, frozen):
            f"memory {mb(sum(memory.values()))} |")
     yield (f"| a child that reads nothing for {options.stall} s | {mb(stalled['bytes'])} waited "
            f"for it; its parent grew by {mb(stalled['beside'])}, by {mb(stalled['alone'])} with "
-           f"the same writes and without it; it had all {stalled['took']:.1f} s after it read again |")
+           f"the same writes and without it; it had all {stalled['took']:.1f} s after it read "
+           f"again |")
     yield (f"| a leaf that is stopped for {options.stall} s | its parent's memory "
            f"{mb(frozen['before'])} before, {mb(frozen['after'])} after {frozen['writes']} writes; "
            f"it had all {frozen['took']:.1f} s after it went on |")

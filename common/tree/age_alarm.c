@@ -32,6 +32,11 @@ static void clear_alarm(struct follow *follow, uint64_t age_ns)
     follow->age_alarm.raised_ns = 0;
 }
 
+bool age_alarm_holds(bool before, uint64_t age_ns, uint64_t limit_ns)
+{
+    return before ? age_ns >= limit_ns / 2 : age_ns > limit_ns;
+}
+
 static void on_look(struct timer *timer)
 {
     struct follow *follow = CONTAINER_OF(timer, struct follow, age_alarm.timer);
@@ -44,9 +49,11 @@ static void on_look(struct timer *timer)
     } else {
         alarm->known_ns = now_ns - u64_min(age_ns, now_ns);
     }
-    if (alarm->raised_ns == 0 && age_ns > limit_ns) {
+    bool before = alarm->raised_ns != 0;
+    bool now = age_alarm_holds(before, age_ns, limit_ns);
+    if (now && !before) {
         raise_alarm(follow, age_ns);
-    } else if (alarm->raised_ns != 0 && age_ns < limit_ns / 2) {
+    } else if (before && !now) {
         clear_alarm(follow, age_ns);
     }
     uint64_t look_ms = u64_min(follow->instance->node->alarm_age / 4, LOOK_MAX_MS);

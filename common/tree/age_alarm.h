@@ -16,6 +16,9 @@ struct age_alarm {
     uint64_t raised_ns; // 0: it is not raised
 };
 
+// Is the alarm on with data of this age, given that it was on before or not? Pure.
+bool age_alarm_holds(bool before, uint64_t age_ns, uint64_t limit_ns);
+
 void age_alarm_open(struct follow *follow);
 void age_alarm_close(struct follow *follow);
 

@@ -132,6 +132,19 @@ static void append_status_text(struct buf *to, struct bytes info)
     }
 }
 
+// Whose data is older than alarm_age.
+static void append_alarms(struct buf *to, struct bytes info)
+{
+    struct line line;
+    while (take_line(&info, &line)) {
+        if (!line.section && line.name.size > 9 && memcmp(line.name.data, "instance_", 9) == 0 &&
+            bytes_equal_text(find_part(line.value, "age_alarm"), "1")) {
+            buf_format(to, "\nwarning: the data of %.*s is older than alarm_age\n",
+                       SHOWN(bytes_of(line.name.data + 9, line.name.size - 9)));
+        }
+    }
+}
+
 // What proxies fetch from: "replica_<instance>_<number>" lines, if there are any.
 static void append_replicas(struct buf *to, struct bytes info)
 {
@@ -178,6 +191,7 @@ int run_status(struct cli *cli)
         append_status_json(&text, reply_bytes(reply));
     } else {
         append_status_text(&text, reply_bytes(reply));
+        append_alarms(&text, reply_bytes(reply));
         append_replicas(&text, reply_bytes(reply));
     }
     freeReplyObject(reply);

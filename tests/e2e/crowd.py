@@ -28,6 +28,8 @@ from qs_cluster import Cluster, wait_for
 from resp import encode
 
 TICK_S = 0.01
+OUT_BYTES = 4 << 20  # what waits at the writer for the root; then it writes no more for the moment
+LATE_S = 60  # so long the last answers may take
 MARK = re.compile(rb"T(\d{12,20})T")
 HEADER_BYTES = 128
 LEAST = {"loops": 1, "readers": 1, "block_cache": "1MB", "log_level": "warn",
@@ -93,11 +95,11 @@ def write(path, rate, seconds, value_bytes, mark_every, answers):
     conn.connect(path)
     conn.setblocking(False)
     begun = time.monotonic()
-    sent, got, marks, out = 0, 0, 0, b""
+    sent, got, marks, out = 0, 0, 0, bytearray()
     while True:
         now = time.monotonic() - begun
         due = int(min(now, seconds) * rate)
-        while sent < due:
+        while sent < due and len(out) < OUT_BYTES:
             if mark_every and sent % mark_every == 0:
                 out += encode("SET", "mark", b"T%dT" % time.monotonic_ns())
                 marks += 1
@@ -107,16 +109,14 @@ def write(path, rate, seconds, value_bytes, mark_every, answers):
             sent += 1
         try:
             if out:
-                out = out[conn.send(out):]
+                del out[: conn.send(out)]
         except BlockingIOError:
             pass
         try:
             got += conn.recv(1 << 16).count(b"\n")
         except BlockingIOError:
             pass
-        if got >= sent and now >= seconds and not out:
-            break
-        if now > seconds + 60:
+        if (got >= sent == due and now >= seconds) or now > seconds + LATE_S:
             break
         time.sleep(TICK_S)
     answers.put({"sent": sent, "answered": got, "marks": marks,

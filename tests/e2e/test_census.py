@@ -192,7 +192,7 @@ def test_malformed_reports(cluster, what):
     with follower(root, "fake") as conn:
         conn.send(message("tree_report", items=BAD[what]))
         assert conn.finish()
-    assert root.metrics()["peer_protocol_errors"] == 1
+    wait_for(lambda: root.metrics()["peer_protocol_errors"] == 1, 20, "the error to be counted")
     assert set(nodes_of(root)) == {"root"}, "something of a malformed report was taken"
 
 
@@ -230,7 +230,7 @@ def test_questions_of_a_stranger(cluster):
     with follower(root, "fake") as conn:
         conn.send(message("tree_ask", id=1, page=1, patience_ns=0))
         assert conn.finish()
-    assert root.metrics()["peer_protocol_errors"] == 2
+    wait_for(lambda: root.metrics()["peer_protocol_errors"] == 2, 20, "both to be counted")
 
 
 def test_old_data_is_told(cluster):
@@ -247,6 +247,7 @@ def test_old_data_is_told(cluster):
         assert status == 200 and b"warning: instance main has old data" in body
         assert "alarm_age (1.0 s)" in node.log.read_text()
         assert b"age_alarm=1" in node.call("INFO")
+        assert b"older than alarm_age" in qs("-s", node.socket, "status")[1]
     wait_for(lambda: nodes_of(leaf)["leaf"]["old"] and nodes_of(leaf)["middle"]["old"], 30,
              "the picture to say so")
     root.start()

@@ -2,6 +2,7 @@
 """The whole tree from any node: who is in it, whom it has lost, what is said when it is unknown."""
 import json
 import socket
+import threading
 
 import pytest
 
@@ -262,3 +263,73 @@ def test_old_from_the_start(cluster):
     """A node that never found a parent warns too."""
     alone = cluster.replica("alone", "127.0.0.1:1", node={"alarm_age": "1s"}).launch()
     wait_for(lambda: "alarm_age (1.0 s)" in alone.log.read_text(), 30, "the alarm")
+
+
+class Parent(threading.Thread):
+    """A parent by hand, which answers a question with `answer(id, page)`, a frame or nothing."""
+
+    def __init__(self, answer):
+        super().__init__(daemon=True)
+        self.answer, self.asked = answer, []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.address = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                sock, _ = self.listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(sock,), daemon=True).start()
+
+    def serve(self, sock):
+        try:
+            with PeerConn(sock=sock, timeout=60) as conn:
+                asked = conn.receive_until("hello")
+                conn.send(message("welcome", protocol=1, answer=1, node="by-hand", role=1,
+                                  history=asked["history"] or b"h" * 16, oldest=1))
+                while True:
+                    name, fields = conn.receive()
+                    if name == "ping":
+                        conn.send(message("pong", sent_ns=fields["sent_ns"]))
+                    elif name == "tree_ask":
+                        self.asked.append((fields["id"], fields["page"]))
+                        conn.send(self.answer(fields["id"], fields["page"]))
+        except (OSError, ConnectionError):
+            pass
+
+
+def page(id, *rows, last=1, reason="", **fields):
+    return message("tree_page", id=id, items=items(*rows), last=last, reason=reason, **fields)
+
+
+ANSWERS = {
+    "in pages": (lambda id, at: page(id, item(node="abc"[at]), last=at // 2),
+                 {"a", "b", "c"}, None),
+    "not the root's": (lambda id, at: page(id, item(), reason="so\x1bcut off"), {"x"}, "so?cut off"),
+    "nothing": (lambda id, at: b"", {"child"}, "did not answer in time"),
+    "half of it": (lambda id, at: page(id, item(), last=0) if at == 0 else b"", {"child"},
+                   "did not answer in time"),
+    "another question's": (lambda id, at: page(id + 1, item()), {"child"}, "was lost"),
+    "names that do not rise": (lambda id, at: page(id, item(node="b"), item(node="a")), {"child"},
+                               "was lost"),
+    "the same page again": (lambda id, at: page(id, item(), last=0), {"child"}, "was lost"),
+    "an empty page": (lambda id, at: page(id, last=0), {"child"}, "was lost"),
+    "nonsense": (lambda id, at: page(id, item(role=7)), {"child"}, "was lost"),
+    "a goodbye": (lambda id, at: message("goodbye", error=1, reason="bye"), {"child"}, "was lost"),
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_what_a_parent_answers(cluster, what):
+    answer, names, reason = ANSWERS[what]
+    parent = Parent(answer)
+    child = cluster.replica("child", parent.address, node={"silence": "20s"}).launch()
+    wait_for(lambda: child.is_ready() and child.place()["parent"]["connected"], 30, "the link")
+    seen = picture(child)
+    assert {each["node"] for each in seen["nodes"]} == names
+    assert seen["whole"] == (reason is None) and (reason or "") in (seen["reason"] or "")
+    assert parent.asked[0] == (1, 0)
+    child.check_alive()
+    parent.listener.close()

@@ -307,7 +307,8 @@ def page(id, *rows, last=1, reason="", **fields):
 ANSWERS = {
     "in pages": (lambda id, at: page(id, item(node="abc"[at]), last=at // 2),
                  {"a", "b", "c"}, None),
-    "not the root's": (lambda id, at: page(id, item(), reason="so\x1bcut off"), {"x"}, "so?cut off"),
+    "not the root's": (lambda id, at: page(id, item(), reason="so\x1bcut off"), {"x"},
+                       "so?cut off"),
     "nothing": (lambda id, at: b"", {"child"}, "did not answer in time"),
     "half of it": (lambda id, at: page(id, item(), last=0) if at == 0 else b"", {"child"},
                    "did not answer in time"),

@@ -77,6 +77,12 @@ static bool is_fresh(const struct picture *picture)
     return picture != NULL && clock_mono_ns() - picture->taken_ns < FRESH_NS;
 }
 
+// What is known there is all there is to know.
+static bool is_top(const struct instance *instance)
+{
+    return instance->options->role == ROLE_ROOT;
+}
+
 // ---- for anybody -------------------------------------------------------------------------------
 
 struct desk *desk_open(struct instance *instance)
@@ -101,9 +107,9 @@ void picture_want(struct desk *desk, struct picture_waiter *waiter, uint64_t pat
     list_init(&waiter->node);
     waiter->picture = NULL;
     pthread_mutex_lock(&desk->lock);
-    if (!is_fresh(desk->newest) && desk->ask == NULL) {
-        bool root = desk->instance->options->role == ROLE_ROOT;
-        show(desk, picture_own(desk, root ? "" : "this node follows nobody"));
+    bool top = is_top(desk->instance);
+    if (!is_fresh(desk->newest) && (top || desk->ask == NULL)) {
+        show(desk, picture_own(desk, top ? "" : "this node follows nobody"));
     }
     if (is_fresh(desk->newest)) {
         deliver(waiter, desk->newest);

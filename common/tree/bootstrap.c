@@ -53,7 +53,7 @@ static void leave_for_next(struct follow *follow, int error, const char *reason)
 
 // The lowest block at which the first slice may be read: what was shown must not be taken back, and
 // the journal, if it stays, must run through that block.
-static uint64_t first_least(const struct follow *follow)
+static uint64_t first_least(struct follow *follow)
 {
     if (follow->bootstrap.birth.size > 0) {
         return 0; // another history, other numbers
@@ -64,6 +64,9 @@ static uint64_t first_least(const struct follow *follow)
     uint64_t shown = view != NULL ? view->place.number : journal_seen(instance->journal);
     view_release(view);
     uint64_t end = journal_end(instance->journal).number;
+    if (follow->bootstrap.journal_lost && end >= shown && !intake_is_stuck(follow)) {
+        return end + 1; // who stands where this node does leads it no further
+    }
     if (follow->bootstrap.journal_lost) {
         return u64_max(shown, end);
     }

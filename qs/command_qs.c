@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// qs's own commands that answer at once: QS.INDEX QS.DIGEST QS.TREE; and QS.DIGEST SCAN, a barrier
-// that waits for a walk.
+// qs's own commands that answer at once: QS.INDEX QS.DIGEST; and QS.DIGEST SCAN, a barrier that
+// waits for a walk.
 // What they call the index is the view's, or, in a transaction that writes, the transaction's.
 #include "qs/dispatch.h"
-#include "qs/status.h"
 
 // ---- QS.INDEX ----------------------------------------------------------------------------------
 
@@ -46,7 +45,7 @@ const struct command_steps *command_qs_index(void)
     return &steps;
 }
 
-// ---- QS.DIGEST, QS.TREE ------------------------------------------------------------------------
+// ---- QS.DIGEST ---------------------------------------------------------------------------------
 
 static void reply_digest(uint64_t index, const struct digest *digest, struct buf *to)
 {
@@ -151,23 +150,5 @@ const struct command_steps *command_qs_digest(void)
 {
     static const struct command_steps steps = {
         .start = start_qs_digest, .answer = answer_qs_digest, .barrier = true};
-    return &steps;
-}
-
-static void answer_qs_tree(struct request *request, struct call *call, struct buf *to)
-{
-    if (call->word_count > 1) {
-        reply_error(to, "ERR syntax error");
-        return;
-    }
-    struct buf text = {0};
-    status_tree_json(request->at, &text);
-    reply_bulk(to, buf_bytes(&text));
-    buf_free(&text);
-}
-
-const struct command_steps *command_qs_tree(void)
-{
-    static const struct command_steps steps = {.answer = answer_qs_tree};
     return &steps;
 }

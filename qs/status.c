@@ -111,7 +111,7 @@ void status_refresh(struct daemon *daemon)
 // ---- JSON -------------------------------------------------------------------------------------
 
 // Text whose bytes nobody vouches for.
-static json_t *json_text(const char *text, size_t size)
+json_t *status_text(const char *text, size_t size)
 {
     json_t *as_is = json_stringn(text, size);
     if (as_is != NULL) {
@@ -126,18 +126,18 @@ static json_t *json_text(const char *text, size_t size)
     return shown;
 }
 
-static void set_text(json_t *object, const char *name, const char *text)
+void status_set_text(json_t *object, const char *name, const char *text)
 {
-    json_object_set_new(object, name, text == NULL ? json_null() : json_text(text, strlen(text)));
+    json_object_set_new(object, name, text == NULL ? json_null() : status_text(text, strlen(text)));
 }
 
-static void set_number(json_t *object, const char *name, uint64_t number)
+void status_set_number(json_t *object, const char *name, uint64_t number)
 {
     json_object_set_new(object, name, json_integer((json_int_t)u64_min(number, INT64_MAX)));
 }
 
 // A duration that may be unknown.
-static void set_ms(json_t *object, const char *name, uint64_t ns)
+void status_set_ms(json_t *object, const char *name, uint64_t ns)
 {
     if (ns == UINT64_MAX) {
         json_object_set_new(object, name, json_null());
@@ -146,7 +146,7 @@ static void set_ms(json_t *object, const char *name, uint64_t ns)
     }
 }
 
-static void append_json(json_t *value, struct buf *to)
+void status_append_json(json_t *value, struct buf *to)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(9));
     CHECK(text != NULL);
@@ -155,89 +155,17 @@ static void append_json(json_t *value, struct buf *to)
     json_decref(value);
 }
 
-static json_t *path_json(struct instance *instance)
-{
-    json_t *path = json_array();
-    struct beat beat;
-    if (instance->options->role != ROLE_ROOT && beats_newest(instance->beats, &beat)) {
-        size_t start = 0;
-        for (size_t i = 0; i <= beat.path_size; i++) {
-            if (i == beat.path_size || beat.path[i] == '\0') {
-                if (i > start) {
-                    json_array_append_new(path, json_text(beat.path + start, i - start));
-                }
-                start = i + 1;
-            }
-        }
-    }
-    const char *node = instance->node->node;
-    json_array_append_new(path, json_text(node, strlen(node)));
-    return path;
-}
-
-static json_t *parent_json(struct instance *instance)
-{
-    if (instance->upstream == NULL) {
-        return json_null();
-    }
-    struct upstream_status status;
-    follow_status(instance, &status);
-    json_t *parent = json_object();
-    json_object_set_new(parent, "connected", json_boolean(status.connected));
-    set_text(parent, "node", status.node);
-    set_text(parent, "address", status.address);
-    set_text(parent, "state", status.state);
-    set_ms(parent, "rtt_ms", status.rtt_ns);
-    set_number(parent, "received_index", status.received_index);
-    uint64_t now = clock_mono_ns();
-    set_ms(parent, "since_ms", status.since_ns == 0 || now < status.since_ns
-                                   ? UINT64_MAX : now - status.since_ns);
-    return parent;
-}
-
-static json_t *child_json(const struct child_status *status, uint64_t now_ns)
-{
-    json_t *child = json_object();
-    set_text(child, "node", status->node);
-    set_text(child, "address", status->address);
-    set_text(child, "role", role_text(status->role));
-    set_number(child, "received_index", status->received);
-    set_number(child, "synced_index", status->synced);
-    set_number(child, "visible_index", status->visible);
-    set_ms(child, "age_ms", status->age_ns);
-    set_ms(child, "rtt_ms", status->rtt_ns);
-    set_number(child, "sent_bytes", status->sent_bytes);
-    set_ms(child, "since_ms", now_ns < status->since_ns ? UINT64_MAX : now_ns - status->since_ns);
-    return child;
-}
-
-static json_t *children_json(struct fanout *fanout)
-{
-    json_t *children = json_array();
-    if (fanout == NULL) {
-        return children;
-    }
-    struct child_status *status = mem_alloc(STATUS_CHILDREN_MAX * sizeof *status);
-    size_t count = u64_min(fanout_status(fanout, status, STATUS_CHILDREN_MAX), STATUS_CHILDREN_MAX);
-    uint64_t now_ns = clock_mono_ns();
-    for (size_t i = 0; i < count; i++) {
-        json_array_append_new(children, child_json(&status[i], now_ns));
-    }
-    mem_free(status);
-    return children;
-}
-
 static json_t *replica_json(const struct replica_status *status)
 {
     json_t *replica = json_object();
-    set_text(replica, "address", status->address);
-    set_text(replica, "state", status->state);
+    status_set_text(replica, "address", status->address);
+    status_set_text(replica, "state", status->state);
     json_object_set_new(replica, "connected", json_boolean(status->connected));
-    set_number(replica, "in_flight", status->in_flight);
-    set_ms(replica, "rtt_ms", status->rtt_ns);
-    set_ms(replica, "response_ms", status->response_ns);
-    set_number(replica, "visible_index", status->visible);
-    set_number(replica, "history_floor", status->floor);
+    status_set_number(replica, "in_flight", status->in_flight);
+    status_set_ms(replica, "rtt_ms", status->rtt_ns);
+    status_set_ms(replica, "response_ms", status->response_ns);
+    status_set_number(replica, "visible_index", status->visible);
+    status_set_number(replica, "history_floor", status->floor);
     return replica;
 }
 
@@ -255,33 +183,13 @@ static json_t *replicas_json(struct instance *instance)
     return replicas;
 }
 
-static json_t *tree_json(struct daemon_instance *each)
-{
-    struct instance *instance = each->instance;
-    struct instance_status status;
-    instance_status_take(&status, each);
-    json_t *tree = json_object();
-    set_text(tree, "instance", instance->name);
-    set_text(tree, "node", instance->node->node);
-    set_text(tree, "role", role_text(instance->options->role));
-    set_text(tree, "state", instance_state_text(status.state));
-    set_number(tree, "visible_index", status.visible);
-    set_ms(tree, "age_ms", status.age_ns);
-    json_object_set_new(tree, "path", path_json(instance));
-    json_object_set_new(tree, "parent", parent_json(instance));
-    size_t children = each->fanout == NULL ? 0 : fanout_status(each->fanout, NULL, 0);
-    set_number(tree, "children_count", children);
-    json_object_set_new(tree, "children", children_json(each->fanout));
-    return tree;
-}
-
 static json_t *space_json(const struct space_state *space)
 {
     json_t *object = json_object();
-    set_text(object, "level", space_level_text(space->level));
-    set_text(object, "reason", space->level == SPACE_OK ? NULL : space->reason);
-    set_number(object, "disk_bytes", space->sample.used_bytes);
-    set_number(object, "disk_free_bytes", space->sample.free_bytes);
+    status_set_text(object, "level", space_level_text(space->level));
+    status_set_text(object, "reason", space->level == SPACE_OK ? NULL : space->reason);
+    status_set_number(object, "disk_bytes", space->sample.used_bytes);
+    status_set_number(object, "disk_free_bytes", space->sample.free_bytes);
     return object;
 }
 
@@ -290,19 +198,19 @@ static json_t *instance_json(struct daemon_instance *each)
     struct instance *instance = each->instance;
     struct instance_status status;
     instance_status_take(&status, each);
-    json_t *object = tree_json(each);
-    set_number(object, "number", instance->options->number);
-    set_number(object, "synced_index", status.synced);
-    set_number(object, "keys", status.digest.keys);
-    set_text(object, "digest", status.digest_text);
-    set_text(object, "history", status.has_history ? status.history : NULL);
-    set_number(object, "epoch", status.epoch);
-    set_number(object, "history_floor", status.history_floor);
+    json_t *object = status_place_json(each);
+    status_set_number(object, "number", instance->options->number);
+    status_set_number(object, "synced_index", status.synced);
+    status_set_number(object, "keys", status.digest.keys);
+    status_set_text(object, "digest", status.digest_text);
+    status_set_text(object, "history", status.has_history ? status.history : NULL);
+    status_set_number(object, "epoch", status.epoch);
+    status_set_number(object, "history_floor", status.history_floor);
     json_object_set_new(object, "space", space_json(&status.space));
     json_object_set_new(object, "replicas", replicas_json(instance));
     json_t *metrics = json_object();
     for (unsigned id = 0; id < INSTANCE_METRIC_COUNT; id++) {
-        set_number(metrics, instance_metric_row(id)->name,
+        status_set_number(metrics, instance_metric_row(id)->name,
                    metric_sum(each->metrics.slots[0], METRIC_STRIDE_instance, id));
     }
     json_object_set_new(object, "metrics", metrics);
@@ -313,16 +221,16 @@ void status_json(struct daemon *daemon, struct buf *to)
 {
     status_refresh(daemon);
     json_t *object = json_object();
-    set_text(object, "node", daemon->config->node.node);
-    set_text(object, "cluster", daemon->config->node.cluster);
-    set_text(object, "version", QS_VERSION);
-    set_text(object, "run_id", daemon->run_id);
-    set_number(object, "started_ms", daemon->started_wall_ms);
-    set_number(object, "uptime_s", (clock_mono_ns() - daemon->started_ns) / NS_PER_S);
-    set_number(object, "loops", daemon->loop_count);
+    status_set_text(object, "node", daemon->config->node.node);
+    status_set_text(object, "cluster", daemon->config->node.cluster);
+    status_set_text(object, "version", QS_VERSION);
+    status_set_text(object, "run_id", daemon->run_id);
+    status_set_number(object, "started_ms", daemon->started_wall_ms);
+    status_set_number(object, "uptime_s", (clock_mono_ns() - daemon->started_ns) / NS_PER_S);
+    status_set_number(object, "loops", daemon->loop_count);
     json_t *metrics = json_object();
     for (unsigned id = 0; id < NODE_METRIC_COUNT; id++) {
-        set_number(metrics, node_metric_row(id)->name,
+        status_set_number(metrics, node_metric_row(id)->name,
                    metric_sum(daemon->metrics.slots[0], METRIC_STRIDE_node, id));
     }
     json_object_set_new(object, "metrics", metrics);
@@ -331,10 +239,5 @@ void status_json(struct daemon *daemon, struct buf *to)
         json_array_append_new(instances, instance_json(&daemon->instances[i]));
     }
     json_object_set_new(object, "instances", instances);
-    append_json(object, to);
-}
-
-void status_tree_json(struct daemon_instance *each, struct buf *to)
-{
-    append_json(tree_json(each), to);
+    status_append_json(object, to);
 }

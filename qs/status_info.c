@@ -185,6 +185,13 @@ static void tell_qs(struct telling *telling)
         } else {
             buf_format(telling->to, "%" PRIu64, status_ms(status.age_ns));
         }
+        const struct instance_metrics *metrics = &daemon->instances[i].metrics;
+        buf_format(telling->to, ",age_alarm=%d,lag_network_us=%" PRIu64 ",lag_queue_us=%" PRIu64
+                                ",lag_apply_us=%" PRIu64,
+                   METRIC_GET(metrics, instance, age_alarm) != 0,
+                   METRIC_GET(metrics, instance, lag_network_ns) / 1000,
+                   METRIC_GET(metrics, instance, lag_queue_ns) / 1000,
+                   METRIC_GET(metrics, instance, lag_apply_ns) / 1000);
         buf_format(telling->to, ",digest=%s,history=%s,space=%s,space_reason=%s,disk_bytes=%" PRIu64
                                 ",disk_free_bytes=%" PRIu64 "\r\n",
                    status.digest_text, status.history, space_level_text(status.space.level),

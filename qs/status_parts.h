@@ -4,6 +4,8 @@
 #ifndef QS_QS_STATUS_PARTS_H
 #define QS_QS_STATUS_PARTS_H
 
+#include <jansson.h>
+
 #include "common/core/space.h"
 #include "qs/status.h"
 
@@ -30,5 +32,13 @@ const char *instance_state_text(enum instance_state state); // "loading", "servi
 
 // Milliseconds, UINT64_MAX stays UINT64_MAX.
 uint64_t status_ms(uint64_t ns);
+
+// JSON: text whose bytes nobody vouches for; members; a duration that may be unknown.
+json_t *status_text(const char *text, size_t size) MUST_CHECK;
+void status_set_text(json_t *object, const char *name, const char *text); // NULL = null
+void status_set_number(json_t *object, const char *name, uint64_t number);
+void status_set_ms(json_t *object, const char *name, uint64_t ns);
+void status_append_json(json_t *value, struct buf *to); // takes the value over
+json_t *status_place_json(struct daemon_instance *each) MUST_CHECK;
 
 #endif

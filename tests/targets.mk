@@ -52,6 +52,12 @@ field: programs $(BUILD)/tests/links
 	$(FIELD_ENV) $(PYTEST) --rootdir=tests/field -p conftest $(FIELD_ARGS) tests/field
 	$(FIELD_ENV) $(PYTHON) tests/field/run.py $(FIELD_SEEDS)
 
+# 64 daemons under one root on this machine; the table goes into docs/crowd.md.
+.PHONY: crowd
+CROWD_ARGS ?= --table docs/crowd.md
+crowd: programs
+	QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs $(PYTHON) tests/e2e/crowd.py $(CROWD_ARGS)
+
 # Campaigns: the same tests with the numbers that the system is held to.
 .PHONY: kill fuzz pipelines wire delete mixed big campaigns
 kill: programs
@@ -153,6 +159,7 @@ help:
 	@echo "make field      a tree in network namespaces under faults, from seeds; FIELD_SEEDS=1..10"
 	@echo "make model      the rules of commit, checked by spin, and each rule broken;"
 	@echo "                MODEL_ARGS=\"--large\", \"--trace NAME\", \"--list\""
+	@echo "make crowd      64 daemons under one root on this machine, measured, into docs/crowd.md"
 	@echo "make size       a tree of 500 nodes over the world's cities, measured; SIZE_NODES=5000 writes docs/size.md"
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"

@@ -382,6 +382,15 @@ static void show(struct applier *applier)
     }
 }
 
+// How long a block took from its arrival until reads see it, smoothed.
+static void measure(struct instance *instance, const struct block *block)
+{
+    uint64_t lag_ns = clock_mono_ns() - block->received_ns;
+    uint64_t before_ns = METRIC_GET(instance->metrics, instance, lag_apply_ns);
+    METRIC_SET(instance->metrics, instance, lag_apply_ns,
+               before_ns == 0 ? lag_ns : (7 * before_ns + lag_ns) / 8);
+}
+
 bool applier_would_go_back(const struct applier *applier)
 {
     struct view *view = instance_pin(applier->instance);
@@ -460,6 +469,7 @@ static bool apply_next(struct applier *applier)
                 return false;
             }
             show(applier);
+            measure(applier->instance, handed->block);
         }
         finish(handed);
     }

@@ -132,6 +132,8 @@ struct instance {
     _Atomic bool closing;         // work that may last shall be left to the next start
     _Atomic bool disk_full;       // the applier waits for space; a root refuses writes meanwhile
     struct beats *beats;          // common/tree/beat.c
+    struct census *census;        // common/tree/census.c, as long as there is a fanout
+    struct desk *desk;            // common/tree/picture.c, likewise
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;

@@ -75,6 +75,7 @@ FIELD(heartbeat, 7, U64, root_ms)
 FIELD(heartbeat, 8, U64, delay_ns) // sum over the hops so far
 FIELD(heartbeat, 9, BYTES, path)   // node names from the root to the sender, separated by a zero byte
 FIELD(heartbeat, 10, U64, sequence) // of the root's heartbeats, so that the newest wins
+FIELD(heartbeat, 11, U64, held_ns) // of the delays: how long the sender had it
 
 // Child to parent: how far it is. Indexes are ends of blocks.
 MESSAGE(progress, 5)
@@ -168,6 +169,26 @@ FIELD(slice_items, 4, U64, keys)     // likewise
 FIELD(slice_items, 5, U64, last)     // 1: there is nothing behind these
 FIELD(slice_items, 6, BYTES, check)  // XXH3-128 of the items
 FIELD(slice_items, 7, BYTES, items)
+
+
+// Child to parent, at most once a second: what nodes at and below it have said of themselves and
+// the parent was not told yet (common/wire/census_items.h).
+MESSAGE(tree_report, 40)
+FIELD(tree_report, 1, BYTES, items)
+// Child to parent: the whole tree is wanted, page by page; page 0 begins a new picture. The answer
+// is wanted within `patience_ns`.
+MESSAGE(tree_ask, 41)
+FIELD(tree_ask, 1, U64, id)
+FIELD(tree_ask, 2, U64, page)
+FIELD(tree_ask, 3, U64, patience_ns)
+// The answer: items in the order of their names. `reason`: empty = this is the root's picture; else
+// why it is not, and it shows what the answering node or one above it knows.
+MESSAGE(tree_page, 42)
+FIELD(tree_page, 1, U64, id)
+FIELD(tree_page, 2, BYTES, items)
+FIELD(tree_page, 3, U64, last) // 1: there is nothing behind these
+FIELD(tree_page, 4, TEXT, reason)
+FIELD(tree_page, 5, U64, age_ns) // of the picture: to be added to what the items say
 
 #undef MESSAGE
 #undef FIELD

@@ -65,6 +65,7 @@ NODE_OPTION(MS, heartbeat, "500ms", 10, 60000, "interval of heartbeats on peer l
 NODE_OPTION(MS, silence, "2s", 50, 600000, "a peer silent for longer is left; a child after three times this")
 NODE_OPTION(MS, reconnect, "1s", 10, 600000, "longest pause before a lost peer is tried again")
 NODE_OPTION(MS, ready_age, "30s", 100, 86400000, "age of data up to which /readyz says yes")
+NODE_OPTION(MS, alarm_age, "10s", 0, 86400000, "age of data above which a node warns: log, /healthz, metric, tree; over when it is half as old; 0 = never")
 NODE_OPTION(LEVEL, log_level, "info", 0, 0, "lowest level that is logged")
 
 INSTANCE_OPTION(INT, number, "0", 0, 1023, "what SELECT n means; fixed for the life of the instance")
@@ -73,6 +74,7 @@ INSTANCE_OPTION(ROLE, role, "REQUIRED", 0, 0, "root takes writes, replica holds 
 INSTANCE_OPTION(ADDRESSES, parents, "", 0, 0, "peer addresses where the log comes from, tried in order; not for a root; unset: found through Consul")
 INSTANCE_OPTION(ADDRESSES, replicas, "", 0, 0, "peer addresses where a proxy fetches missing values; only for a proxy; unset: found through Consul")
 INSTANCE_OPTION(INT, children_max, "32", 0, 100000, "nodes that follow this one; more are sent on to its children, so that the tree gets deep; 0 = no limit")
+INSTANCE_OPTION(INT, census_max, "10000", 0, 1000000, "nodes below this one that it keeps track of, for `qs tree`; more are passed over, and the picture says so")
 INSTANCE_OPTION(MS, probe, "10s", 0, 86400000, "interval at which other parents are asked how near and how new they are; a better one must be so for this long; 0 = never")
 INSTANCE_OPTION(SIZE, value_bytes, "16MB", 1, 16777216, "largest value that a root accepts")
 INSTANCE_OPTION(INT, batch_entries, "10000", 1, 10000, "largest number of entries in one batch")

@@ -167,6 +167,7 @@ int beat_decode(struct beat *ret_beat, struct bytes payload, uint64_t half_rtt_n
                               .root_ms = message.root_ms,
                               .delay_ns = delay_ns,
                               .sequence = message.sequence,
+                              .held_ns = u64_min(message.held_ns, message.delay_ns),
                               .chain = hash128_load(message.chain.data),
                               .digest = hash128_load(message.digest.data),
                               .path_size = message.path.size,
@@ -201,6 +202,7 @@ int beat_encode(struct buf *to, const struct beat *beat, const char *node, uint6
         .delay_ns = age_of(beat, now_ns),
         .path = bytes_of(path, beat->path_size + separator + length),
         .sequence = beat->sequence,
+        .held_ns = now_ns > beat->received_ns ? now_ns - beat->received_ns : 0,
     };
     message_heartbeat_encode(to, &message);
     return OK;

@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/tree/fanout.h"
+#include "common/tree/pages.h"
 
 // One announcement, so that heartbeats find a gap; what one turn of the loop may send.
 #define STRETCH_BYTES MIB
@@ -40,6 +41,7 @@ struct child {
     struct journal_cursor again; // for refetch
     uint64_t again_next, again_last; // blocks still to be sent again; 0 = none
     bool complained;
+    struct pages pages; // of the tree, as it asked for them
 };
 
 // ---- heartbeats --------------------------------------------------------------------------------
@@ -90,6 +92,7 @@ static void beat_if_due(struct child *child)
     if ((child->beat_due || !root) && link_may_talk(child->link)) {
         send_beat(child);
     }
+    pages_send(&child->pages, child->link);
 }
 
 // ---- blocks asked for again --------------------------------------------------------------------
@@ -272,6 +275,14 @@ static int on_refetch(struct child *child, struct bytes payload)
     return OK;
 }
 
+static int on_tree_report(struct child *child, struct bytes payload)
+{
+    struct message_tree_report report;
+    int error = message_tree_report_decode(payload, &report);
+    return error != OK ? error : census_take(child->instance->census, child, report.items,
+                                             clock_mono_ns());
+}
+
 static int on_message(struct link *link, uint16_t code, struct bytes payload)
 {
     struct child *child = link->owner;
@@ -282,6 +293,10 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
         return on_bad_block(child, payload);
     case MESSAGE_refetch:
         return on_refetch(child, payload);
+    case MESSAGE_tree_report:
+        return on_tree_report(child, payload);
+    case MESSAGE_tree_ask:
+        return pages_on_ask(&child->pages, payload);
     default:
         return ERR_PROTOCOL;
     }
@@ -291,7 +306,8 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
 
 static void child_free_if_over(struct child *child)
 {
-    if (child->link == NULL && !atomic_load(&child->news.pending)) {
+    if (child->link == NULL && !atomic_load(&child->news.pending) &&
+        pages_close(&child->pages)) {
         mem_free(child);
     }
 }
@@ -299,6 +315,13 @@ static void child_free_if_over(struct child *child)
 static void on_news(struct notice *notice)
 {
     struct child *child = CONTAINER_OF(notice, struct child, news);
+    child_turn(child);
+    child_free_if_over(child);
+}
+
+static void on_pages(struct pages *pages)
+{
+    struct child *child = CONTAINER_OF(pages, struct child, pages);
     child_turn(child);
     child_free_if_over(child);
 }
@@ -312,6 +335,7 @@ static void on_close(struct link *link, int error)
     journal_unsubscribe(child->instance->journal, &child->journal_subscriber);
     beats_unsubscribe(child->instance->beats, &child->beats_subscriber);
     fanout_remove(child->fanout, &child->entry);
+    census_lose(child->instance->census, child);
     loop_timer_clear(&child->beat_timer);
     journal_cursor_close(&child->cursor);
     journal_cursor_close(&child->again);
@@ -358,6 +382,7 @@ void child_open(struct fanout *fanout, struct link *link, struct journal_cursor 
     memcpy(status->address, link->address, sizeof status->address);
     note_reach(&child->entry, link, hello);
     list_init(&child->entry.node);
+    pages_open(&child->pages, child->instance, child->loop, on_pages);
     notice_init(&child->news, loop_mailbox(child->loop), on_news);
     timer_init(&child->beat_timer, on_beat_timer);
     loop_timer_set(child->loop, &child->beat_timer,

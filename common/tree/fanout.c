@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/core/children_file.h"
+#include "common/tree/picture.h"
 
 #define REMEMBER_EVERY_NS (5 * NS_PER_S)
 #define REMEMBERED_MAX 16
@@ -46,6 +47,10 @@ struct fanout *fanout_open(struct instance *instance)
     list_init(&fanout->children);
     list_init(&fanout->subscribers);
     notice_init(&fanout->remember, instance_applier(instance), remember);
+    instance->census = census_open(instance);
+    instance->desk = desk_open(instance);
+    fanout->census = instance->census;
+    fanout->desk = instance->desk;
     return fanout;
 }
 
@@ -53,6 +58,8 @@ void fanout_close(struct fanout *fanout)
 {
     CHECK(list_empty(&fanout->children));
     CHECK(list_empty(&fanout->subscribers));
+    desk_close(fanout->desk);
+    census_close(fanout->census);
     pthread_mutex_destroy(&fanout->lock);
     mem_free(fanout);
 }

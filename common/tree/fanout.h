@@ -21,6 +21,8 @@ struct fanout {
     uint64_t snapshot_at_ns;  // when their next slice may be read
     struct notice remember;   // runs on the applier: writes the children down
     _Atomic uint64_t remembered_ns;
+    struct census *census; // the instance's, which is gone before this is
+    struct desk *desk;
 };
 
 // A child as the registry knows it; embedded in child.c's own struct.

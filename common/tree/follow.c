@@ -337,6 +337,8 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
         return report_on_beat(follow, payload);
     case MESSAGE_bad_block:
         return intake_on_bad_block(follow, payload);
+    case MESSAGE_tree_page:
+        return ask_on_page(follow, payload);
     default:
         return ERR_PROTOCOL;
     }
@@ -455,7 +457,7 @@ void follow_end_if_over(struct follow *follow)
     bool pending = atomic_load(&follow->room.pending) || atomic_load(&follow->repair.pending) ||
                    atomic_load(&follow->list.pending);
     if (!follow->closing || follow->stage != FOLLOW_IDLE || pending || !bootstrap_over(follow) ||
-        !scout_over(follow)) {
+        !scout_over(follow) || !ask_over(follow)) {
         return;
     }
     struct notice *closed = follow->closed;
@@ -479,6 +481,8 @@ static void close_run(struct task *task)
     loop_timer_clear(&follow->retry);
     bootstrap_close(follow);
     scout_close(follow);
+    ask_close(follow);
+    age_alarm_close(follow);
     if (follow->stage != FOLLOW_IDLE) {
         link_close(&follow->link, OK);
     }
@@ -490,6 +494,7 @@ static void start_run(struct task *task)
     struct follow *follow = CONTAINER_OF(task, struct follow, start_task);
     connect_parent(follow);
     bootstrap_look(follow);
+    age_alarm_open(follow);
 }
 
 int follow_open(struct instance *instance)
@@ -501,6 +506,7 @@ int follow_open(struct instance *instance)
     list_init(&follow->tick.node);
     bootstrap_open(follow);
     scout_open(follow);
+    ask_open(follow);
     uint64_t probe_ms = instance->options->probe;
     follow->parents.unit_ns = (probe_ms != 0 ? probe_ms : UNIT_MS) * NS_PER_MS;
     snprintf(follow->parents.site, sizeof follow->parents.site, "%s",

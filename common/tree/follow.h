@@ -9,6 +9,8 @@
 
 #include "common/base/log.h"
 #include "common/io/address.h"
+#include "common/tree/age_alarm.h"
+#include "common/tree/ask.h"
 #include "common/tree/bootstrap.h"
 #include "common/tree/link.h"
 #include "common/tree/parents.h"
@@ -73,6 +75,16 @@ struct follow {
     uint64_t news_ns;      // when a new heartbeat last came
     uint64_t patience_ms;  // with its standing still, at first
     unsigned stale_rounds; // parents left since for bringing none
+    struct lag {
+        uint64_t block;    // of the newest heartbeat, whose blocks have not all come yet; 0 = none
+        uint64_t begun_ns; // when it came, less what it waited at the parent
+    } lag;
+    struct said {      // to this parent, of this node itself
+        uint64_t at_ns, report_ns; // 0 = nothing yet; when anything was reported last
+        uint64_t state, flags, visible;
+    } said;
+    struct ask ask;
+    struct age_alarm age_alarm;
     struct beat judged;    // the newest heartbeat not compared yet; sequence 0 = none
     bool mismatch_logged;
     char before[NODE_NAME_MAX + 1]; // the parent that was followed last

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // What goes up and comes down beside the blocks: progress to the parent, promptly while something
-// is under way (WAIT counts on it) and at each heartbeat interval; heartbeats from the parent, with
-// which this node's state is judged by the log's own digest.
+// is under way (WAIT counts on it) and at each heartbeat interval; what this node and those below
+// it say of themselves; heartbeats from the parent, with which this node's state is judged by the
+// log's own digest, and the lag of the hop is measured.
 #include "common/base/clock.h"
 #include "common/tree/follow.h"
 
@@ -42,6 +43,39 @@ static void judge(struct follow *follow, const struct view *view)
     follow->judged.received_ns = 0;
 }
 
+// ---- the lag of the hop ------------------------------------------------------------------------
+
+// What blocks wait between the parent and here: as long as the heartbeat that tells of them waited
+// there, and from its arrival until theirs. Both times are spans of one clock each.
+static void measure_queue(struct follow *follow, uint64_t now_ns)
+{
+    struct lag *lag = &follow->lag;
+    if (lag->block == 0) {
+        return;
+    }
+    struct instance_metrics *metrics = follow->instance->metrics;
+    uint64_t before_ns = METRIC_GET(metrics, instance, lag_queue_ns);
+    uint64_t lag_ns = now_ns - u64_min(now_ns, lag->begun_ns);
+    if (follow->last_known && follow->last.number >= lag->block) {
+        lag->block = 0;
+        METRIC_SET(metrics, instance, lag_queue_ns, (7 * before_ns + lag_ns) / 8);
+    } else if (lag_ns > before_ns) {
+        METRIC_SET(metrics, instance, lag_queue_ns, lag_ns); // so long at least
+    }
+}
+
+static void measure(struct follow *follow, const struct beat *beat)
+{
+    METRIC_SET(follow->instance->metrics, instance, lag_network_ns, follow->link.rtt_ns / 2);
+    if (follow->lag.block == 0) {
+        uint64_t held_ns = u64_min(beat->held_ns, beat->received_ns);
+        follow->lag = (struct lag){beat->block, beat->received_ns - held_ns};
+    }
+    measure_queue(follow, beat->received_ns);
+}
+
+// ---- heartbeats --------------------------------------------------------------------------------
+
 static bool is_news(struct follow *follow, const struct beat *beat)
 {
     bool news = beat->sequence != follow->beat_sequence ||
@@ -74,6 +108,7 @@ int report_on_beat(struct follow *follow, struct bytes payload)
         follow->news_ns = loop_now_ns(follow->loop);
         follow->stale_rounds = 0;
         follow->judged = beat;
+        measure(follow, &beat);
         if (follow->news_ns - follow->started_ns >= instance->node->reconnect * NS_PER_MS) {
             follow_flows(follow);
         }
@@ -84,6 +119,46 @@ int report_on_beat(struct follow *follow, struct bytes payload)
         }
     }
     return OK;
+}
+
+// ---- the census --------------------------------------------------------------------------------
+
+// Appends what this node says of itself when it is time to: at once what matters for the tree's
+// shape, rarely what changes all the time, and now and then that it is there.
+static void say(struct follow *follow, struct buf *to, uint64_t now_ns)
+{
+    struct said *said = &follow->said;
+    struct census_own own;
+    census_own(&own, follow->instance);
+    const struct census_item *item = &own.item;
+    uint64_t since_ns = now_ns - said->at_ns;
+    bool urgent = said->at_ns == 0 || said->state != item->state || said->flags != item->flags;
+    if (urgent || since_ns >= CENSUS_SIGN_NS ||
+        (since_ns >= CENSUS_SAY_NS && said->visible != item->visible)) {
+        census_item_append(to, item);
+        said->at_ns = now_ns;
+        said->state = item->state;
+        said->flags = item->flags;
+        said->visible = item->visible;
+    }
+}
+
+static void report_census(struct follow *follow)
+{
+    uint64_t now_ns = clock_mono_ns();
+    if (now_ns - follow->said.report_ns < CENSUS_REPORT_NS || !link_may_talk(&follow->link)) {
+        return;
+    }
+    struct buf items = {0};
+    say(follow, &items, now_ns);
+    census_tell(follow->instance->census, &items, now_ns);
+    if (items.size > 0) {
+        struct message_tree_report report = {.items = buf_bytes(&items)};
+        message_tree_report_encode(link_out(&follow->link), &report);
+        link_wrote(&follow->link);
+        follow->said.report_ns = now_ns;
+    }
+    buf_free(&items);
 }
 
 // ---- progress ----------------------------------------------------------------------------------
@@ -157,6 +232,8 @@ static void on_tick(struct timer *timer)
     if (follow->link.stream.paused) {
         follow->news_ns = loop_now_ns(follow->loop); // it is us who do not listen
     }
+    measure_queue(follow, clock_mono_ns());
+    report_census(follow);
     follow->tick_fast = tell(follow) || follow->link.stream.paused;
     loop_timer_set(follow->loop, timer, follow->tick_fast ? SOON_NS : heartbeat_ns(follow));
 }
@@ -177,6 +254,10 @@ void report_start(struct follow *follow)
     follow->news_ns = follow->started_ns = loop_now_ns(follow->loop);
     follow->beat_sequence = follow->beat_commit = 0;
     uint64_t silence_ms = follow->instance->node->silence;
+    follow->lag = (struct lag){0};
+    follow->said = (struct said){0};
+    census_tell_all(follow->instance->census);
+    METRIC_SET(follow->instance->metrics, instance, lag_queue_ns, 0);
     follow->patience_ms = 2 * silence_ms + random_jitter_ms(silence_ms);
     follow->tick_fast = true;
     loop_timer_set(follow->loop, &follow->tick, 0);
@@ -186,4 +267,5 @@ void report_stop(struct follow *follow)
 {
     loop_timer_clear(&follow->tick);
     follow->tick_fast = false;
+    ask_lost(follow);
 }

@@ -23,6 +23,7 @@ struct link;
 struct beat {
     uint8_t history[HISTORY_ID_BYTES];
     uint64_t epoch, commit_index, block, root_ms, delay_ns, sequence;
+    uint64_t held_ns; // of the delay: at the parent
     struct hash128 chain, digest;
     char path[BEAT_PATH_MAX]; // node names separated by a zero byte, root first
     size_t path_size;

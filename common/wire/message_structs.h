@@ -60,6 +60,7 @@ struct message_heartbeat {
     message_U64 delay_ns;
     message_BYTES path;
     message_U64 sequence;
+    message_U64 held_ns;
 };
 
 struct message_progress {
@@ -156,4 +157,22 @@ struct message_slice_items {
     message_U64 last;
     message_BYTES check;
     message_BYTES items;
+};
+
+struct message_tree_report {
+    message_BYTES items;
+};
+
+struct message_tree_ask {
+    message_U64 id;
+    message_U64 page;
+    message_U64 patience_ns;
+};
+
+struct message_tree_page {
+    message_U64 id;
+    message_BYTES items;
+    message_U64 last;
+    message_TEXT reason;
+    message_U64 age_ns;
 };

@@ -54,6 +54,8 @@ bool cli_connect(struct cli *cli) MUST_CHECK;
 redisReply *cli_call(struct cli *cli, size_t count, const struct bytes *words) MUST_CHECK;
 // The same, but an error reply is handed back too.
 redisReply *cli_call_any(struct cli *cli, size_t count, const struct bytes *words) MUST_CHECK;
+// Connects and calls; the reply is a text. NULL: said why.
+redisReply *cli_call_text(struct cli *cli, size_t count, const struct bytes *words) MUST_CHECK;
 void cli_say_reply_error(const redisReply *reply);
 void cli_error(const char *format, ...) PRINTF_LIKE(1, 2);
 

@@ -97,3 +97,14 @@ redisReply *cli_call(struct cli *cli, size_t count, const struct bytes *words)
     }
     return reply;
 }
+
+redisReply *cli_call_text(struct cli *cli, size_t count, const struct bytes *words)
+{
+    redisReply *reply = cli_connect(cli) ? cli_call(cli, count, words) : NULL;
+    if (reply != NULL && reply->type != REDIS_REPLY_STRING) {
+        cli_error("the server answered something else than a text; is it qs?");
+        freeReplyObject(reply);
+        return NULL;
+    }
+    return reply;
+}

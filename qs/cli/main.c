@@ -51,7 +51,8 @@ static const struct command commands[] = {
     {"watch", "PREFIX [--from INDEX|TOKEN]",
      "prints every change of keys with the prefix as it becomes visible", run_watch},
     {"status", "", "shows the daemon and its instances", run_status},
-    {"tree", "", "shows this node's place in the tree", run_tree},
+    {"tree", "[--here]", "draws the whole tree; --here: only what this node knows by itself",
+     run_tree},
     {"help", "[COMMAND]", "shows this", run_help},
 };
 

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// status and tree: what INFO and QS.TREE say, as tables and drawings for people; --json hands the
-// same on for programs.
+// status: what INFO says, as tables for people; --json hands the same on for programs.
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -134,6 +132,19 @@ static void append_status_text(struct buf *to, struct bytes info)
     }
 }
 
+// Whose data is older than alarm_age.
+static void append_alarms(struct buf *to, struct bytes info)
+{
+    struct line line;
+    while (take_line(&info, &line)) {
+        if (!line.section && line.name.size > 9 && memcmp(line.name.data, "instance_", 9) == 0 &&
+            bytes_equal_text(find_part(line.value, "age_alarm"), "1")) {
+            buf_format(to, "\nwarning: the data of %.*s is older than alarm_age\n",
+                       SHOWN(bytes_of(line.name.data + 9, line.name.size - 9)));
+        }
+    }
+}
+
 // What proxies fetch from: "replica_<instance>_<number>" lines, if there are any.
 static void append_replicas(struct buf *to, struct bytes info)
 {
@@ -165,25 +176,13 @@ static void append_replicas(struct buf *to, struct bytes info)
     }
 }
 
-// Calls a command without arguments whose reply is a text.
-static redisReply *call_text(struct cli *cli, const char *name)
-{
-    struct bytes words[] = {bytes_text(name)};
-    redisReply *reply = cli_connect(cli) ? cli_call(cli, 1, words) : NULL;
-    if (reply != NULL && reply->type != REDIS_REPLY_STRING) {
-        cli_error("the server answered something else than a text; is it qs?");
-        freeReplyObject(reply);
-        return NULL;
-    }
-    return reply;
-}
-
 int run_status(struct cli *cli)
 {
     if (!cli_words_fit(cli, 0, 0)) {
         return EXIT_USAGE;
     }
-    redisReply *reply = call_text(cli, "INFO");
+    struct bytes words[] = {bytes_text("INFO")};
+    redisReply *reply = cli_call_text(cli, 1, words);
     if (reply == NULL) {
         return EXIT_ERROR;
     }
@@ -192,94 +191,9 @@ int run_status(struct cli *cli)
         append_status_json(&text, reply_bytes(reply));
     } else {
         append_status_text(&text, reply_bytes(reply));
+        append_alarms(&text, reply_bytes(reply));
         append_replicas(&text, reply_bytes(reply));
     }
-    freeReplyObject(reply);
-    return cli_finish(&text, EXIT_FOUND);
-}
-
-// ---- tree -------------------------------------------------------------------------------------
-
-static const char *text_of(json_t *object, const char *name)
-{
-    const char *text = json_string_value(json_object_get(object, name));
-    return text == NULL || text[0] == '\0' ? "?" : text;
-}
-
-static void append_number(struct buf *to, const char *label, json_t *object, const char *name)
-{
-    json_t *value = json_object_get(object, name);
-    if (json_is_integer(value)) {
-        buf_format(to, "%s%" JSON_INTEGER_FORMAT, label, json_integer_value(value));
-    } else if (json_is_real(value)) {
-        buf_format(to, "%s%.1f ms", label, json_real_value(value));
-    } else {
-        buf_format(to, "%sunknown", label);
-    }
-}
-
-// The nodes above: each one step further in. Returns the depth of this node.
-static size_t append_path(struct buf *to, json_t *tree)
-{
-    json_t *path = json_object_get(tree, "path");
-    size_t count = json_array_size(path), depth = count > 0 ? count - 1 : 0;
-    for (size_t i = 0; i < depth; i++) {
-        const char *name = json_string_value(json_array_get(path, i));
-        buf_format(to, "%*s%s%s\n", (int)(i == 0 ? 0 : 3 * (i - 1)), "", i == 0 ? "" : "`- ",
-                   name == NULL ? "?" : name);
-    }
-    return depth;
-}
-
-static void append_tree(struct buf *to, json_t *tree)
-{
-    size_t depth = append_path(to, tree);
-    int indent = (int)(depth == 0 ? 0 : 3 * (depth - 1));
-    buf_format(to, "%*s%s%s (this node)  %s %s, %s", indent, "", depth == 0 ? "" : "`- ",
-               text_of(tree, "node"), text_of(tree, "instance"), text_of(tree, "role"),
-               text_of(tree, "state"));
-    append_number(to, ", index ", tree, "visible_index");
-    append_number(to, ", age ", tree, "age_ms");
-    buf_append_text(to, "\n");
-    json_t *children = json_object_get(tree, "children");
-    size_t count = json_array_size(children);
-    indent = depth == 0 ? 0 : indent + 3;
-    for (size_t i = 0; i < count; i++) {
-        json_t *child = json_array_get(children, i);
-        buf_format(to, "%*s%s %s  %s", indent, "", i + 1 < count ? "|-" : "`-",
-                   text_of(child, "node"), text_of(child, "role"));
-        append_number(to, ", index ", child, "visible_index");
-        append_number(to, ", age ", child, "age_ms");
-        append_number(to, ", round trip ", child, "rtt_ms");
-        buf_format(to, ", %s\n", text_of(child, "address"));
-    }
-    json_t *parent = json_object_get(tree, "parent");
-    if (json_is_object(parent)) {
-        buf_format(to, "\nparent %s at %s: %s", text_of(parent, "node"), text_of(parent, "address"),
-                   text_of(parent, "state"));
-        append_number(to, ", round trip ", parent, "rtt_ms");
-        buf_append_text(to, "\n");
-    }
-}
-
-int run_tree(struct cli *cli)
-{
-    if (!cli_words_fit(cli, 0, 0)) {
-        return EXIT_USAGE;
-    }
-    redisReply *reply = call_text(cli, "QS.TREE");
-    if (reply == NULL) {
-        return EXIT_ERROR;
-    }
-    struct buf text = {0};
-    json_t *tree = json_loadb(reply->str, (size_t)reply->len, 0, NULL);
-    if (cli->json || tree == NULL) {
-        buf_append_bytes(&text, reply_bytes(reply));
-        buf_append_text(&text, "\n");
-    } else {
-        append_tree(&text, tree);
-    }
-    json_decref(tree);
     freeReplyObject(reply);
     return cli_finish(&text, EXIT_FOUND);
 }

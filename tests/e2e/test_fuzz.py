@@ -166,7 +166,17 @@ def random_fields(rng, name):
         count = rng.randrange(5)
         items = [[rng.randbytes(rng.randrange(20)), rng.randrange(100)] for _ in range(count)]
         out["items"] = mutate(rng, pack(items)) if rng.random() < 0.5 else pack(items)
+    if name in ("tree_report", "tree_page"):
+        items = b"".join(pack(saying(rng)) for _ in range(rng.randrange(5)))
+        out["items"] = mutate(rng, items) if rng.random() < 0.5 else items
     return out
+
+
+def saying(rng):
+    """What a node might say of itself (common/wire/census_items.h)."""
+    names = ["root", "child", "x", "y", "z" * 64, "", "a b"]
+    numbers = [rng.choice([0, 1, 2, 3, 4, 1 << 40, (1 << 64) - 1]) for _ in range(9)]
+    return [rng.choice(names), rng.choice(names), *numbers]
 
 
 def mutated_frame(rng, names):
@@ -238,7 +248,8 @@ def test_frames_from_above(cluster, role):
                         conn.send(message("welcome", protocol=1, answer=1, node="babble", role=1,
                                           history=asked["history"] or history, index=9, block=9,
                                           oldest=1))
-                    names = ["blocks", "heartbeat", "welcome", "fetched", "goodbye", "ping", "pong"]
+                    names = ["blocks", "heartbeat", "welcome", "fetched", "goodbye", "ping", "pong",
+                             "tree_page"]
                     for _ in range(rng.choice([1, 2, 4])):
                         noise = rng.randbytes(rng.choice([0, 1, 200]))
                         conn.send(mutated_frame(rng, names) + noise)

@@ -41,6 +41,7 @@ void node_init(struct node *node, unsigned number, int role)
         .repair_max = 2,
                                           .heartbeat = 200,
                                           .silence = 3000,
+                                          .alarm_age = 3000,
                                           .reconnect = 500};
     node->instance_options = (struct instance_options){.name = "zones",
                                                        .role = role,
@@ -64,6 +65,7 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .keep_bytes = 1000,
                                                        .fetch = 2000,
                                                        .fetch_max = 4096,
+                                                       .census_max = 10000,
                                                        .history = 7200000,
                                                        .history_bytes = GIB,
                                                        .fetch_burst = MIB,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 
 #include "common/base/mem.h"
+#include "common/tree/age_alarm.h"
 #include "common/tree/tree.h"
 
 #define MS NS_PER_MS
@@ -128,10 +129,12 @@ static void test_hops(void **state)
     assert_int_equal(beat_encode(&wire, &at_root, "root", 7000 * MS), OK);
     assert_int_equal(pass_on(&wire, 10 * MS, 555 * MS, &at_a), OK);
     assert_int_equal(at_a.delay_ns, 10 * MS);
+    assert_int_equal(at_a.held_ns, 0);
     buf_clear(&wire);
     assert_int_equal(beat_encode(&wire, &at_a, "a", 555 * MS + 200 * MS), OK);
     assert_int_equal(pass_on(&wire, 1 * MS, 99000 * MS, &at_b), OK);
     assert_int_equal(at_b.delay_ns, 211 * MS);
+    assert_int_equal(at_b.held_ns, 200 * MS); // by the last hop alone
     assert_int_equal(at_b.received_ns, 99000 * MS);
     assert_int_equal(at_b.path_size, 6);
     assert_memory_equal(at_b.path, "root\0a", 6);
@@ -178,9 +181,22 @@ static void test_limits(void **state)
     buf_free(&wire);
 }
 
+static void test_alarm(void **state)
+{
+    (void)state;
+    // Raised above the limit, kept down to half of it: what wavers at the limit is told once.
+    assert_false(age_alarm_holds(false, 0, 10 * MS));
+    assert_false(age_alarm_holds(false, 10 * MS, 10 * MS));
+    assert_true(age_alarm_holds(false, 10 * MS + 1, 10 * MS));
+    assert_true(age_alarm_holds(true, 9 * MS, 10 * MS));
+    assert_true(age_alarm_holds(true, 5 * MS, 10 * MS));
+    assert_false(age_alarm_holds(true, 5 * MS - 1, 10 * MS));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_alarm),
         cmocka_unit_test(test_age),           cmocka_unit_test(test_relayed_again),
         cmocka_unit_test(test_long_catch_up), cmocka_unit_test(test_hops),
         cmocka_unit_test(test_limits),

@@ -28,6 +28,7 @@ static struct {
     uint32_t *delays_us; // TIMED_MAX a node
     uint32_t parents[NODES_MAX];
     struct gauge_bytes bytes[NODES_MAX];
+    struct gauge_census census;
 } gauge;
 
 void gauge_open(struct node *nodes, unsigned count)
@@ -137,8 +138,17 @@ unsigned gauge_parent(struct node *node)
 
 unsigned gauge_parent_then(unsigned node) { return gauge.parents[node]; }
 
+// What the root has been told of the others so far.
+static struct gauge_census census_now(void)
+{
+    const struct instance_metrics *metrics = &gauge.nodes[0].metrics;
+    return (struct gauge_census){METRIC_GET(metrics, instance, census_nodes),
+                                 METRIC_GET(metrics, instance, census_bytes)};
+}
+
 void gauge_start(void)
 {
+    gauge.census = census_now();
     for (unsigned i = 0; i < gauge.count; i++) {
         gauge.parents[i] = gauge_parent(&gauge.nodes[i]);
     }
@@ -149,6 +159,8 @@ void gauge_start(void)
 void gauge_stop(void)
 {
     gauge.ran_ns = world_now_ns() - gauge.started_ns;
+    struct gauge_census census = census_now();
+    gauge.census = (struct gauge_census){census.nodes, census.bytes - gauge.census.bytes};
     gauge.runs = false;
 }
 
@@ -165,6 +177,7 @@ uint32_t gauge_delay_us(unsigned node, unsigned at)
 }
 
 struct gauge_bytes gauge_bytes(unsigned node) { return gauge.bytes[node]; }
+struct gauge_census gauge_census(void) { return gauge.census; }
 uint64_t gauge_ns(void) { return gauge.ran_ns; }
 
 void gauge_carried(unsigned from, unsigned to, size_t size)

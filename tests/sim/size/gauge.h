@@ -29,6 +29,11 @@ struct gauge_bytes {
     uint64_t down, up;
 };
 struct gauge_bytes gauge_bytes(unsigned node);
+// What the root knew of the others at the end, and how much it was told meanwhile.
+struct gauge_census {
+    uint64_t nodes, bytes;
+};
+struct gauge_census gauge_census(void);
 uint64_t gauge_ns(void);          // how long it ran
 void gauge_carried(unsigned from, unsigned to, size_t size); // for struct net_map
 

@@ -191,6 +191,10 @@ static void print_bytes(void)
     print_row("inside a site, to the parent", &up[0], "kB/s");
     printf("\nAll links between sites together carry %.1f MB/s, the root sends %.1f MB/s.\n\n",
            sum / 1e3, root / 1e3);
+    struct gauge_census census = gauge_census();
+    printf("The root knows of %llu others what they are and how they lag; its children tell it all "
+           "of that in\n%.1f kB/s.\n\n", (unsigned long long)census.nodes,
+           (double)census.bytes / 1e3 / seconds);
 }
 
 static void print_time(uint64_t ms)

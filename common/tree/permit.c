@@ -70,16 +70,18 @@ void permits_close(struct permits *permits)
 
 bool permits_wait(struct permits *permits, const struct permit_ask *ask, uint64_t now_ns)
 {
-    bool wait = false;
+    bool wait = false, holds = false;
     LIST_FOR_EACH(node, &permits->all) {
         struct permit *permit = permit_at(node);
         if (lapsed(permit, now_ns)) {
             drop(permits, permit);
-        } else if (strcmp(permit->site, ask->site) == 0 && !is_holder(permit, ask)) {
+        } else if (is_holder(permit, ask)) {
+            holds = true;
+        } else if (strcmp(permit->site, ask->site) == 0) {
             wait = wait || ask->keys_only || !permit->keys_only;
         }
     }
-    return wait;
+    return wait && !holds;
 }
 
 bool permits_take(struct permits *permits, const struct permit_ask *ask, uint64_t now_ns)

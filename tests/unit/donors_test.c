@@ -132,6 +132,9 @@ static void test_own_site_is_full(void **state)
     assert_int_equal(asked(T0 + PATIENCE - 1), 2);
     puts_off(ANSWER_FULL, 0);
     assert_int_equal(asked(T0 + PATIENCE - 1), 0);
+    assert_false(new_round(T0 + PATIENCE - 1));
+    assert_int_equal(asked(T0 + PATIENCE), 2);
+    puts_off(ANSWER_FULL, 0);
     assert_int_equal(asked(T0 + PATIENCE), 1); // not for ever
     assert_int_equal(donors_insist(&donors, PATIENCE, T0 + PATIENCE), INSISTS_MUCH);
     donors_gave(&donors);

@@ -74,6 +74,8 @@ $(BUILD)/tests/store_model_test $(BUILD)/tests/store_panel_test: \
 $(BUILD)/tests/floor_race_test: LDFLAGS += -Wl,--wrap=mvcc_read,--wrap=mvcc_walk
 $(BUILD)/tests/publish_test: LDFLAGS += -Wl,--wrap=views_publish
 $(BUILD)/tests/finder_test: LDFLAGS += -Wl,--wrap=random_jitter_ms
+$(BUILD)/tests/freeze_test: LDFLAGS += -Wl,--wrap=store_flush
+$(BUILD)/tests/journal_damage_test: LDFLAGS += -Wl,--wrap=posix_fadvise
 $(BUILD)/tests/store_test: LDFLAGS += -Wl,--wrap=rocksdb_write
 
 $(BUILD)/tests/bench_test: $(call obj,$(filter-out bench/main.c,$(BENCH_SRC)))

@@ -261,11 +261,15 @@ int applier_freeze(struct instance *instance)
     if (error == OK) {
         applier->flushed_block = applier->state.place.number;
     }
-    bool hidden = !applier->unserved && applier_would_go_back(applier);
-    if (error == OK && hidden && applier->state.place.number > 0) {
+    // A store that a bad row keeps from being flushed is one of those that are built anew: it must
+    // not be what stands in the way.
+    bool rotten = error == ERR_CORRUPT;
+    bool hidden = !applier->unserved && applier_would_go_back(applier) &&
+                  applier->state.place.number > 0;
+    if (rotten || (error == OK && hidden)) {
         return mark_behind(instance); // the next start sees no journal that would tell
     }
-    if (error == ERR_IO || error == ERR_CORRUPT) {
+    if (error == ERR_IO) {
         // For ever, until it is opened again; and no block will come that tells.
         instance_stop_updates(instance, error, "the store could not be flushed");
     }

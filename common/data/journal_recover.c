@@ -253,10 +253,7 @@ static int sync_found(const struct journal *journal)
     // Those before the newest were synced when it was begun. What a sync refused to this daemon's
     // predecessor stands in memory as if it were on disk: it is read again, and is torn there.
     int error = segment_sync(journal_newest(journal));
-    if (error == OK) {
-        segment_distrust(journal_newest(journal));
-    }
-    return error;
+    return error == OK ? segment_distrust(journal_newest(journal)) : error;
 }
 
 int journal_recover(struct journal *journal, struct journal_report *report)

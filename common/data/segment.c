@@ -208,13 +208,19 @@ int segment_sync(struct segment *segment)
     return fdatasync(segment->fd) == 0 ? OK : file_failed(segment, "fdatasync");
 }
 
-void segment_distrust(struct segment *segment)
+int segment_distrust(struct segment *segment)
 {
     // A failure costs the certainty only: the bytes are then read from memory, as they always were.
     int code = posix_fadvise(segment->fd, 0, 0, POSIX_FADV_DONTNEED);
     if (code != 0) {
         log_line(LOG_WARN, segment->scope, "%s: fadvise: %s", segment->path, strerror(code));
     }
+    struct stat info;
+    if (fstat(segment->fd, &info) != 0) {
+        return file_failed(segment, "fstat");
+    }
+    atomic_store(&segment->size, (uint64_t)info.st_size);
+    return OK;
 }
 
 int segment_unlink(struct segment *segment, const struct segment_home *home)

@@ -70,8 +70,9 @@ int segment_write_copy(struct segment *segment, const struct block_header *befor
 int segment_truncate(struct segment *segment, uint64_t size) MUST_CHECK;
 int segment_sync(struct segment *segment) MUST_CHECK;
 // Makes the next reads come from the disk, as far as the system can: after a failed sync it may
-// hold bytes that no disk has, and say of each later sync that all is well.
-void segment_distrust(struct segment *segment);
+// hold bytes that no disk has, and say of each later sync that all is well. Its size may be another
+// then.
+int segment_distrust(struct segment *segment) MUST_CHECK;
 // Removes the name, for certain; the file lives on for those who hold it.
 int segment_unlink(struct segment *segment, const struct segment_home *home) MUST_CHECK;
 

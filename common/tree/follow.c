@@ -466,7 +466,7 @@ void follow_end_if_over(struct follow *follow)
     parents_hold(&follow->parents, &follow->at, NULL);
     parents_hold(&follow->parents, &follow->next, NULL);
     parents_hold(&follow->parents, &follow->scout.target, NULL);
-    parents_hold(&follow->parents, &follow->bootstrap.donor, NULL);
+    parents_hold(&follow->parents, &follow->bootstrap.donors.at, NULL);
     parents_close(&follow->parents);
     mem_free(follow);
     notice_raise(closed);

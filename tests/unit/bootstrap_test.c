@@ -175,6 +175,41 @@ static void test_shown_and_damaged(void **state)
     builder_close(&same.builder);
 }
 
+// A node whose log no longer joins builds from one that stands behind that gap, and not from one
+// that is before it too: with its snapshot it would stand where it stood.
+static void test_no_further(void **state)
+{
+    (void)state;
+    struct author author, same;
+    struct site *ahead = donor_new(&author, 1000), *child = site_new("child", ROLE_REPLICA);
+    struct site *beside = site_new("beside", ROLE_REPLICA);
+    uint64_t oldest = journal_oldest(ahead->instance->journal).number;
+    beside->node.repair_max = 1;
+    beside->options.snapshots_max = 1;
+    beside->options.snapshot_rate = GIB;
+    assert_int_equal(readers_open(&beside->readers, 1), OK);
+    site_open(beside);
+    author_open(&same, 6);
+    author_feed(&same, beside, (unsigned)oldest - 2, 1000);
+    builder_close(&same.builder);
+    site_parent(child, beside->address);
+    site_parent(child, ahead->address);
+    child->node.silence = 100; // for as long as nothing is heard of the root
+    site_open_instance(child);
+    author_open(&same, 6);
+    author_feed(&same, child, (unsigned)oldest - 2, 1000);
+    builder_close(&same.builder);
+    site_open_links(child);
+    AWAIT(METRIC_GET(ahead->metrics, instance, snapshot_slices) > 0 ||
+          METRIC_GET(beside->metrics, instance, snapshot_slices) > 0);
+    assert_int_equal(METRIC_GET(beside->metrics, instance, snapshot_slices), 0);
+    site_close(child);
+    site_stop(beside);
+    readers_close(beside->readers);
+    site_free(beside);
+    donor_close(ahead, &author);
+}
+
 // A node that doubts its own store, or has it from another and not proven it, gives nothing of it.
 static void test_doubted_donor(void **state)
 {
@@ -198,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_more_was_shown),
         cmocka_unit_test(test_shown_and_lost),
         cmocka_unit_test(test_shown_and_damaged),
+        cmocka_unit_test(test_no_further),
         cmocka_unit_test(test_doubted_donor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

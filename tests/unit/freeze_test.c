@@ -6,6 +6,15 @@
 
 #include "common/core/applier_private.h"
 
+int __real_store_flush(struct store *store);
+int __wrap_store_flush(struct store *store);
+
+static struct store *_Atomic rotten; // a bad row keeps it from being flushed
+
+int __wrap_store_flush(struct store *store)
+{
+    return store == atomic_load(&rotten) ? ERR_CORRUPT : __real_store_flush(store);
+}
 
 static int refuse_unfit(struct instance *instance, const struct block *block,
                         struct store_batch *batch)
@@ -128,12 +137,38 @@ static void test_unfit_store_keeps_its_log(void **unused)
     world_close(&world);
 }
 
+// A store that cannot even be flushed gives way too; the next start knows by a file that more may
+// have been shown than it holds.
+static void test_rotten_store_gives_way(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 14);
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    char *behind = mem_format("%s/BEHIND", at.instance->directory);
+    atomic_store(&at.instance->wants_build, true);
+    atomic_store(&rotten, at.instance->store);
+    locate(&node, at.instance, true);
+    atomic_store(&rotten, NULL);
+    assert_int_equal(instance_state(at.instance), INSTANCE_SERVING);
+    assert_int_equal(access(behind, F_OK), 0);
+    complete(&node, &at, &world, 14);
+    assert_int_not_equal(access(behind, F_OK), 0);
+    mem_free(behind);
+    close_all(&node, &at);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_replay_comes_first),
         cmocka_unit_test(test_slice_that_freezes),
         cmocka_unit_test(test_unfit_store_keeps_its_log),
+        cmocka_unit_test(test_rotten_store_gives_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,8 @@
 // the same bytes again.
 #include "tests/unit/journal_intact.h"
 
+#include <fcntl.h>
+
 #include "common/base/log.h"
 #include "common/data/journal.h"
 
@@ -11,6 +13,19 @@
 #define SEED 20231122
 
 static const struct journal_place nothing = {0};
+
+int __wrap_posix_fadvise(int fd, off_t offset, off_t size, int advice);
+
+static uint64_t unwritten; // bytes at a file's end that memory has, and no disk
+
+int __wrap_posix_fadvise(int fd, off_t offset, off_t size, int advice)
+{
+    struct stat info;
+    assert_true(offset == 0 && size == 0 && advice == POSIX_FADV_DONTNEED);
+    assert_int_equal(fstat(fd, &info), 0);
+    assert_int_equal(ftruncate(fd, info.st_size - (off_t)unwritten), 0);
+    return 0;
+}
 
 // The number of the first block that a cursor cannot read, 0 = all can up to the end.
 static uint64_t first_bad(struct journal *journal, uint64_t from)
@@ -303,6 +318,29 @@ static void test_ranges(void **unused)
     test_rmdir(path);
 }
 
+// The end was never written, as a look at the disk shows: what is sound before it still is proof
+// that a bad block is no torn end.
+static void test_unwritten_end(void **unused)
+{
+    (void)unused;
+    char *path = test_mkdir();
+    struct intact intact;
+    intact_make(&intact, path, MIB, 40, 200);
+    zero(path, &intact, 10, 1);
+    unwritten = 3;
+    struct journal_report report;
+    struct journal *journal = test_journal(path, MIB, true, nothing, ERR_DAMAGED, &report);
+    unwritten = 0;
+    assert_int_equal(report.damaged_first, 10);
+    assert_int_equal(report.damaged_last, 10);
+    assert_int_equal(report.torn_bytes, 0);
+    assert_int_equal(journal_patch(journal, intact.blocks[10], &report), OK);
+    assert_int_equal(journal_end(journal).number, intact.last - 1);
+    journal_close(journal);
+    intact_free(&intact);
+    test_rmdir(path);
+}
+
 // Once its file is cut in the middle of block `number`; once the whole file is gone.
 static void test_lost_files(void **unused)
 {
@@ -534,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_flips_of_follower),
         cmocka_unit_test(test_flips_of_large_blocks),
         cmocka_unit_test(test_ranges),
+        cmocka_unit_test(test_unwritten_end),
         cmocka_unit_test(test_lost_files),
         cmocka_unit_test(test_flushed_tail),
         cmocka_unit_test(test_copies),

@@ -30,7 +30,6 @@ static void test_what_is_known_stays(void **state)
 {
     (void)state;
     struct parents parents = {0};
-    assert_null(parents_after(&parents, NULL));
     assert_null(parents_choose(&parents, 0, 50));
     assert_true(take(&parents, A, B, C));
     struct parent *a = parents.all[0], *b = parents.all[1], *held = NULL;
@@ -43,7 +42,6 @@ static void test_what_is_known_stays(void **state)
     assert_int_equal(b->bad_block, 7);
     assert_false(a->listed);
     assert_ptr_equal(parents_choose(&parents, 0, 50), b);
-    assert_ptr_equal(parents_after(&parents, a), b);
     // It comes back as itself; and goes with its last holder.
     assert_true(take(&parents, C, A, NULL));
     assert_ptr_equal(parents.all[1], a);

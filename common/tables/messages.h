@@ -34,7 +34,7 @@ FIELD(hello, 11, U64, digest_algorithm)
 FIELD(hello, 12, BYTES, authentication) // empty: none
 FIELD(hello, 13, TEXT, address) // host:port where others may follow this node; empty: nowhere
 FIELD(hello, 14, TEXT, site)    // name of its data centre; empty: not known
-FIELD(hello, 15, U64, insists)  // 1: who was full named nobody that would feed it
+FIELD(hello, 15, U64, insists)  // enum hello_insists
 
 // The answer. `answer`: enum hello_answer; `reason`: words, for refused.
 MESSAGE(welcome, 2)
@@ -55,7 +55,7 @@ FIELD(welcome, 14, U64, age_ns)      // of its data; 2^64 - 1: not known
 FIELD(welcome, 15, U64, children)    // that it feeds
 FIELD(welcome, 16, U64, children_max) // ... and may feed, 0 = no limit
 FIELD(welcome, 17, TEXT, site)       // as in hello
-// Where to follow instead, for full: up to 8 of its children, each address, node, site (as in
+// Whom to ask instead, for full and wait: up to 8 of its children, each address, node, site (as in
 // hello), with a zero byte behind each of the three.
 FIELD(welcome, 18, BYTES, elsewhere)
 

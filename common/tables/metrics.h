@@ -77,6 +77,7 @@ INSTANCE_METRIC(COUNTER, children_sent_on, "", "nodes that were sent on to a chi
 INSTANCE_METRIC(COUNTER, parent_bad_blocks, "", "blocks from a parent that failed a check and were not applied")
 INSTANCE_METRIC(COUNTER, parent_bad_frames, "", "links to a parent closed for malformed frames")
 INSTANCE_METRIC(GAUGE, snapshots, "", "nodes that build their store from this one now")
+INSTANCE_METRIC(COUNTER, snapshots_put_off, "", "times a node was told to wait for a snapshot, or whom to ask instead")
 INSTANCE_METRIC(COUNTER, snapshot_slices, "", "slices of a snapshot given to other nodes")
 INSTANCE_METRIC(COUNTER, snapshot_bytes, "bytes", "... their records")
 INSTANCE_METRIC(COUNTER, build_slices, "", "slices of a snapshot written here")

@@ -11,25 +11,54 @@
 #define SNAPSHOT_SLICE_BYTES MIB
 #endif
 #define FIRST_PAUSE_MS 20u
+#define TURN_PAUSE_MS 4u // between two that are asked in a round
 #define ROUNDS_MAX 10 // the pause grows no more
 #define LOG_POLL_NS (50 * NS_PER_MS)
+
+static struct log_gate none_gate;
 
 static void locate(struct follow *follow);
 
 static void next_donor(struct follow *follow)
 {
-    struct parent **donor = &follow->bootstrap.donor;
-    parents_hold(&follow->parents, donor, parents_after(&follow->parents, *donor));
+    donors_pass(&follow->bootstrap.donors, &follow->parents);
+}
+
+static uint64_t patience_ns(const struct follow *follow)
+{
+    return follow->instance->options->snapshot_wait * NS_PER_MS;
+}
+
+// False: nobody is left who may be asked in this round.
+static bool choose_donor(struct follow *follow)
+{
+    return donors_choose(&follow->bootstrap.donors, &follow->parents, patience_ns(follow),
+                         loop_now_ns(follow->loop));
 }
 
 // ---- pauses ------------------------------------------------------------------------------------
+
+static void end_round(struct follow *follow)
+{
+    struct donors *donors = &follow->bootstrap.donors;
+    if (donors_new_round(donors, &follow->parents, loop_now_ns(follow->loop))) {
+        log_line(LOG_INFO, follow->instance->name,
+                 "waiting for a node of the own site to give the snapshot, for %llu s at most",
+                 (unsigned long long)(patience_ns(follow) / NS_PER_S));
+    }
+}
 
 static void try_later(struct follow *follow)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
     uint64_t longest = follow->instance->node->reconnect;
-    unsigned rounds = bootstrap->failures++ / (unsigned)u64_max(follow->parents.listed, 1);
-    uint64_t pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << u64_min(rounds, ROUNDS_MAX));
+    uint64_t pause = TURN_PAUSE_MS;
+    bool again = bootstrap->donors.at != NULL; // the same one
+    if (again || !choose_donor(follow)) {
+        unsigned rounds = bootstrap->donors.rounds;
+        pause = u64_min(longest, (uint64_t)FIRST_PAUSE_MS << u64_min(rounds, ROUNDS_MAX));
+        end_round(follow);
+    }
     loop_timer_set(follow->loop, &bootstrap->timer, random_jitter_ms(pause) * NS_PER_MS);
 }
 
@@ -108,6 +137,9 @@ static void on_connected(struct link *link)
         .role = (uint64_t)instance->options->role,
         .purpose = PURPOSE_SNAPSHOT,
         .digest_algorithm = DIGEST_ALGORITHM,
+        .site = bytes_text(follow->parents.site),
+        .insists = donors_insist(&follow->bootstrap.donors, patience_ns(follow),
+                                 loop_now_ns(follow->loop)),
     };
     message_hello_encode(link_out(link), &hello);
     link_wrote(link);
@@ -124,6 +156,26 @@ static const uint8_t *wanted_history(const struct follow *follow)
                                      : NULL;
 }
 
+// Nothing is given, or not now.
+static void on_none(struct follow *follow, const struct message_welcome *welcome)
+{
+    struct bootstrap *bootstrap = &follow->bootstrap;
+    char words[128];
+    link_words(words, sizeof words, welcome->reason);
+    bool later = welcome->answer == ANSWER_FULL || welcome->answer == ANSWER_WAIT;
+    if (later) {
+        donors_told(&bootstrap->donors, &follow->parents, welcome, follow->instance->node->node);
+    } else {
+        donors_refused(&bootstrap->donors);
+    }
+    bootstrap->told = true;
+    follow_state(follow, "no snapshot from %s%s: %s", bootstrap->link.address, later ? " yet" : "",
+                 words);
+    LOG_GATED(&none_gate, LOG_INFO, follow->instance->name, "no snapshot from %s%s: %s",
+              bootstrap->link.address, later ? " yet" : "", words);
+    leave_for_next(follow, ERR_REFUSED, later ? "later" : "refused");
+}
+
 static int on_welcome(struct follow *follow, struct bytes payload)
 {
     struct bootstrap *bootstrap = &follow->bootstrap;
@@ -133,10 +185,7 @@ static int on_welcome(struct follow *follow, struct bytes payload)
         return error;
     }
     if (welcome.answer != ANSWER_RESUME || welcome.history.size != HISTORY_ID_BYTES) {
-        char words[128];
-        link_words(words, sizeof words, welcome.reason);
-        follow_alarm(follow, LOG_WARN, "no snapshot from %s: %s", bootstrap->link.address, words);
-        leave_for_next(follow, ERR_REFUSED, "refused");
+        on_none(follow, &welcome);
         return OK;
     }
     const uint8_t *history = wanted_history(follow);
@@ -198,7 +247,8 @@ static int on_slice(struct follow *follow, struct bytes payload)
     }
     buf_clear(&bootstrap->payload);
     buf_append_bytes(&bootstrap->payload, payload);
-    bootstrap->donor->gave = true;
+    bootstrap->donors.at->gave = true;
+    donors_gave(&bootstrap->donors);
     post(follow, BUILD_ADD);
     return OK;
 }
@@ -220,9 +270,14 @@ static void on_close(struct link *link, int error)
 {
     struct follow *follow = link->owner;
     struct bootstrap *bootstrap = &follow->bootstrap;
-    if (bootstrap->stage != BOOTSTRAP_LEAVING && !follow->closing) {
-        follow_alarm(follow, LOG_WARN, "the snapshot from %s broke off: %s", link->address,
-                     link->closed_by_peer ? link->last_words : error_text(error));
+    const char *words = link->closed_by_peer ? link->last_words : error_text(error);
+    if (bootstrap->stage == BOOTSTRAP_STREAM && !follow->closing) {
+        follow_alarm(follow, LOG_WARN, "the snapshot from %s broke off: %s", link->address, words);
+        next_donor(follow);
+    } else if (bootstrap->stage == BOOTSTRAP_GREETING && !follow->closing) {
+        LOG_GATED(&none_gate, LOG_INFO, follow->instance->name, "no snapshot from %s: %s",
+                  link->address, words);
+        donors_refused(&bootstrap->donors);
         next_donor(follow);
     }
     bootstrap->stage = BOOTSTRAP_IDLE;
@@ -239,17 +294,17 @@ static void connect_donor(struct follow *follow)
         .on_message = on_message, .on_connected = on_connected, .on_close = on_close};
     struct bootstrap *bootstrap = &follow->bootstrap;
     const struct node_options *node = follow->instance->node;
-    if (bootstrap->donor == NULL || !bootstrap->donor->listed) {
-        next_donor(follow);
+    if (!choose_donor(follow)) {
+        try_later(follow);
+        return;
     }
-    if (bootstrap->donor == NULL) {
-        return; // another list will come
-    }
-    const char *text = bootstrap->donor->endpoint.address;
+    const struct endpoint *endpoint = &bootstrap->donors.at->endpoint;
+    const char *text = endpoint->address;
     int fd;
-    int error = address_connect(&bootstrap->donor->endpoint.parsed, &fd);
+    int error = address_connect(&endpoint->parsed, &fd);
     if (error != OK) {
         follow_alarm(follow, LOG_WARN, "cannot connect to %s: %s", text, error_text(error));
+        donors_refused(&bootstrap->donors);
         next_donor(follow);
         try_later(follow);
         return;
@@ -343,10 +398,10 @@ static void proceed(struct follow *follow)
 }
 
 // A slice is some progress, but none that makes up for whole builds that came to nothing.
-static void added(struct bootstrap *bootstrap, unsigned parents)
+static void added(struct bootstrap *bootstrap)
 {
     if (bootstrap->order.kind == BUILD_ADD) {
-        bootstrap->failures = u64_min(bootstrap->given_up, ROUNDS_MAX) * parents;
+        bootstrap->donors.rounds = (unsigned)u64_min(bootstrap->given_up, ROUNDS_MAX);
     }
 }
 
@@ -391,7 +446,7 @@ static void on_answered(struct task *task)
         follow->parents.all[i]->gave = false;
     }
     if (error == OK && !given_up) {
-        added(bootstrap, follow->parents.listed);
+        added(bootstrap);
         proceed(follow);
         return;
     }
@@ -440,13 +495,13 @@ void bootstrap_look(struct follow *follow)
     bool wanted = atomic_load(&follow->instance->wants_build) || bootstrap->journal_lost;
     if (!wanted && bootstrap->told) {
         bootstrap->told = false;
-        bootstrap->failures = 0;
         follow_state(follow, follow->stage == FOLLOW_STREAM ? "following" : "the store is built");
     }
     if (!wanted) {
         // Also when it was built while the journal was begun anew: then no answer ends the link,
         // which has a place there that others wait for.
         leave(follow, OK, "the store is built");
+        donors_forget(&bootstrap->donors, &follow->parents);
     }
     if (wanted && !bootstrap->ordered && !follow->closing && follow->parents.listed > 0) {
         locate(follow);

@@ -2,19 +2,19 @@
 // Fetching a snapshot, where the log alone does not lead on: a link to one of the parents that asks
 // for slices one after another and hands them to the store under construction
 // (common/core/build.h), which alone knows how far it is. So whatever ends the link, the next one
-// asks where to go on, here or at another parent. Once the first slice is on disk, and only if no
-// parent has the log that would join, the journal is begun anew there, and the log is followed
-// while slices still come.
+// asks where to go on, here or at another parent (common/tree/donors.h says at which). Once the
+// first slice is on disk, and only if no parent has the log that would join, the journal is begun
+// anew there, and the log is followed while slices still come.
 //
 // Part of a follower: on its loop, like everything of it.
 #ifndef QS_COMMON_TREE_BOOTSTRAP_H
 #define QS_COMMON_TREE_BOOTSTRAP_H
 
 #include "common/core/build.h"
+#include "common/tree/donors.h"
 #include "common/tree/link.h"
 
 struct follow;
-struct parent;
 
 enum bootstrap_stage {
     BOOTSTRAP_IDLE,     // no link
@@ -27,8 +27,7 @@ struct bootstrap {
     enum bootstrap_stage stage;
     struct link link;
     struct timer timer;
-    struct parent *donor; // the parent in use or to be asked next, held; NULL = the first
-    unsigned failures; // since a slice was added
+    struct donors donors;
     unsigned given_up; // builds that have come to nothing, as the order's answer told last
     bool journal_lost; // no parent's log leads on from this journal: trimmed, forked, or damaged
     struct birth birth; // of the history to change into, which forked from this node's; or size 0

@@ -3,6 +3,9 @@
 // at the view that is newest then, so a snapshot pins nothing between two slices, and whoever
 // builds from it may go on at another node.
 //
+// Another site is given to through one of its nodes at a time (common/tree/permit.h), and not at
+// all once one of them follows from here and serves: the others are told of it.
+//
 // Bounded: at most snapshots_max such links an instance and repair_max a node, one request under
 // way on each, and an instance's together no more than snapshot_rate bytes a second: a request
 // waits for its turn, unread and unanswered. A donor belongs to its link's loop; while a job is out
@@ -34,7 +37,8 @@ struct donor {
     struct timer turn;
     struct read_job job;
     bool busy; // a request waits or is read
-    char node[NODE_NAME_MAX + 1];
+    char node[NODE_NAME_MAX + 1], its_site[ENDPOINT_SITE_MAX + 1];
+    struct permit_ask ask; // of the two
     int role;  // of the other side
     // The request, and the answer of the job.
     struct message_slice asked;
@@ -160,6 +164,11 @@ static void hold_closed(struct watch *watch)
 
 static void send_slice(struct donor *donor)
 {
+    if (donor->last) {
+        pthread_mutex_lock(&donor->fanout->lock);
+        permits_given(&donor->fanout->permits, &donor->ask, clock_mono_ns());
+        pthread_mutex_unlock(&donor->fanout->lock);
+    }
     uint8_t header[BLOCK_HEADER_BYTES], digest[HASH128_BYTES], check[HASH128_BYTES];
     block_header_encode(&donor->header, header);
     hash128_store(digest, donor->view->digest.sum);
@@ -197,6 +206,8 @@ static void read_done(struct task *task)
     donor_free_if_over(donor);
 }
 
+static const char not_walked[] = "the store here was built from a snapshot and is not walked yet";
+
 // Why this instance can give nothing now, NULL when it can.
 static const char *unfit(struct instance *instance, uint64_t least, struct view **ret_view)
 {
@@ -208,7 +219,7 @@ static const char *unfit(struct instance *instance, uint64_t least, struct view 
     } else if (atomic_load(&instance->suspect) || atomic_load(&instance->wants_build)) {
         reason = "the store here is not proven";
     } else if (atomic_load(&instance->unproven)) {
-        reason = "the store here was built from a snapshot and is not walked yet";
+        reason = not_walked;
     } else if (view->store != atomic_load(&instance->store)) {
         reason = "the store here is being replaced"; // by one that no view shows yet
     } else if (view->place.number < least) {
@@ -259,6 +270,9 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
         return ERR_PROTOCOL;
     }
     donor->busy = true;
+    pthread_mutex_lock(&donor->fanout->lock);
+    permits_asked(&donor->fanout->permits, &donor->ask, clock_mono_ns());
+    pthread_mutex_unlock(&donor->fanout->lock);
     memcpy(donor->from, asked.from.data, asked.from.size);
     donor->from_size = asked.from.size;
     donor->asked = asked;
@@ -289,33 +303,76 @@ static void on_close(struct link *link, int error)
 
 // ---- the handshake -----------------------------------------------------------------------------
 
-// Takes a place among those who are given to. Why not, else NULL.
-static const char *admit(struct fanout *fanout, struct donor_site *site,
-                         const struct message_hello *hello)
+// How a hello is answered, and who is named instead.
+struct decision {
+    enum hello_answer answer;
+    const char *reason;
+    size_t named_size;
+    char named[ELSEWHERE_BYTES];
+};
+
+static void decide(struct decision *decision, enum hello_answer answer, const char *reason)
 {
-    struct instance *instance = fanout->instance;
-    struct view *view;
-    const char *reason = unfit(instance, 0, &view);
-    if (reason != NULL) {
-        return reason;
+    decision->answer = answer;
+    decision->reason = reason;
+}
+
+// May a node of another site have one? Under the fanout's lock.
+static void admit_site(struct fanout *fanout, const struct permit_ask *ask, uint64_t insists,
+                       struct decision *decision)
+{
+    uint64_t now_ns = clock_mono_ns();
+    if (insists == INSISTS_MUCH) {
+        return;
     }
-    view_release(view);
-    if (instance->options->role == ROLE_PROXY && hello->role != ROLE_PROXY) {
-        return "this node does not hold every value";
+    if (decision->named_size > 0 && insists == INSISTS_NOT) {
+        decide(decision, ANSWER_WAIT, "nodes of your site serve");
+    } else if (permits_wait(&fanout->permits, ask, now_ns)) {
+        decide(decision, ANSWER_WAIT, "a node of your site is given one");
     }
+}
+
+// Takes a place among those who are given to, unless the decision is against it.
+static void admit(struct fanout *fanout, struct donor_site *site, const struct permit_ask *ask,
+                  uint64_t insists, struct decision *decision)
+{
+    const struct instance_options *options = fanout->instance->options;
+    bool other_site = ask->site[0] != '\0' &&
+                      !follow_is_own_site(fanout->instance, bytes_text(ask->site));
     if (atomic_fetch_add(&site->given, 1) >= site->limit) {
-        reason = "busy: repair_max is reached here";
+        decide(decision, ANSWER_FULL, "busy: repair_max is reached here");
     }
     pthread_mutex_lock(&fanout->lock);
-    if (reason == NULL && fanout->snapshots >= instance->options->snapshots_max) {
-        reason = "busy: snapshots_max is reached here";
+    if (fanout->snapshots >= options->snapshots_max) {
+        decide(decision, ANSWER_FULL, "busy: snapshots_max is reached here");
     }
-    fanout->snapshots += reason == NULL;
+    if (other_site) {
+        // A wait comes before a busy: who waits asks nobody else outside.
+        admit_site(fanout, ask, insists, decision);
+    }
+    if (decision->answer == ANSWER_RESUME && other_site &&
+        !permits_take(&fanout->permits, ask, clock_mono_ns())) {
+        decide(decision, ANSWER_FULL, "busy: too many sites are given to here");
+    }
+    fanout->snapshots += decision->answer == ANSWER_RESUME ? 1 : 0;
     pthread_mutex_unlock(&fanout->lock);
-    if (reason != NULL) {
+    if (decision->answer != ANSWER_RESUME) {
         atomic_fetch_sub(&site->given, 1);
     }
-    return reason;
+}
+
+// Says that none is given now, and who else may be asked.
+static void put_off(struct fanout *fanout, struct link *link, const struct decision *decision)
+{
+    struct greeting greeting;
+    greeting_about(&greeting, fanout);
+    greeting.welcome.answer = decision->answer;
+    greeting.welcome.reason = bytes_text(decision->reason);
+    greeting.welcome.elsewhere = bytes_of(decision->named, decision->named_size);
+    message_welcome_encode(link_out(link), &greeting.welcome);
+    link_wrote(link);
+    METRIC_ADD(fanout->instance->metrics, instance, snapshots_put_off, 1);
+    link_finish(link, ERR_BUSY);
 }
 
 static void open_donor(struct fanout *fanout, struct donor_site *site, struct link *link,
@@ -331,6 +388,8 @@ static void open_donor(struct fanout *fanout, struct donor_site *site, struct li
     donor->loop = link->stream.watch.loop;
     donor->role = (int)hello->role;
     link_words(donor->node, sizeof donor->node, hello->node);
+    link_words(donor->its_site, sizeof donor->its_site, hello->site);
+    donor->ask = (struct permit_ask){donor->node, donor->its_site, donor->role == ROLE_PROXY};
     timer_init(&donor->turn, on_turn);
     loop_watch_open(donor->loop, &donor->hold, hold_fd, &hold_ops);
     link_adopt(link, &ops, donor);
@@ -339,19 +398,51 @@ static void open_donor(struct fanout *fanout, struct donor_site *site, struct li
              donor->node, link->address);
 }
 
+// Why this node gives that one nothing, NULL when it will. A walk comes by itself, and soon enough
+// for those who would else go to another site.
+static const char *refusal(struct instance *instance, const char *unfit_reason,
+                           const struct message_hello *hello)
+{
+    if (instance->options->role == ROLE_PROXY && hello->role != ROLE_PROXY) {
+        return "this node does not hold every value";
+    }
+    bool walks = unfit_reason == not_walked && follow_is_own_site(instance, hello->site);
+    return walks ? NULL : unfit_reason;
+}
+
 const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct link *link,
                          const struct message_hello *hello)
 {
-    const char *reason = admit(fanout, site, hello);
+    struct view *view;
+    const char *unfit_reason = unfit(fanout->instance, 0, &view);
+    if (unfit_reason == NULL) {
+        view_release(view);
+    }
+    const char *reason = refusal(fanout->instance, unfit_reason, hello);
     if (reason != NULL) {
         return reason;
+    }
+    link->scope = fanout->instance->name;
+    char node[NODE_NAME_MAX + 1], from[ENDPOINT_SITE_MAX + 1];
+    link_words(node, sizeof node, hello->node);
+    link_words(from, sizeof from, hello->site);
+    struct permit_ask ask = {node, from, hello->role == ROLE_PROXY};
+    struct decision decision = {.answer = ANSWER_RESUME};
+    decision.named_size = fanout_elsewhere(fanout, hello, decision.named);
+    if (unfit_reason != NULL) {
+        decide(&decision, ANSWER_WAIT, unfit_reason);
+    } else {
+        admit(fanout, site, &ask, hello->insists, &decision);
+    }
+    if (decision.answer != ANSWER_RESUME) {
+        put_off(fanout, link, &decision);
+        return NULL;
     }
     int hold_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (hold_fd < 0) {
         give_back(fanout, site);
         return "busy: no descriptor is left here";
     }
-    link->scope = fanout->instance->name;
     struct greeting greeting;
     greeting_about(&greeting, fanout);
     greeting.welcome.answer = ANSWER_RESUME;

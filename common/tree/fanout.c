@@ -9,6 +9,9 @@
 
 #define REMEMBER_EVERY_NS (5 * NS_PER_S)
 #define REMEMBERED_MAX 16
+#define NEAR 2 // the merit of a child of the same site
+#define MUCH_ENTRIES 10000 // of the log
+#define SITE_FIRST_NS (10 * NS_PER_S)
 
 // On the applier, which may block: writes down who the children are and how far they have come.
 static void remember(struct notice *notice)
@@ -45,6 +48,7 @@ struct fanout *fanout_open(struct instance *instance)
     pthread_mutex_init(&fanout->lock, NULL);
     list_init(&fanout->children);
     list_init(&fanout->subscribers);
+    permits_open(&fanout->permits);
     notice_init(&fanout->remember, instance_applier(instance), remember);
     return fanout;
 }
@@ -53,6 +57,7 @@ void fanout_close(struct fanout *fanout)
 {
     CHECK(list_empty(&fanout->children));
     CHECK(list_empty(&fanout->subscribers));
+    permits_close(&fanout->permits);
     pthread_mutex_destroy(&fanout->lock);
     mem_free(fanout);
 }
@@ -92,26 +97,53 @@ static bool has_place(const struct fanout *fanout, struct bytes node)
     return false;
 }
 
+// How well a child suits to be asked instead, 0 = not at all. A proxy feeds nobody, and gives
+// snapshots to proxies alone.
+static unsigned merit(const struct fanout_child *child, const struct message_hello *hello)
+{
+    bool snapshot = hello->purpose == PURPOSE_SNAPSHOT;
+    bool near = hello->site.size > 0 && bytes_equal_text(hello->site, child->site);
+    bool able = child->reach[0] != '\0' && !is_node(child, hello->node) &&
+                (child->status.role != ROLE_PROXY || (snapshot && hello->role == ROLE_PROXY));
+    if (snapshot) {
+        bool gives = child->status.visible > 0 && bytes_equal_text(hello->site, child->site);
+        return able && gives ? NEAR : 0;
+    }
+    return able ? 1 + (unsigned)near : 0;
+}
+
+// Is much of the log to go to a site that gets it already? It need not cross the way there twice.
+// Whom nobody of its site can feed after all insists, but at first whoever feeds the others may
+// only have nothing yet. Under lock.
+static bool comes_twice(const struct fanout *fanout, const struct message_hello *hello)
+{
+    uint64_t end = journal_end(fanout->instance->journal).index, now_ns = clock_mono_ns();
+    if (end < MUCH_ENTRIES || hello->index > end - MUCH_ENTRIES || hello->role == ROLE_ROOT) {
+        return false;
+    }
+    LIST_FOR_EACH(each, &fanout->children) {
+        const struct fanout_child *child = child_at(each);
+        bool first = now_ns - child->status.since_ns < SITE_FIRST_NS;
+        if (merit(child, hello) == NEAR && (first || hello->insists == INSISTS_NOT)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take)
 {
     uint64_t limit = fanout->instance->options->children_max;
+    bool near = follow_is_own_site(fanout->instance, hello->site);
     pthread_mutex_lock(&fanout->lock);
-    bool admitted = limit == 0 || fanout->count < limit || hello->insists == 1 ||
-                    has_place(fanout, hello->node);
+    bool room = limit == 0 || fanout->count < limit || hello->insists != INSISTS_NOT;
+    bool admitted =
+        has_place(fanout, hello->node) || (room && (near || !comes_twice(fanout, hello)));
     if (admitted && take) {
         count_children(fanout, fanout->count + 1);
     }
     pthread_mutex_unlock(&fanout->lock);
     return admitted;
-}
-
-// How well a child suits to be followed instead, 0 = not at all. A proxy feeds nobody.
-static unsigned merit(const struct fanout_child *child, const struct message_hello *hello)
-{
-    bool near = hello->site.size > 0 && bytes_equal_text(hello->site, child->site);
-    bool able = child->reach[0] != '\0' && child->status.role != ROLE_PROXY &&
-                !is_node(child, hello->node);
-    return able ? 1 + (unsigned)near : 0;
 }
 
 static size_t put_text(char *to, const char *text)
@@ -126,7 +158,7 @@ size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello
     size_t size = 0;
     unsigned told = 0;
     pthread_mutex_lock(&fanout->lock);
-    for (unsigned wanted = 2; wanted > 0; wanted--) {
+    for (unsigned wanted = NEAR; wanted > 0; wanted--) {
         unsigned skipped = fanout->count == 0 ? 0 : fanout->sent_on % fanout->count;
         for (unsigned pass = 0; pass < 2; pass++) {
             unsigned at = 0;
@@ -145,7 +177,8 @@ size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello
     }
     fanout->sent_on++;
     pthread_mutex_unlock(&fanout->lock);
-    METRIC_ADD(fanout->instance->metrics, instance, children_sent_on, 1);
+    bool follows = hello->purpose == PURPOSE_FOLLOW;
+    METRIC_ADD(fanout->instance->metrics, instance, children_sent_on, follows ? 1 : 0);
     return size;
 }
 

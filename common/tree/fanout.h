@@ -8,6 +8,7 @@
 #include <pthread.h>
 
 #include "common/tree/link.h"
+#include "common/tree/permit.h"
 #include "common/tree/tree.h"
 
 struct fanout {
@@ -19,6 +20,7 @@ struct fanout {
     unsigned sent_on;         // nodes that were told to follow a child, for the turns
     unsigned snapshots;       // links that are given one (donor.c)
     uint64_t snapshot_at_ns;  // when their next slice may be read
+    struct permits permits;   // of other sites' nodes to take one
     struct notice remember;   // runs on the applier: writes the children down
     _Atomic uint64_t remembered_ns;
 };
@@ -37,7 +39,7 @@ struct fanout_child {
 // fanout_remove.
 bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take);
 // Writes to `to` which children it may follow instead (message welcome, `elsewhere`): those of its
-// site first, and in turn, so that all get their share.
+// site first, and in turn, so that all get their share. For a snapshot: which of its site serve.
 #define ELSEWHERE_MAX 8
 #define ELSEWHERE_BYTES                                                                            \
     (ELSEWHERE_MAX * (ADDRESS_TEXT_BYTES + NODE_NAME_MAX + ENDPOINT_SITE_MAX + 3))

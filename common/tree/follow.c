@@ -464,7 +464,7 @@ void follow_end_if_over(struct follow *follow)
     parents_hold(&follow->parents, &follow->at, NULL);
     parents_hold(&follow->parents, &follow->next, NULL);
     parents_hold(&follow->parents, &follow->scout.target, NULL);
-    parents_hold(&follow->parents, &follow->bootstrap.donor, NULL);
+    parents_hold(&follow->parents, &follow->bootstrap.donors.at, NULL);
     parents_close(&follow->parents);
     mem_free(follow);
     notice_raise(closed);
@@ -539,4 +539,12 @@ void follow_status(struct instance *instance, struct upstream_status *ret_status
         *ret_status = follow->status;
     }
     pthread_mutex_unlock(&instance->lock);
+}
+
+bool follow_is_own_site(struct instance *instance, struct bytes site)
+{
+    struct upstream_status status;
+    follow_status(instance, &status);
+    const char *own = status.site[0] != '\0' ? status.site : instance->node->site;
+    return site.size > 0 && bytes_equal(site, link_text(own));
 }

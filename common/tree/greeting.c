@@ -182,7 +182,7 @@ void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
     if (welcome->answer == ANSWER_RESUME && !fanout_admit(fanout, hello, take)) {
         journal_cursor_close(&ret_greeting->cursor);
         welcome->answer = ANSWER_FULL;
-        welcome->reason = bytes_text("children_max is reached here");
+        welcome->reason = bytes_text("others are to feed you");
         size_t size = take ? fanout_elsewhere(fanout, hello, ret_greeting->elsewhere) : 0;
         welcome->elsewhere = bytes_of(ret_greeting->elsewhere, size);
     }

@@ -32,7 +32,7 @@ static struct parent *parent_new(const struct endpoint *endpoint)
 
 static bool is_wanted(const struct parent *parent)
 {
-    return parent->listed || parent->hops > 0 || parent->holders > 0;
+    return parent->listed || parent->hops > 0 || parent->named_donor || parent->holders > 0;
 }
 
 static void drop_unwanted(struct parents *parents)
@@ -115,16 +115,6 @@ void parents_hold(struct parents *parents, struct parent **holder, struct parent
     }
     *holder = parent;
     drop_unwanted(parents);
-}
-
-struct parent *parents_after(const struct parents *parents, const struct parent *parent)
-{
-    unsigned at = 0;
-    while (at < parents->listed && parents->all[at] != parent) {
-        at++;
-    }
-    unsigned next = at + 1 < parents->listed ? at + 1 : 0;
-    return parents->listed == 0 ? NULL : parents->all[next];
 }
 
 bool parent_is_left(const struct parent *parent, uint64_t damaged)
@@ -214,6 +204,28 @@ unsigned parents_named(struct parents *parents, const struct parent *by, struct 
         added++;
     }
     return added;
+}
+
+void parents_named_donors(struct parents *parents, struct bytes elsewhere, const char *node)
+{
+    unsigned count = 0;
+    struct endpoint endpoint;
+    for (unsigned i = 0; i < parents->count; i++) {
+        count += parents->all[i]->named_donor ? 1 : 0;
+    }
+    for (unsigned i = 0; i < NAMED_AT_ONCE_MAX && next_named(&elsewhere, &endpoint); i++) {
+        struct parent *parent = find(parents, endpoint.address);
+        if (strcmp(endpoint.node, node) == 0 || count == PARENTS_DONORS_MAX ||
+            (parent != NULL && parent->named_donor)) {
+            continue;
+        }
+        if (parent == NULL) {
+            parent = parent_new(&endpoint);
+            parents->all[parents->count++] = parent;
+        }
+        parent->named_donor = true;
+        count++;
+    }
 }
 
 // ---- what is known -----------------------------------------------------------------------------

@@ -18,6 +18,7 @@
 
 #define PARENTS_MAX 64 // of a list; the ones behind are not used
 #define PARENTS_NAMED_MAX 64 // named by others in one round
+#define PARENTS_DONORS_MAX 16 // named as givers of snapshots
 #define PARENTS_HOLDERS_MAX 4
 
 struct parent {
@@ -31,6 +32,8 @@ struct parent {
     unsigned bad_count;  // how often that one did
     uint64_t no_repair;  // a damaged block that it could not give, 0 = none
     bool gave;           // slices of the store under construction, as far as this run knows
+    bool asked;          // for a snapshot, in this round of it (common/tree/donors.h)
+    bool named_donor;    // somebody says that it gives snapshots
 
     // What it said of itself last, in a welcome.
     uint64_t told_ns;    // when, 0 = never
@@ -46,7 +49,8 @@ struct parent {
 
 struct parents {
     // The listed ones in their order, then those named, then those only held.
-    struct parent *all[PARENTS_MAX + PARENTS_NAMED_MAX + PARENTS_HOLDERS_MAX];
+    struct parent
+        *all[PARENTS_MAX + PARENTS_NAMED_MAX + PARENTS_DONORS_MAX + PARENTS_HOLDERS_MAX];
     unsigned count, listed, named;
     char site[ENDPOINT_SITE_MAX + 1]; // this node's own, "" = not known
     uint64_t unit_ns;                 // the oracle's
@@ -60,9 +64,6 @@ bool parents_take(struct parents *parents, const struct endpoints *list);
 // Keeps one for its holder, who lets go of the one before: either may be NULL.
 void parents_hold(struct parents *parents, struct parent **holder, struct parent *parent);
 
-// The next listed one behind `parent` (NULL: the first), in a circle. NULL: there is none.
-struct parent *parents_after(const struct parents *parents, const struct parent *parent);
-
 // Has it sent bad blocks, or could it not give what is damaged here from block `damaged` (or 0) on?
 bool parent_is_left(const struct parent *parent, uint64_t damaged);
 // Whom to try now, NULL: the round is over.
@@ -75,6 +76,9 @@ void parents_new_round(struct parents *parents, uint64_t damaged);
 // of them may be this `node`. Returns how many are new.
 unsigned parents_named(struct parents *parents, const struct parent *by, struct bytes elsewhere,
                        const char *node);
+
+// The same of who would give a snapshot: that counts until `named_donor` is taken back.
+void parents_named_donors(struct parents *parents, struct bytes elsewhere, const char *node);
 
 // What a welcome says of its sender, and the `way_ns` (two round trips) from connecting to it.
 void parent_learn(const struct parents *parents, struct parent *parent,

@@ -21,7 +21,14 @@ enum hello_answer {
     ANSWER_TOO_OLD = 3,  // its journal no longer reaches back to the child's end
     ANSWER_DIVERGED = 4, // at diverged_at the chains differ
     ANSWER_REFUSED = 5,  // `reason` says why
-    ANSWER_FULL = 6,     // it has children_max children: `elsewhere` names some of them
+    ANSWER_FULL = 6,     // it feeds, or gives to, as many as it may: `elsewhere` names others
+    ANSWER_WAIT = 7,     // a snapshot: a node of the same site will have one to give
+};
+
+enum hello_insists {
+    INSISTS_NOT = 0,
+    INSISTS = 1,      // who was named gave nothing
+    INSISTS_MUCH = 2, // a snapshot: ... and nobody else has, for long
 };
 
 enum fetch_status {

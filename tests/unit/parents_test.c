@@ -30,7 +30,6 @@ static void test_what_is_known_stays(void **state)
 {
     (void)state;
     struct parents parents = {0};
-    assert_null(parents_after(&parents, NULL));
     assert_null(parents_choose(&parents, 0, 50));
     assert_true(take(&parents, A, B, C));
     struct parent *a = parents.all[0], *b = parents.all[1], *held = NULL;
@@ -43,7 +42,6 @@ static void test_what_is_known_stays(void **state)
     assert_int_equal(b->bad_block, 7);
     assert_false(a->listed);
     assert_ptr_equal(parents_choose(&parents, 0, 50), b);
-    assert_ptr_equal(parents_after(&parents, a), b);
     // It comes back as itself; and goes with its last holder.
     assert_true(take(&parents, C, A, NULL));
     assert_ptr_equal(parents.all[1], a);
@@ -227,9 +225,28 @@ static void test_bad_address(void **state)
     site_free(site);
 }
 
+// Who does not say where a node stands lets Consul say it.
+static void test_own_site(void **state)
+{
+    (void)state;
+    struct site *site = site_new("node", ROLE_REPLICA);
+    site->node.site = "here";
+    site_open(site);
+    assert_true(follow_is_own_site(site->instance, bytes_text("here")));
+    assert_false(follow_is_own_site(site->instance, bytes_text("east")));
+    assert_false(follow_is_own_site(site->instance, bytes_text("")));
+    struct endpoints *list = list_of((const char *[]){A, NULL});
+    snprintf(list->endpoint[0].site, sizeof list->endpoint[0].site, "east");
+    list->endpoint[0].own_site = true;
+    endpoint_feed_publish(&site->instance->parents, list);
+    AWAIT(follow_is_own_site(site->instance, bytes_text("east")));
+    site_close(site);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_own_site),
         cmocka_unit_test(test_what_is_known_stays),
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(test_named),

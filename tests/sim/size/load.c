@@ -7,18 +7,17 @@
 #include "replica/sequencer.h"
 #include "tests/sim/size/gauge.h"
 
-#define KEYS 256
 #define WRITES_MAX 256 // not answered yet
-#define VALUE_BYTES 64
 
 struct writing {
     struct transaction transaction;
     bool busy;
-    char key[24], value[VALUE_BYTES + 1];
+    char key[24], value[LOAD_VALUE_MAX + 1];
 };
 
 static struct {
     struct node *root;
+    unsigned keys, value_bytes;
     struct actor actor;
     unsigned burst;
     uint64_t every_ns;
@@ -45,13 +44,14 @@ static void on_written(struct task *task)
 static void submit(void *argument)
 {
     struct writing *writing = argument;
-    snprintf(writing->key, sizeof writing->key, "zone/%03u.example", (unsigned)chance_below(KEYS));
-    for (unsigned i = 0; i < VALUE_BYTES; i += 16) {
+    snprintf(writing->key, sizeof writing->key, "zone/%04u.example",
+             (unsigned)chance_below(load.keys));
+    for (unsigned i = 0; i < load.value_bytes; i += 16) {
         snprintf(writing->value + i, 17, "%016llx", (unsigned long long)chance_u64());
     }
     writing->transaction = (struct transaction){.done.run = on_written,
                                                 .loop = load.root->process.loop,
-                                                .bytes = sizeof writing->key + VALUE_BYTES,
+                                                .bytes = sizeof writing->key + load.value_bytes,
                                                 .evaluate = evaluate};
     list_init(&writing->transaction.node);
     int error = sequencer_submit(load.root->process.instance, &writing->transaction);
@@ -81,10 +81,13 @@ static void run(struct actor *actor)
     }
 }
 
-void load_open(struct node *root)
+void load_open(struct node *root, unsigned keys, unsigned value_bytes)
 {
+    CHECK(value_bytes <= LOAD_VALUE_MAX && value_bytes % 16 == 0);
     memset(&load, 0, sizeof load);
     load.root = root;
+    load.keys = keys;
+    load.value_bytes = value_bytes;
     actor_init(&load.actor, NULL, run);
 }
 

@@ -8,6 +8,7 @@
 
 #include "tests/sim/model.h"
 #include "tests/sim/size/report.h"
+#include "tests/sim/size/storm.h"
 
 static const char usage[] =
     "size: runs one large tree from a seed and prints what was measured\n"
@@ -18,19 +19,21 @@ static const char usage[] =
     "  --points FILE  what the picture is drawn from\n"
     "  --nearest      nodes are told of the nearest sites, also of those further from the root\n"
     "  --calm         no faults\n"
+    "  --storm        instead: the nodes of one site, all empty, begin at once, in several ways\n"
     "  --verbose      the whole log, as it comes\n";
 
 // What nodes tell a campaign's sessions and model, which are not here.
 void model_catch_up(struct journal *journal) { (void)journal; }
 void sessions_lost(struct node *node) { (void)node; }
 
-static bool parse(int count, char **words, struct trial_setup *setup, const char **ret_points)
+static bool parse(int count, char **words, struct trial_setup *setup, const char **ret_points,
+                  bool *ret_storm)
 {
     static const struct option options[] = {
         {"nodes", required_argument, NULL, 'n'},  {"sites", required_argument, NULL, 's'},
         {"seed", required_argument, NULL, 'r'},   {"steady", required_argument, NULL, 't'},
         {"points", required_argument, NULL, 'p'}, {"calm", no_argument, NULL, 'c'},
-        {"nearest", no_argument, NULL, 'l'},
+        {"nearest", no_argument, NULL, 'l'},      {"storm", no_argument, NULL, 'm'},
         {"verbose", no_argument, NULL, 'v'},
         {0},
     };
@@ -58,12 +61,18 @@ static bool parse(int count, char **words, struct trial_setup *setup, const char
         case 'c':
             setup->calm = true;
             break;
+        case 'm':
+            *ret_storm = true;
+            break;
         case 'v':
             setup->verbose = true;
             break;
         default:
             return false;
         }
+    }
+    if (*ret_storm) {
+        return optind == count && setup->nodes > 0 && setup->nodes < NODES_MAX;
     }
     return optind == count && setup->nodes <= NODES_MAX && setup->sites <= PLACES_MAX &&
            setup->sites >= 2 && setup->nodes / setup->sites >= 4 && setup->steady_ms >= 100 &&
@@ -84,9 +93,14 @@ int main(int count, char **words)
 {
     struct trial_setup setup = {.seed = 1, .nodes = 500, .sites = 50, .steady_ms = 2000};
     const char *points = NULL;
-    if (!parse(count, words, &setup, &points)) {
+    bool storm = false;
+    if (!parse(count, words, &setup, &points, &storm)) {
         fputs(usage, stderr);
         return 2;
+    }
+    if (storm) {
+        storm_print(setup.seed, setup.nodes, setup.verbose);
+        return 0;
     }
     static struct trial trial;
     trial_run(&setup, &trial);

@@ -70,7 +70,7 @@ static void plant(const struct trial_setup *setup)
         }
         node_start_after(&nodes[i], i == 0 ? 0 : chance_below(2 * NS_PER_S));
     }
-    load_open(&nodes[0]);
+    load_open(&nodes[0], 256, 64);
 }
 
 // ---- looking -----------------------------------------------------------------------------------

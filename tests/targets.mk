@@ -52,6 +52,12 @@ field: programs $(BUILD)/tests/links
 	$(FIELD_ENV) $(PYTEST) --rootdir=tests/field -p conftest $(FIELD_ARGS) tests/field
 	$(FIELD_ENV) $(PYTHON) tests/field/run.py $(FIELD_SEEDS)
 
+# A whole site that begins at once: in simulated time, then forty daemons over one uplink.
+.PHONY: storm
+storm: programs $(BUILD)/size $(BUILD)/tests/links
+	$(BUILD)/size --storm --nodes 40
+	$(FIELD_ENV) $(PYTHON) tests/field/storm.py
+
 # Campaigns: the same tests with the numbers that the system is held to.
 .PHONY: kill fuzz pipelines wire delete mixed big campaigns
 kill: programs
@@ -154,6 +160,7 @@ help:
 	@echo "make model      the rules of commit, checked by spin, and each rule broken;"
 	@echo "                MODEL_ARGS=\"--large\", \"--trace NAME\", \"--list\""
 	@echo "make size       a tree of 500 nodes over the world's cities, measured; SIZE_NODES=5000 writes docs/size.md"
+	@echo "make storm      40 nodes of one site begin at once with nothing: simulated, and over a real uplink"
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"

@@ -34,12 +34,12 @@ def shapes():
 
 
 class FieldNode(Node):
-    """A daemon on the host of its name."""
+    """A daemon on the host of its name, or, at other ports, on another one."""
 
-    def __init__(self, cluster, name, instances, options):
+    def __init__(self, cluster, name, instances, options, host=None, port=7400):
         super().__init__(cluster, name, instances, INTERVALS | options)
-        self.host = cluster.net.hosts[name]
-        self.peer, self.admin = f"{self.host.address}:7400", f"{self.host.address}:7402"
+        self.host = cluster.net.hosts[host or name]
+        self.peer, self.admin = f"{self.host.address}:{port}", f"{self.host.address}:{port + 2}"
 
     def prepare(self):
         super().prepare()

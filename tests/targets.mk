@@ -52,11 +52,6 @@ field: programs $(BUILD)/tests/links
 	$(FIELD_ENV) $(PYTEST) --rootdir=tests/field -p conftest $(FIELD_ARGS) tests/field
 	$(FIELD_ENV) $(PYTHON) tests/field/run.py $(FIELD_SEEDS)
 
-# 64 daemons under one root on this machine; the table goes into docs/crowd.md.
-.PHONY: crowd
-CROWD_ARGS ?= --table docs/crowd.md
-crowd: programs
-	QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs $(PYTHON) tests/e2e/crowd.py $(CROWD_ARGS)
 # A whole site that begins at once: in simulated time, then forty daemons over one uplink.
 .PHONY: storm
 storm: programs $(BUILD)/size $(BUILD)/tests/links

@@ -150,6 +150,7 @@ help:
 	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
+	@echo "make partitions a tree of five sites torn apart and healed, simulated; PARTITIONS=1..300"
 	@echo "make field      a tree in network namespaces under faults, from seeds; FIELD_SEEDS=1..10"
 	@echo "make model      the rules of commit, checked by spin, and each rule broken;"
 	@echo "                MODEL_ARGS=\"--large\", \"--trace NAME\", \"--list\""

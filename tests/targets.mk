@@ -22,8 +22,8 @@ programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store
 e2e: programs
 	$(E2E) -m "not slow" $(E2E_ARGS) tests/e2e
 
-# Everything that must pass on the release build, end to end on the back end that `auto` finds and
-# once more on epoll. One after another, also under `make -j`: tests wait for conditions with
+# Everything that must pass on the release build, end to end on the back end that `auto` finds and,
+# but for what is marked as `once`, once more on epoll (EPOLL_TESTS="not slow": all of it). One after another, also under `make -j`: tests wait for conditions with
 # limits, and should not compete with each other's builds.
 .PHONY: test epoll
 test: programs
@@ -31,8 +31,9 @@ test: programs
 	$(MAKE) unit
 	$(MAKE) e2e
 	$(MAKE) epoll
+EPOLL_TESTS ?= not slow and not once
 epoll: programs
-	QS_IO=epoll $(E2E) -m "not slow" tests/e2e
+	QS_IO=epoll $(E2E) -m "$(EPOLL_TESTS)" tests/e2e
 
 .PHONY: asan
 asan:
@@ -57,6 +58,11 @@ field: programs $(BUILD)/tests/links
 storm: programs $(BUILD)/size $(BUILD)/tests/links
 	$(BUILD)/size --storm --nodes 40
 	$(FIELD_ENV) $(PYTHON) tests/field/storm.py
+
+# Its schedules alone, in two fields side by side, where any can be made.
+.PHONY: schedules
+schedules: programs $(BUILD)/tests/links
+	$(FIELD_ENV) $(PYTHON) tests/field/beside.py $(FIELD_SEEDS)
 
 # Campaigns: the same tests with the numbers that the system is held to.
 .PHONY: kill fuzz pipelines wire delete mixed big campaigns
@@ -156,7 +162,9 @@ help:
 	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
+	@echo "make partitions a tree of five sites torn apart and healed, simulated; PARTITIONS=1..300"
 	@echo "make field      a tree in network namespaces under faults, from seeds; FIELD_SEEDS=1..10"
+	@echo "make schedules  ... its schedules alone, in two fields side by side"
 	@echo "make model      the rules of commit, checked by spin, and each rule broken;"
 	@echo "                MODEL_ARGS=\"--large\", \"--trace NAME\", \"--list\""
 	@echo "make crowd      64 daemons under one root on this machine, measured, into docs/crowd.md"

@@ -58,6 +58,7 @@ FIELD(welcome, 17, TEXT, site)       // as in hello
 // Whom to ask instead, for full and wait: up to 8 of its children, each address, node, site (as in
 // hello), with a zero byte behind each of the three.
 FIELD(welcome, 18, BYTES, elsewhere)
+FIELD(welcome, 19, U64, orphan)    // 1: it gets its log from nobody at this moment
 
 // Parent to child: `bytes` raw journal bytes follow this frame directly.
 MESSAGE(blocks, 3)

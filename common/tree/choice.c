@@ -23,13 +23,19 @@ static uint64_t pause_ms(const struct follow *follow)
 {
     uint64_t longest = follow->instance->node->reconnect;
     uint64_t pause =
-        u64_min(longest, (uint64_t)FIRST_PAUSE_MS << u64_min(rounds(follow), ROUNDS_MAX));
-    return random_jitter_ms(follow->slow ? longest * SLOW_FACTOR : pause);
+        u64_min(longest, (uint64_t)FIRST_PAUSE_MS << u64_min(rounds(follow), ROUNDS_MAX)) /
+        u64_max(follow->parents.listed, 1);
+    return random_jitter_ms(follow->slow ? longest * SLOW_FACTOR : u64_max(pause, 1));
 }
 
 uint64_t choice_patience_ns(const struct follow *follow)
 {
     uint64_t longest_ns = follow->instance->node->silence * NS_PER_MS;
+    bool rests =
+        oracle_rests(&follow->at->lost, follow->parents.unit_ns, loop_now_ns(follow->loop));
+    if (rounds(follow) == 0 || rests) {
+        return parent_patience_ns(follow->at, longest_ns);
+    }
     return longest_ns >> (rounds(follow) < PATIENCE_SHIFT ? PATIENCE_SHIFT - rounds(follow) : 0);
 }
 
@@ -81,6 +87,18 @@ bool choice_make(struct follow *follow)
     parents_hold(&follow->parents, &follow->at, next);
     parents_hold(&follow->parents, &follow->next, NULL);
     return follow->at != NULL;
+}
+
+// Of those that a lost parent fed each is about to look for another, or waits for one who is. They
+// may follow each other meanwhile, but would find out late that none of them hears of the root.
+bool choice_doubts(const struct follow *follow, const struct message_welcome *welcome)
+{
+    const struct node_options *node = follow->instance->node;
+    uint64_t own_ns = instance_age_ns(follow->instance);
+    bool aged = own_ns != UINT64_MAX && own_ns > node->silence * NS_PER_MS / 2 &&
+                welcome->age_ns > own_ns - u64_min(own_ns / 2, node->heartbeat * NS_PER_MS);
+    return aged || (follow->lost[0] != '\0' &&
+                    (welcome->orphan == 1 || path_passed(welcome->path, follow->lost)));
 }
 
 bool choice_named(struct follow *follow, struct bytes elsewhere)

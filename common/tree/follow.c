@@ -79,6 +79,9 @@ static void disconnected(struct follow *follow)
 {
     if (follow->stage == FOLLOW_STREAM) {
         bool lost = !follow->closing && follow->next == NULL;
+        if (lost && follow->lost[0] == '\0') {
+            memcpy(follow->lost, follow->before, sizeof follow->lost);
+        }
         METRIC_ADD(follow->instance->metrics, instance, parent_lost, lost ? 1 : 0);
         set_connected(follow, false, "");
         report_stop(follow);
@@ -277,6 +280,7 @@ static int on_welcome(struct follow *follow, struct bytes payload)
     }
     parent_learn(&follow->parents, follow->at, &welcome, clock_mono_ns() - follow->link.opened_ns,
                  loop_now_ns(follow->loop));
+    follow->at->doubtful = choice_doubts(follow, &welcome);
     const char *node = follow->instance->node->node;
     if (welcome.answer == ANSWER_RESUME && path_passed(welcome.path, node)) {
         loops(follow);

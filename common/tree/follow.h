@@ -71,6 +71,7 @@ struct follow {
     struct message_progress told;
     uint64_t told_ns;
     uint64_t beat_sequence, beat_commit;
+    uint64_t news;         // heartbeats that were new
     uint64_t started_ns;   // when its blocks began to flow
     uint64_t news_ns;      // when a new heartbeat last came
     uint64_t patience_ms;  // with its standing still, at first
@@ -88,6 +89,7 @@ struct follow {
     struct beat judged;    // the newest heartbeat not compared yet; sequence 0 = none
     bool mismatch_logged;
     char before[NODE_NAME_MAX + 1]; // the parent that was followed last
+    char lost[NODE_NAME_MAX + 1]; // ... and lost, "" = there were news since
     char alarm[256];       // logged last; not again until something else happens
 
     struct upstream_status status; // under instance->lock
@@ -119,6 +121,8 @@ void choice_wait(struct follow *follow);
 uint64_t choice_patience_ns(const struct follow *follow);
 // Whom to connect to now: becomes the one in use. False: there is nobody.
 bool choice_make(struct follow *follow);
+// Whether who says so may have no news either.
+bool choice_doubts(const struct follow *follow, const struct message_welcome *welcome);
 // The parent in use named others. False: nobody new.
 bool choice_named(struct follow *follow, struct bytes elsewhere);
 

@@ -136,6 +136,13 @@ static struct bytes path_of(struct greeting *greeting, struct instance *instance
     return bytes_of(greeting->path, before + size);
 }
 
+static bool is_orphan(struct instance *instance)
+{
+    struct upstream_status upstream;
+    follow_status(instance, &upstream);
+    return instance->options->role != ROLE_ROOT && !upstream.connected;
+}
+
 void greeting_about(struct greeting *ret_greeting, struct fanout *fanout)
 {
     struct instance *instance = fanout->instance;
@@ -158,6 +165,7 @@ void greeting_about(struct greeting *ret_greeting, struct fanout *fanout)
                                                   .site = link_text(instance->node->site)}};
     struct message_welcome *welcome = &ret_greeting->welcome;
     welcome->path = path_of(ret_greeting, instance);
+    welcome->orphan = is_orphan(instance);
     if (end.number > 0) {
         welcome->history = bytes_of(history, HISTORY_ID_BYTES);
         hash128_store(ret_greeting->chain, end.chain);

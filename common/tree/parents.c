@@ -248,6 +248,15 @@ void parent_learn(const struct parents *parents, struct parent *parent,
     parent->fits = welcome->answer == ANSWER_RESUME;
 }
 
+// Connecting and asking take two round trips.
+uint64_t parent_patience_ns(const struct parent *parent, uint64_t silence_ns)
+{
+    uint64_t rtt_ns =
+        parent->rtt_ns != UINT64_MAX ? parent->rtt_ns : parent->endpoint.distance_ns;
+    bool known = rtt_ns < silence_ns;
+    return u64_min(silence_ns / 4, known ? silence_ns / 8 + 3 * rtt_ns : silence_ns);
+}
+
 struct prospect parent_prospect(const struct parents *parents, const struct parent *parent,
                                 uint64_t now_ns)
 {
@@ -269,6 +278,23 @@ struct prospect parent_prospect(const struct parents *parents, const struct pare
         .hops = parent->hops,
         .order = order,
     };
+}
+
+struct parent *parents_unasked(const struct parents *parents, const struct parent *used,
+                               uint64_t since_ns, uint64_t now_ns)
+{
+    struct parent *first = NULL;
+    struct prospect first_prospect;
+    for (unsigned i = 0; i < parents->listed; i++) {
+        struct parent *parent = parents->all[i];
+        struct prospect prospect = parent_prospect(parents, parent, now_ns);
+        if (parent != used && parent->told_ns < since_ns && !parent_is_left(parent, 0) &&
+            (first == NULL || oracle_before(&prospect, &first_prospect))) {
+            first = parent;
+            first_prospect = prospect;
+        }
+    }
+    return first;
 }
 
 struct parent *parents_best(const struct parents *parents, const struct parent *used,

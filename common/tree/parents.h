@@ -44,6 +44,7 @@ struct parent {
     bool root;
     bool near;           // its site is ours
     bool fits;           // it would feed us
+    bool doubtful;       // it may have had no news from the root
     unsigned behind;     // how often in a row it stood a little lower than we
 };
 
@@ -83,12 +84,19 @@ void parents_named_donors(struct parents *parents, struct bytes elsewhere, const
 // What a welcome says of its sender, and the `way_ns` (two round trips) from connecting to it.
 void parent_learn(const struct parents *parents, struct parent *parent,
                   const struct message_welcome *welcome, uint64_t way_ns, uint64_t now_ns);
+// How long it may take to answer: by the way to it, at most a quarter of the limit on silence, so
+// that one that is silent does not keep this node from the next.
+uint64_t parent_patience_ns(const struct parent *parent, uint64_t silence_ns);
 // As the oracle sees one of them.
 struct prospect parent_prospect(const struct parents *parents, const struct parent *parent,
                                 uint64_t now_ns);
 // Of all that would feed this node, by what they said lately, the first but `used`. NULL: none.
 struct parent *parents_best(const struct parents *parents, const struct parent *used,
                             uint64_t now_ns);
+// The first by the oracle of those that have told nothing of themselves since then, but `used`.
+// NULL: there is nobody.
+struct parent *parents_unasked(const struct parents *parents, const struct parent *used,
+                               uint64_t since_ns, uint64_t now_ns);
 // Who has told nothing of itself for longest, but `used`. NULL: there is nobody.
 struct parent *parents_quietest(const struct parents *parents, const struct parent *used);
 

@@ -85,6 +85,17 @@ static bool is_news(struct follow *follow, const struct beat *beat)
     return news;
 }
 
+// A new beat that came `since_ns` after the one before. The first of a link shows nothing, its
+// sender may have had it for long; when others follow as the root sends them it hears of the root.
+static void look_at_rhythm(struct follow *follow, uint64_t since_ns)
+{
+    if (++follow->news > 1 && since_ns < 2 * heartbeat_ns(follow)) {
+        follow->lost[0] = '\0';
+        follow->at->doubtful = false;
+        scout_calm(follow);
+    }
+}
+
 int report_on_beat(struct follow *follow, struct bytes payload)
 {
     struct instance *instance = follow->instance;
@@ -105,7 +116,9 @@ int report_on_beat(struct follow *follow, struct bytes payload)
     beats_add(instance->beats, &beat);
     scout_measure(follow);
     if (is_news(follow, &beat)) {
+        uint64_t before_ns = follow->news_ns;
         follow->news_ns = loop_now_ns(follow->loop);
+        look_at_rhythm(follow, follow->news_ns - before_ns);
         follow->stale_rounds = 0;
         follow->judged = beat;
         measure(follow, &beat);
@@ -211,6 +224,16 @@ static bool is_stale(const struct follow *follow)
            loop_now_ns(follow->loop) - follow->news_ns > patience_ns + heartbeat_ns(follow);
 }
 
+// Long before that somebody else is sought who has news. Not at once: whoever lost its parent has
+// another one soon, and all below it need not move.
+static bool lacks_news(const struct follow *follow)
+{
+    uint64_t silence_ms = follow->instance->node->silence;
+    uint64_t patience_ms = silence_ms + (follow->patience_ms - 2 * silence_ms) / 4;
+    return loop_now_ns(follow->loop) - follow->news_ns >
+           patience_ms * NS_PER_MS + heartbeat_ns(follow) / 2;
+}
+
 static void on_tick(struct timer *timer)
 {
     struct follow *follow = CONTAINER_OF(timer, struct follow, tick);
@@ -226,6 +249,9 @@ static void on_tick(struct timer *timer)
         follow_alarm(follow, LOG_WARN, "%s brings no news from the root", follow->link.address);
         follow_leave(follow, ERR_TIMEOUT, false, "no news from the root");
         return;
+    }
+    if (lacks_news(follow)) {
+        scout_hurry(follow);
     }
     intake_check_room(follow);
     intake_repair(follow, true);
@@ -252,7 +278,7 @@ void report_start(struct follow *follow)
     follow->told = (struct message_progress){0};
     follow->told_ns = 0;
     follow->news_ns = follow->started_ns = loop_now_ns(follow->loop);
-    follow->beat_sequence = follow->beat_commit = 0;
+    follow->beat_sequence = follow->beat_commit = follow->news = 0;
     uint64_t silence_ms = follow->instance->node->silence;
     follow->lag = (struct lag){0};
     follow->said = (struct said){0};

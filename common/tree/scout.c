@@ -6,6 +6,9 @@
 #include "common/base/clock.h"
 #include "common/tree/follow.h"
 
+#define HURRY_PAUSE_MS 20u  // before all others are asked again; it doubles from round to round
+#define HURRY_ROUNDS_MAX 10u
+
 static struct parent *best(const struct follow *follow)
 {
     return parents_best(&follow->parents, follow->at, loop_now_ns(follow->loop));
@@ -21,6 +24,22 @@ void scout_measure(struct follow *follow)
     }
 }
 
+// Somebody has news, while the parent in use may have none. Where that happens again and again, as
+// behind a link that flaps, there is a rest between two such moves, as between others.
+static bool found_news(struct follow *follow, uint64_t now_ns)
+{
+    struct scout *scout = &follow->scout;
+    const struct parent *target = scout->target;
+    struct oracle_rest *moves = &scout->oracle.moves;
+    if (scout->hurry_ns == 0 || target == follow->at || target->told_ns < scout->hurry_ns ||
+        !target->fits || target->doubtful ||
+        oracle_rests(moves, follow->parents.unit_ns, now_ns)) {
+        return false;
+    }
+    oracle_rest_begin(moves, follow->parents.unit_ns, now_ns);
+    return true;
+}
+
 static void consider(struct follow *follow)
 {
     struct parent *other = best(follow);
@@ -28,6 +47,10 @@ static void consider(struct follow *follow)
         return;
     }
     uint64_t now_ns = loop_now_ns(follow->loop);
+    if (found_news(follow, now_ns)) {
+        follow_move(follow, follow->scout.target);
+        return;
+    }
     struct prospect used = parent_prospect(&follow->parents, follow->at, now_ns);
     used.age_ns = now_ns - follow->news_ns; // at least
     struct prospect prospect = {0};
@@ -39,6 +62,8 @@ static void consider(struct follow *follow)
         follow_move(follow, other);
     }
 }
+
+static void hurry_on(struct follow *follow);
 
 // ---- asking ------------------------------------------------------------------------------------
 
@@ -58,6 +83,7 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
     }
     parent_learn(&follow->parents, target, &welcome, clock_mono_ns() - link->opened_ns,
                  loop_now_ns(follow->loop));
+    target->doubtful = choice_doubts(follow, &welcome);
     bool ours = welcome.protocol == PEER_PROTOCOL && follow->has_history &&
                 bytes_equal(welcome.history, bytes_of(follow->history, HISTORY_ID_BYTES));
     // One that stands a little lower at this moment would be there when we come.
@@ -77,6 +103,7 @@ static void on_close(struct link *link, int error)
     follow->scout.busy = false;
     if (!follow->closing) {
         consider(follow);
+        hurry_on(follow);
     }
     follow_end_if_over(follow);
 }
@@ -92,12 +119,15 @@ static void probe(struct follow *follow, struct parent *target)
     target->told_ns = loop_now_ns(follow->loop); // its turn is over, whatever comes
     target->fits = false;
     if (address_connect(&target->endpoint.parsed, &fd) != OK) {
+        hurry_on(follow);
         return;
     }
     METRIC_ADD(follow->instance->metrics, instance, parent_probes, 1);
     scout->busy = true;
     link_open(&scout->link, follow->loop, fd, true, node->heartbeat * NS_PER_MS,
-              node->silence * NS_PER_MS, &ops);
+              scout->hurry_ns != 0 ? parent_patience_ns(target, node->silence * NS_PER_MS)
+                                   : node->silence * NS_PER_MS,
+              &ops);
     scout->link.owner = follow;
     scout->link.scope = follow->instance->name;
     snprintf(scout->link.address, sizeof scout->link.address, "%s", target->endpoint.address);
@@ -106,10 +136,27 @@ static void probe(struct follow *follow, struct parent *target)
 static void set_timer(struct follow *follow)
 {
     uint64_t every_ms = follow->instance->options->probe;
-    if (every_ms > 0) {
+    if (every_ms > 0 && follow->scout.hurry_ns == 0) {
         uint64_t wait_ns = random_jitter_ms(every_ms) * NS_PER_MS;
         loop_timer_set(follow->loop, &follow->scout.timer, wait_ns);
     }
+}
+
+// The next one at once; when all were asked, all again after a pause.
+static void hurry_on(struct follow *follow)
+{
+    struct scout *scout = &follow->scout;
+    uint64_t now_ns = loop_now_ns(follow->loop), pause_ms = 0;
+    if (scout->hurry_ns == 0 || follow->stage != FOLLOW_STREAM) {
+        return;
+    }
+    if (parents_unasked(&follow->parents, follow->at, scout->hurry_ns, now_ns) == NULL) {
+        pause_ms = random_jitter_ms(
+            u64_min(follow->instance->node->reconnect, (uint64_t)HURRY_PAUSE_MS << scout->rounds));
+        scout->hurry_ns = now_ns + pause_ms * NS_PER_MS;
+        scout->rounds += scout->rounds < HURRY_ROUNDS_MAX;
+    }
+    loop_timer_set(follow->loop, &scout->timer, pause_ms * NS_PER_MS);
 }
 
 // One that seems better is asked again and again until that is settled; else all take turns.
@@ -119,11 +166,14 @@ static void on_timer(struct timer *timer)
     struct follow *follow = CONTAINER_OF(scout, struct follow, scout);
     struct parent *better = scout->oracle.better_ns != 0 ? best(follow) : NULL;
     struct parent *target =
-        better != NULL ? better : parents_quietest(&follow->parents, follow->at);
+        scout->hurry_ns != 0 ? parents_unasked(&follow->parents, follow->at, scout->hurry_ns,
+                                               loop_now_ns(follow->loop))
+        : better != NULL     ? better
+                             : parents_quietest(&follow->parents, follow->at);
+    set_timer(follow);
     if (target != NULL && !scout->busy) {
         probe(follow, target);
     }
-    set_timer(follow);
 }
 
 // ---- life --------------------------------------------------------------------------------------
@@ -134,9 +184,34 @@ void scout_start(struct follow *follow)
 {
     follow->scout.oracle.better_ns = 0;
     set_timer(follow);
+    if (follow->at->doubtful) {
+        scout_hurry(follow);
+    }
 }
 
-void scout_stop(struct follow *follow) { loop_timer_clear(&follow->scout.timer); }
+void scout_hurry(struct follow *follow)
+{
+    struct scout *scout = &follow->scout;
+    if (scout->hurry_ns == 0 && follow->parents.listed > 1) {
+        scout->hurry_ns = loop_now_ns(follow->loop);
+        scout->rounds = 0;
+        hurry_on(follow);
+    }
+}
+
+void scout_calm(struct follow *follow)
+{
+    if (follow->scout.hurry_ns != 0) {
+        follow->scout.hurry_ns = 0;
+        set_timer(follow);
+    }
+}
+
+void scout_stop(struct follow *follow)
+{
+    follow->scout.hurry_ns = 0;
+    loop_timer_clear(&follow->scout.timer);
+}
 
 void scout_close(struct follow *follow)
 {

@@ -3,6 +3,10 @@
 // a link of its own, how it would answer, which also measures the way to it; and when the oracle
 // has seen a better one for long enough the follower moves there. One probe at a time.
 //
+// A parent may hear of the root no more: it got its log from the one that was lost here too, or has
+// brought nothing new for too long. It is kept while all others are asked at once, and left for the
+// first that has news. So nodes that lost one parent do not wait for each other.
+//
 // Part of a follower: on its loop, like everything of it.
 #ifndef QS_COMMON_TREE_SCOUT_H
 #define QS_COMMON_TREE_SCOUT_H
@@ -19,12 +23,17 @@ struct scout {
     struct timer timer;
     struct parent *target; // asked last, held; NULL = nobody
     struct oracle oracle;
+    uint64_t hurry_ns; // when the round began in which all others are asked at once, 0 = none has
+    unsigned rounds;   // of these so far
 };
 
 void scout_open(struct follow *follow);
 // A parent is followed from now on; no more.
 void scout_start(struct follow *follow);
 void scout_stop(struct follow *follow);
+// The parent in use may have no news: others are asked without delay, until one has, or it does.
+void scout_hurry(struct follow *follow);
+void scout_calm(struct follow *follow);
 // What the link to the parent in use has measured, and what this node's data say of its.
 void scout_measure(struct follow *follow);
 // When the follower closes: ends the link. Then scout_over tells when nothing is under way.

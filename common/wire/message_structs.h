@@ -43,6 +43,7 @@ struct message_welcome {
     message_U64 children_max;
     message_TEXT site;
     message_BYTES elsewhere;
+    message_U64 orphan;
 };
 
 struct message_blocks {

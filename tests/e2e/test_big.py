@@ -19,6 +19,7 @@ from qs_cluster import wait_for
 from resp import RespError
 from test_evict import used
 
+pytestmark = pytest.mark.once
 KIB, MIB = 1 << 10, 1 << 20
 BIG_BYTES = int(os.environ.get("BIG_BYTES", 50 * MIB))
 SIZE = 4000

@@ -13,6 +13,7 @@ import pytest
 from qs_cluster import qs, wait_for
 from resp import RespError
 
+pytestmark = pytest.mark.once
 MAX_BYTES = 96 << 20
 FILE_BYTES = MAX_BYTES // 64  # a segment: no file is larger
 NO_FREE_LIMITS = {"soft_limit": 0, "hard_limit": 0}

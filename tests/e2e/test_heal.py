@@ -13,6 +13,7 @@ from liar import Liar
 from qs_cluster import QSD, qs, triples, wait_for
 from resp import RespError
 
+pytestmark = pytest.mark.once
 KEYS = 3000
 HARMED = 1234  # the key that is harmed
 SIZE = 400

@@ -10,6 +10,7 @@ from model import ABSENT, Model
 from qs_cluster import KEEPS_NOTHING, qs, wait_for
 from resp import RespError, encode
 
+pytestmark = pytest.mark.once
 KEYS = [f"k{i:02}" for i in range(40)]
 
 

@@ -15,6 +15,7 @@ import power
 from qs_cluster import SLOW, triples, wait_for
 from resp import RespError
 
+pytestmark = pytest.mark.once
 KILL_CYCLES = int(os.environ.get("KILL_CYCLES", 20))
 POWER_CYCLES = int(os.environ.get("POWER_CYCLES", 10))
 SHARES = 4  # the cycles are spread over so many trees, which run in parallel

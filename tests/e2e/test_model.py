@@ -6,6 +6,8 @@ import pytest
 
 from model import ABSENT, Infeasible, Model, Reader, at_least, intersect
 
+pytestmark = pytest.mark.once
+
 
 def small():
     model = Model()

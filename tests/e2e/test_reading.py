@@ -5,6 +5,8 @@ import pytest
 from reading import Database, Malformed, inline, requests
 from resp import RespError, encode
 
+pytestmark = pytest.mark.once
+
 
 def test_requests():
     assert list(requests(encode("SET", "a", "1") + b"\r\n*0\r\nGET  a\r\n")) == [

@@ -3,8 +3,12 @@
 import random
 import threading
 
+import pytest
+
 from qs_cluster import qs, wait_for
 from resp import RespError, encode
+
+pytestmark = pytest.mark.once
 
 
 class Writer(threading.Thread):

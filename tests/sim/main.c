@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "common/base/base.h"
-#include "tests/sim/run.h"
+#include "tests/sim/partition.h"
 
 #define JOBS_MAX 64
 #define NEEDED_SEEDS 300 // a smaller batch need not have seen everything
@@ -27,6 +27,7 @@ struct shared {
     _Atomic uint64_t failures;
     _Atomic uint64_t counts[COUNT_TOTAL];
     _Atomic uint64_t at[JOBS_MAX]; // the seed under way
+    struct tallies tallies;
 };
 
 static struct shared *batch; // for the signals alone
@@ -34,7 +35,7 @@ static struct shared *batch; // for the signals alone
 struct settings {
     uint64_t first, last;
     unsigned jobs;
-    bool verbose, twice, calm;
+    bool verbose, twice, calm, partitions;
     const char *ledger;
 };
 
@@ -46,17 +47,29 @@ static const char usage[] =
     "  --verbose      the whole log, as it comes\n"
     "  --twice        each seed twice: the traces must be equal\n"
     "  --calm         no faults\n"
+    "  --partitions   another tree, and no faults but partitions\n"
     "  --ledger FILE  append a line with the outcome\n";
+
+static struct run_result run_once(const struct settings *settings, uint64_t seed,
+                                  struct tallies *tallies, uint64_t counts[COUNT_TOTAL])
+{
+    struct run_result result;
+    if (settings->partitions) {
+        partition_seed(seed, settings->verbose, tallies, &result, counts);
+    } else {
+        run_seed(seed, settings->verbose, !settings->calm, &result, counts);
+    }
+    return result;
+}
 
 static void run_one(const struct settings *settings, uint64_t seed, struct shared *shared)
 {
     uint64_t counts[COUNT_TOTAL] = {0};
-    struct run_result result;
-    run_seed(seed, settings->verbose, !settings->calm, &result, counts);
+    struct run_result result = run_once(settings, seed, &shared->tallies, counts);
     if (settings->twice) {
-        struct run_result again;
-        uint64_t ignored[COUNT_TOTAL] = {0};
-        run_seed(seed, settings->verbose, !settings->calm, &again, ignored);
+        static struct tallies ignored;
+        uint64_t ignored_counts[COUNT_TOTAL] = {0};
+        struct run_result again = run_once(settings, seed, &ignored, ignored_counts);
         if (again.trace != result.trace) {
             fprintf(stderr, "FAILED seed %llu: two runs differ\n", (unsigned long long)seed);
             _exit(1);
@@ -154,7 +167,8 @@ static double seconds_now(void)
 static unsigned print_counts(const struct settings *settings, struct shared *shared)
 {
     unsigned missing = 0;
-    bool strict = settings->last - settings->first + 1 >= NEEDED_SEEDS && !settings->calm;
+    bool strict = settings->last - settings->first + 1 >= NEEDED_SEEDS && !settings->calm &&
+                  !settings->partitions;
     for (unsigned i = 0; i < COUNT_TOTAL; i++) {
         const struct count_row *row = count_row((enum count)i);
         uint64_t value = atomic_load(&shared->counts[i]);
@@ -186,8 +200,9 @@ static void write_ledger(const struct settings *settings, struct shared *shared,
         fprintf(stderr, "sim: cannot append to %s: %s\n", settings->ledger, strerror(errno));
         return;
     }
-    fprintf(file, "%s\t%s\t%llu..%llu\t%.0f\t%llu\t%llu\n", date, commit,
-            (unsigned long long)settings->first, (unsigned long long)settings->last, seconds,
+    fprintf(file, "%s\t%s\t%s%llu..%llu\t%.0f\t%llu\t%llu\n", date, commit,
+            settings->partitions ? "partitions " : "", (unsigned long long)settings->first,
+            (unsigned long long)settings->last, seconds,
             (unsigned long long)atomic_load(&shared->counts[COUNT_events]),
             (unsigned long long)atomic_load(&shared->failures));
     fclose(file);
@@ -211,6 +226,7 @@ static int parse(int count, char **words, struct settings *settings)
         {"jobs", required_argument, NULL, 'j'},  {"verbose", no_argument, NULL, 'v'},
         {"twice", no_argument, NULL, 't'},       {"calm", no_argument, NULL, 'c'},
         {"ledger", required_argument, NULL, 'l'}, {"help", no_argument, NULL, 'h'},
+        {"partitions", no_argument, NULL, 'p'},
         {0},
     };
     int option;
@@ -235,6 +251,9 @@ static int parse(int count, char **words, struct settings *settings)
             break;
         case 'c':
             settings->calm = true;
+            break;
+        case 'p':
+            settings->partitions = true;
             break;
         case 'l':
             settings->ledger = optarg;
@@ -271,6 +290,7 @@ int main(int count, char **words)
     uint64_t stopped = atomic_load(&shared->stopped);
     settings.last = stopped != 0 && stopped <= settings.last ? stopped - 1 : settings.last;
     unsigned missing = print_counts(&settings, shared);
+    tallies_print(&shared->tallies);
     uint64_t seeds = atomic_load(&shared->counts[COUNT_seeds]);
     uint64_t failures = atomic_load(&shared->failures);
     printf("%llu seeds, %.0f simulated s, %llu events in %.1f s: %.0f seeds/s, %llu failures\n",

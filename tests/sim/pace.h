@@ -20,7 +20,7 @@
 #define SHORT_SEND_PERMILLE 0
 #define SHORT_RECEIVE_PERMILLE 0
 #else
-#define NODES_MAX 8
+#define NODES_MAX 16
 #define HOSTS_MAX 16
 #define PLACES_MAX HOSTS_MAX // where latencies and blocks are between
 #define FD_MAX 8192

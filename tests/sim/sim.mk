@@ -38,7 +38,7 @@ $(BUILD)/sim: $(patsubst %.c,$(BUILD)/sim-obj/%.o,$(SIM_SRC) $(filter-out $(SIM_
 # Thousands of nodes (tests/sim/size): the same world at another pace, nothing of a campaign, and the
 # sizes of a daemon.
 SIZE_SRC := $(wildcard tests/sim/size/*.c) \
-            $(filter-out $(addprefix tests/sim/,main.c run.c session.c faults.c model.c),$(SIM_SRC))
+            $(filter-out $(addprefix tests/sim/,main.c run.c session.c faults.c model.c grid.c partition.c tally.c),$(SIM_SRC))
 SIZE_WRAP := $(filter-out applier_hand slice_item_append,$(SIM_WRAP))
 SIZE_INCLUDE :=
 $(BUILD)/size-obj/tests/sim/model_%.o: SIZE_INCLUDE := -include tests/sim/world_memory.h
@@ -54,6 +54,12 @@ $(BUILD)/size: $(patsubst %.c,$(BUILD)/size-obj/%.o,$(SIZE_SRC) $(filter-out $(S
 .PHONY: sim
 sim: deps-check $(BUILD)/sim
 	$(BUILD)/sim --seeds $(SEEDS) $(SIM_ARGS)
+
+# A tree of five sites that is torn apart and heals (docs/testing.md).
+.PHONY: partitions
+PARTITIONS ?= 1..300
+partitions: deps-check $(BUILD)/sim
+	$(BUILD)/sim --partitions --seeds $(PARTITIONS) $(SIM_ARGS)
 
 # A tree of SIZE_NODES in SIZE_SITES, printed as a table; that of 5,000 goes into docs/size.md too.
 SIZE_NODES ?= 500

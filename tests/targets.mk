@@ -23,7 +23,8 @@ e2e: programs
 	$(E2E) -m "not slow" $(E2E_ARGS) tests/e2e
 
 # Everything that must pass on the release build, end to end on the back end that `auto` finds and,
-# but for what is marked as `once`, once more on epoll (EPOLL_TESTS="not slow": all of it). One after another, also under `make -j`: tests wait for conditions with
+# but for what is marked as `once`, once more on epoll (EPOLL_TESTS="not slow": all of it). One after
+# another, also under `make -j`: tests wait for conditions with
 # limits, and should not compete with each other's builds.
 .PHONY: test epoll
 test: programs
@@ -58,6 +59,12 @@ field: programs $(BUILD)/tests/links
 storm: programs $(BUILD)/size $(BUILD)/tests/links
 	$(BUILD)/size --storm --nodes 40
 	$(FIELD_ENV) $(PYTHON) tests/field/storm.py
+
+# 64 daemons under one root on this machine; the table goes into docs/crowd.md.
+.PHONY: crowd
+CROWD_ARGS ?= --table docs/crowd.md
+crowd: programs
+	QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs $(PYTHON) tests/e2e/crowd.py $(CROWD_ARGS)
 
 # Its schedules alone, in two fields side by side, where any can be made.
 .PHONY: schedules

@@ -62,6 +62,8 @@ void fanout_close(struct fanout *fanout)
 {
     CHECK(list_empty(&fanout->children));
     CHECK(list_empty(&fanout->subscribers));
+    desk_close(fanout->desk);
+    census_close(fanout->census);
     permits_close(&fanout->permits);
     pthread_mutex_destroy(&fanout->lock);
     mem_free(fanout);

@@ -6,7 +6,8 @@
 //   follow.c  child side: finds a parent among the configured ones, takes its blocks
 //   fanout.c  parent side: feeds children from the journal by cursor
 //   donor.c   gives snapshots to nodes that build their store
-//   census.c  what the nodes below have said of themselves; picture.c, ask.c, pages.c: the whole tree
+//   census.c  what the nodes below have said of themselves
+//   pages.c   the whole tree, told page by page: picture.c, ask.c
 //   peers.c   listens, reads the hello, hands the connection to fanout or to the answerer
 #ifndef QS_COMMON_TREE_TREE_H
 #define QS_COMMON_TREE_TREE_H

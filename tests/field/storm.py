@@ -233,9 +233,9 @@ def run(storm, paired):
     whole = max(metric(node, "build_bytes") for node in storm.site)
     given = metric(storm.top, "snapshot_bytes") - given
     said = (f"{len(storm.site)} nodes, a snapshot of {whole / MIB:.1f} MiB, uplink of "
-            f"{rate / MIB:.0f} MiB/s, {writer.count} writes meanwhile: {down / whole:.2f} snapshots "
-            f"to the site ({given / whole:.2f} as slices), {up / MIB:.1f} MiB from it; half serve "
-            f"after {half_s:.0f} s, all after {all_s:.0f} s")
+            f"{rate / MIB:.0f} MiB/s, {writer.count} writes meanwhile: {down / whole:.2f} "
+            f"snapshots to the site ({given / whole:.2f} as slices), {up / MIB:.1f} MiB from it; "
+            f"half serve after {half_s:.0f} s, all after {all_s:.0f} s")
     return said + ("; " + pairs.text() if paired else ""), down / whole
 
 

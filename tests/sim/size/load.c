@@ -44,7 +44,8 @@ static void on_written(struct task *task)
 static void submit(void *argument)
 {
     struct writing *writing = argument;
-    snprintf(writing->key, sizeof writing->key, "zone/%04u.example", (unsigned)chance_below(load.keys));
+    snprintf(writing->key, sizeof writing->key, "zone/%04u.example",
+             (unsigned)chance_below(load.keys));
     for (unsigned i = 0; i < load.value_bytes; i += 16) {
         snprintf(writing->value + i, 17, "%016llx", (unsigned long long)chance_u64());
     }

@@ -98,6 +98,9 @@ bool choice_take_list(struct follow *follow)
                  PARENTS_MAX, list->count);
     }
     bool added = parents_take(&follow->parents, list);
+    pthread_mutex_lock(&follow->instance->lock);
+    memcpy(follow->status.site, follow->parents.site, sizeof follow->status.site);
+    pthread_mutex_unlock(&follow->instance->lock);
     endpoints_release(list);
     return added;
 }

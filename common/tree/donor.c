@@ -338,7 +338,7 @@ static void admit(struct fanout *fanout, struct donor_site *site, const struct p
 {
     const struct instance_options *options = fanout->instance->options;
     bool other_site = ask->site[0] != '\0' &&
-                      !bytes_equal_text(link_text(fanout->instance->node->site), ask->site);
+                      !follow_is_own_site(fanout->instance, bytes_text(ask->site));
     if (atomic_fetch_add(&site->given, 1) >= site->limit) {
         decide(decision, ANSWER_FULL, "busy: repair_max is reached here");
     }
@@ -400,14 +400,14 @@ static void open_donor(struct fanout *fanout, struct donor_site *site, struct li
 
 // Why this node gives that one nothing, NULL when it will. A walk comes by itself, and soon enough
 // for those who would else go to another site.
-static const char *refusal(const struct instance *instance, const char *unfit_reason,
+static const char *refusal(struct instance *instance, const char *unfit_reason,
                            const struct message_hello *hello)
 {
-    bool near = hello->site.size > 0 && bytes_equal(hello->site, link_text(instance->node->site));
     if (instance->options->role == ROLE_PROXY && hello->role != ROLE_PROXY) {
         return "this node does not hold every value";
     }
-    return unfit_reason == not_walked && near ? NULL : unfit_reason;
+    bool walks = unfit_reason == not_walked && follow_is_own_site(instance, hello->site);
+    return walks ? NULL : unfit_reason;
 }
 
 const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct link *link,

@@ -117,10 +117,8 @@ static unsigned merit(const struct fanout_child *child, const struct message_hel
 // only have nothing yet. Under lock.
 static bool comes_twice(const struct fanout *fanout, const struct message_hello *hello)
 {
-    const struct instance *instance = fanout->instance;
-    uint64_t end = journal_end(instance->journal).index, now_ns = clock_mono_ns();
-    if (hello->index + MUCH_ENTRIES > end || hello->site.size == 0 || hello->role == ROLE_ROOT ||
-        bytes_equal(hello->site, link_text(instance->node->site))) {
+    uint64_t end = journal_end(fanout->instance->journal).index, now_ns = clock_mono_ns();
+    if (end < MUCH_ENTRIES || hello->index > end - MUCH_ENTRIES || hello->role == ROLE_ROOT) {
         return false;
     }
     LIST_FOR_EACH(each, &fanout->children) {
@@ -136,10 +134,11 @@ static bool comes_twice(const struct fanout *fanout, const struct message_hello 
 bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take)
 {
     uint64_t limit = fanout->instance->options->children_max;
+    bool near = follow_is_own_site(fanout->instance, hello->site);
     pthread_mutex_lock(&fanout->lock);
     bool room = limit == 0 || fanout->count < limit || hello->insists != INSISTS_NOT;
     bool admitted =
-        has_place(fanout, hello->node) || (room && !comes_twice(fanout, hello));
+        has_place(fanout, hello->node) || (room && (near || !comes_twice(fanout, hello)));
     if (admitted && take) {
         count_children(fanout, fanout->count + 1);
     }

@@ -540,3 +540,11 @@ void follow_status(struct instance *instance, struct upstream_status *ret_status
     }
     pthread_mutex_unlock(&instance->lock);
 }
+
+bool follow_is_own_site(struct instance *instance, struct bytes site)
+{
+    struct upstream_status status;
+    follow_status(instance, &status);
+    const char *own = status.site[0] != '\0' ? status.site : instance->node->site;
+    return site.size > 0 && bytes_equal(site, link_text(own));
+}

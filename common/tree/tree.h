@@ -67,6 +67,7 @@ uint64_t instance_age_ns(struct instance *instance);
 struct upstream_status {
     bool connected;
     char address[128], node[NODE_NAME_MAX + 1];
+    char site[ENDPOINT_SITE_MAX + 1]; // this node's own, "" = not known
     char state[256];    // words: "following", "connecting", "too old: ...", "diverged at 12: ..."
     uint64_t rtt_ns, since_ns, received_index;
 };
@@ -77,6 +78,8 @@ struct upstream_status {
 int follow_open(struct instance *instance) MUST_CHECK;
 void follow_close(struct instance *instance, struct notice *closed);
 void follow_status(struct instance *instance, struct upstream_status *ret_status); // any thread
+// Is that the data centre of this node, as it is configured or Consul says? Any thread.
+bool follow_is_own_site(struct instance *instance, struct bytes site);
 
 // ---- fanout ------------------------------------------------------------------------------------
 

@@ -230,7 +230,7 @@ def run(storm, paired):
     writer.finish()
     storm.check_equal()
     down, up = (now - then for now, then in zip(storm.carried(), before))
-    whole = max(metric(node, "build_bytes") for node in storm.site)
+    whole = statistics.median(metric(node, "build_bytes") for node in storm.site)
     given = metric(storm.top, "snapshot_bytes") - given
     said = (f"{len(storm.site)} nodes, a snapshot of {whole / MIB:.1f} MiB, uplink of "
             f"{rate / MIB:.0f} MiB/s, {writer.count} writes meanwhile: {down / whole:.2f} "

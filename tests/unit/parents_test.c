@@ -225,9 +225,28 @@ static void test_bad_address(void **state)
     site_free(site);
 }
 
+// Who does not say where a node stands lets Consul say it.
+static void test_own_site(void **state)
+{
+    (void)state;
+    struct site *site = site_new("node", ROLE_REPLICA);
+    site->node.site = "here";
+    site_open(site);
+    assert_true(follow_is_own_site(site->instance, bytes_text("here")));
+    assert_false(follow_is_own_site(site->instance, bytes_text("east")));
+    assert_false(follow_is_own_site(site->instance, bytes_text("")));
+    struct endpoints *list = list_of((const char *[]){A, NULL});
+    snprintf(list->endpoint[0].site, sizeof list->endpoint[0].site, "east");
+    list->endpoint[0].own_site = true;
+    endpoint_feed_publish(&site->instance->parents, list);
+    AWAIT(follow_is_own_site(site->instance, bytes_text("east")));
+    site_close(site);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_own_site),
         cmocka_unit_test(test_what_is_known_stays),
         cmocka_unit_test(test_rounds),
         cmocka_unit_test(test_named),

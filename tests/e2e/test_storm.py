@@ -100,13 +100,14 @@ def test_the_one_that_was_given_to_dies(cluster):
 
 
 def test_the_log_goes_to_a_site_once(cluster):
-    """Nothing is forgotten: the log alone leads on, and much of it is sent to one node."""
+    """Nothing is forgotten: the log alone leads on, and much of it is sent to one node. Nobody
+    knows of that one but from the root."""
     root = cluster.root(snapshots_max=0)
     root.configure(site="west")
     root.start()
     writes = Writes(root, 34)
     writes.put(12000, 100)
-    nodes = site(cluster, root)
+    nodes = site(cluster, root, told_of_all=False)
     start_all(nodes)
     settle(cluster, writes, nodes)
     assert root.metrics("main")["children_sent_on"] > 0

@@ -34,7 +34,7 @@ uint64_t choice_patience_ns(const struct follow *follow)
     bool rests =
         oracle_rests(&follow->at->lost, follow->parents.unit_ns, loop_now_ns(follow->loop));
     if (rounds(follow) == 0 || rests) {
-        return parent_patience_ns(follow->at, longest_ns);
+        return parent_patience_ns(follow->at, longest_ns) / (rests ? 2 : 1);
     }
     return longest_ns >> (rounds(follow) < PATIENCE_SHIFT ? PATIENCE_SHIFT - rounds(follow) : 0);
 }

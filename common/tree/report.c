@@ -229,9 +229,9 @@ static bool is_stale(const struct follow *follow)
 static bool lacks_news(const struct follow *follow)
 {
     uint64_t silence_ms = follow->instance->node->silence;
-    uint64_t patience_ms = silence_ms + (follow->patience_ms - 2 * silence_ms) / 4;
+    uint64_t patience_ms = silence_ms + (follow->patience_ms - 2 * silence_ms) / 8;
     return loop_now_ns(follow->loop) - follow->news_ns >
-           patience_ms * NS_PER_MS + heartbeat_ns(follow) / 2;
+           patience_ms * NS_PER_MS + heartbeat_ns(follow) / 4;
 }
 
 static void on_tick(struct timer *timer)

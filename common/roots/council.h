@@ -158,6 +158,10 @@ void council_record_moved(struct council *council); // a watch has seen a change
 // OK, ERR_CONFLICT (it was not written), anything else: nobody knows, and it may happen yet.
 void council_changed(struct council *council, uint64_t ticket, int result);
 
+// A connection with `root` begins: what was said on the one before does not count any more, as the
+// root may have lost its disk between them.
+void council_connected(struct council *council, unsigned root);
+
 // Messages of other roots, as they came.
 void council_on_claim(struct council *council, unsigned root, struct leadership leadership);
 void council_on_answer(struct council *council, unsigned root, bool granted,

@@ -76,6 +76,17 @@ void council_on_claim(struct council *council, unsigned root, struct leadership 
     council_turn(council);
 }
 
+void council_connected(struct council *council, unsigned root)
+{
+    if (council_is_other(council, root) && council->role >= COUNCIL_ELECTED) {
+        council->granted &= ~ROOT_BIT(root);
+        council->due_lead &= ~ROOT_BIT(root);
+        council->due_claim |= ROOT_BIT(root);
+        council_fetch_failed(council, root);
+        council_turn(council);
+    }
+}
+
 // A refusal tells of a promise that is not below the own leadership: R1 tries above it.
 static void note_refusal(struct council *council, const struct promise *promise)
 {

@@ -27,7 +27,7 @@ void council_ask_record(struct council *council)
 // R11. A request that has an answer, or that can no longer succeed, as `success` tells.
 static void settle(struct council *council, bool success)
 {
-    council->request.busy = false;
+    council->request.busy = council->request.sent = false;
     council_undue(council, COUNCIL_CHANGE);
     if (council->role == COUNCIL_TRYING && success) {
         council_elected(council);
@@ -64,9 +64,9 @@ void council_record(struct council *council, uint64_t ticket, const struct root_
             council_see_generation(council, record->generation);
         }
     }
-    if (council->request.busy && modify_index == council->request.modify_index) {
+    if (council->request.sent && modify_index == council->request.modify_index) {
         council_due(council, COUNCIL_CHANGE); // nothing has happened: asked again
-    } else if (council->request.busy) {
+    } else if (council->request.busy && modify_index != council->request.modify_index) {
         settle(council, record != NULL && root_record_equal(record, &council->request.record));
     }
     give_way(council);

@@ -37,6 +37,14 @@ SUPPORT void world_count_action(struct world *world, const struct world_root *ro
     }
 }
 
+SUPPORT bool world_is_away(const struct world *world, const struct world_message *message)
+{
+    if (message->to == ROOT_NOBODY) { // the store
+        return message->answer && set_has(world->away, message->from);
+    }
+    return set_has(world->away, message->from) || set_has(world->away, message->to);
+}
+
 // ---- actions -----------------------------------------------------------------------------------
 
 SUPPORT void world_open_epoch(struct world *world, unsigned of, const struct council_action *action)

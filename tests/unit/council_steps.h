@@ -187,7 +187,13 @@ SUPPORT void world_lose_disk(struct world *world, unsigned of)
     struct promise blank = {.leadership.leader = ROOT_NOBODY, .blank = true};
     memcpy(blank.history, root->promise.history, HISTORY_ID_BYTES);
     root->promise = blank;
-    // What it had sent before came before, as connections end with their process.
+    // Connections end with their process, and with them what it has said and was told.
+    for (unsigned i = 0; i < world->roots; i++) {
+        if (world->root[i].up) {
+            council_connected(&world->root[i].council, of);
+            world_drain(world, i);
+        }
+    }
     for (unsigned i = 0; i < world->messages; i++) {
         struct world_message *message = &world->message[i];
         bool store = message->action.act == COUNCIL_READ || message->action.act == COUNCIL_CHANGE;

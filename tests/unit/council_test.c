@@ -4,8 +4,8 @@
 // and what is written is committed everywhere. COUNCIL_SEED=N plays one schedule again.
 #include "tests/unit/council_steps.h"
 
-#define SCHEDULES 6000
-#define STEPS 700
+#define SCHEDULES 10000
+#define STEPS 1500
 #define ROUNDS_MAX 300
 #define WRITES_END 120 // block numbers left for the epochs after it
 
@@ -17,6 +17,9 @@ static void befall_message(struct world *world, bool ordered)
         return;
     }
     unsigned at = world_any(world, world->messages);
+    if (world_is_away(world, &world->message[at])) {
+        return;
+    }
     if (ordered) { // connections keep the order
         unsigned from = world->message[at].from, to = world->message[at].to;
         for (at = 0; world->message[at].from != from || world->message[at].to != to;) {
@@ -63,50 +66,71 @@ static void person(struct world *world, unsigned of)
     world_drain(world, of);
 }
 
-static void befall_root(struct world *world, unsigned of, unsigned what)
+static void lag_or_not(struct world *world, unsigned of)
+{
+    uint32_t lagging = world_chance(world, 2) ? 0 : world_any(world, 1u << world->roots);
+    council_tick(&world->root[of].council, world_chance(world, world->belief), lagging);
+    world_drain(world, of);
+}
+
+static void befall_root(struct world *world, unsigned of, enum world_step step)
 {
     struct world_root *root = &world->root[of];
-    if (what < 20) {
+    if (step == STEP_TAKE) {
         world_take(world, of);
-    } else if (what < 40 && root->synced < root->appended) {
+    } else if (step == STEP_SYNC && root->synced < root->appended) {
         world_sync(world, of);
-    } else if (what < 55 && root->promising) {
+    } else if (step == STEP_PROMISE && root->promising) {
         world_finish_promise(world, of);
-    } else if (what < 65 && root->cutting) {
+    } else if (step == STEP_CUT && root->cutting) {
         world_finish_cut(world, of);
-    } else if (what < 75 && root->donor != ROOT_NOBODY) {
+    } else if (step == STEP_FETCH && root->donor != ROOT_NOBODY) {
         world_fetch(world, of);
-    } else if (what < 85 && root->appended < WRITES_END) {
+    } else if (step == STEP_WRITE && root->appended < WRITES_END) {
         world_write_batch(world, of);
-    } else if (what < 93) {
-        uint32_t lagging = world_chance(world, 2) ? 0 : world_any(world, 1u << world->roots);
-        council_tick(&root->council, world_chance(world, 8), lagging);
-        world_drain(world, of);
-    } else if (what < 95) {
+    } else if (step == STEP_TICK) {
+        lag_or_not(world, of);
+    } else if (step == STEP_GIVE_UP) {
         give_up(world, of);
-    } else if (what < 97 && world_chance(world, 2)) {
+    } else if (step == STEP_CRASH) {
         world_crash(world, of);
-    } else if (what == 98) {
+    } else if (step == STEP_PERSON) {
         person(world, of);
-    } else if (what == 99) {
+    } else if (step == STEP_MOVED) {
         council_record_moved(&root->council);
         world_drain(world, of);
     }
 }
 
+static enum world_step choose_step(struct world *world)
+{
+    unsigned sum = 0, step = 0;
+    for (unsigned i = 0; i < STEP_KINDS; i++) {
+        sum += world->weight[i];
+    }
+    for (unsigned at = world_any(world, sum); at >= world->weight[step]; step++) {
+        at -= world->weight[step];
+    }
+    return step;
+}
+
 static void step(struct world *world, bool ordered)
 {
     unsigned of = world_any(world, world->roots);
-    if (world_chance(world, 3)) {
+    enum world_step step = choose_step(world);
+    if (world_chance(world, 60)) { // some hear nothing and do nothing for a while
+        world->away = world_chance(world, 2) ? 0 : world_any(world, 1u << world->roots);
+    }
+    if (step == STEP_MESSAGE) {
         befall_message(world, ordered);
-    } else if (world_chance(world, 100)) {
+    } else if (step == STEP_STORE) {
         world_harm_store(world);
-    } else if (world_chance(world, 100)) {
+    } else if (step == STEP_DISK) {
         world_lose_disk(world, of);
-    } else if (world->root[of].up) {
-        befall_root(world, of, world_any(world, 100));
-    } else if (world_chance(world, 5)) {
+    } else if (!world->root[of].up && step == STEP_START) {
         world_start(world, of);
+    } else if (world->root[of].up && !set_has(world->away, of)) {
+        befall_root(world, of, step);
     }
 }
 
@@ -155,6 +179,7 @@ static void heal_root(struct world *world, unsigned of)
         give_up(world, of);
     }
     council_promote_expired(&root->council);
+    council_record_moved(&root->council); // whoever watches sees it at last
     council_tick(&root->council, is_gone(world, &root->council), 0);
     world_drain(world, of);
 }
@@ -196,6 +221,7 @@ static unsigned heal(struct world *world)
 {
     unsigned round = 0, whole = 0;
     world->healed = true;
+    world->away = 0;
     for (; round < ROUNDS_MAX && whole < 3 && world->broken == NULL; round++) {
         for (unsigned left = world->messages; left > 0 && world->broken == NULL; left--) {
             world_deliver(world, 0);
@@ -238,6 +264,13 @@ static void choose(struct world *world)
     if (kind == 0) {
         world->promote_min = 1 + world_any(world, world->promote_min);
     }
+    // Each world has its own mixture of what comes often and what seldom.
+    static const unsigned usual[STEP_KINDS] = {120, 40, 40, 30, 20, 20, 20, 16, 4, 3, 8, 2, 2, 3, 2};
+    unsigned mixed = 1 + world_any(world, 4);
+    for (unsigned i = 0; i < STEP_KINDS; i++) {
+        world->weight[i] = usual[i] << world_any(world, mixed);
+    }
+    world->belief = 1u << world_any(world, 6);
     world->losses = kind == 1 ? 1 + world_any(world, 3) : 0;
     world->disks = kind == 2 && world->in_sync_min > 1 ? 1 + world_any(world, 3) : 0;
 }

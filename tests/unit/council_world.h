@@ -29,6 +29,11 @@ enum world_count {
     SOMETIMES_PROMISE_LOST, SOMETIMES_STORE_LOST, SOMETIMES_STORE_BACK, SOMETIMES_COUNTS
 };
 
+enum world_step {
+    STEP_MESSAGE, STEP_TAKE, STEP_SYNC, STEP_PROMISE, STEP_CUT, STEP_FETCH, STEP_WRITE, STEP_TICK,
+    STEP_GIVE_UP, STEP_CRASH, STEP_START, STEP_PERSON, STEP_MOVED, STEP_STORE, STEP_DISK, STEP_KINDS
+};
+
 // Written by `leadership` upon `below`.
 struct world_block {
     unsigned below;
@@ -80,6 +85,8 @@ struct world_store {
 struct world {
     uint64_t random;
     unsigned roots, in_sync_min, promote_min, losses, disks;
+    unsigned weight[STEP_KINDS], belief; // one tick of `belief` takes the leader for gone
+    uint32_t away;
     bool healed;
     struct world_root root[WORLD_ROOTS];
     struct world_store store;
@@ -215,7 +222,9 @@ SUPPORT void world_check_cut(struct world *world, const struct world_root *root,
         world_break(world, "what was shown is cut");
     }
     for (uint64_t i = from; i <= root->synced && i <= world->truths; i++) {
-        if (world->truth[i] == root->log[i]) {
+        // One that still follows a deposed leader may: nobody counts it.
+        if (world->truth[i] == root->log[i] &&
+            world->truth_epoch[i] <= root->council.cut_for.epoch) {
             world_break(world, "what is committed is cut");
         }
     }

@@ -111,6 +111,9 @@ void council_on_answer(struct council *council, unsigned root, bool granted,
         }
         council->granted |= ROOT_BIT(root);
         council->absent &= ~ROOT_BIT(root);
+        if (council->donor == root && council->ends[root].block != end->block) {
+            council->donor = ROOT_NOBODY; // there is more to fetch by now
+        }
         council->ends[root] = *end;
         council->blank &= ~ROOT_BIT(root);
         if (promise->blank) { // what it had acknowledged is gone

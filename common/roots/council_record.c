@@ -136,7 +136,7 @@ void council_changed(struct council *council, uint64_t ticket, int result)
 static bool has_reason(const struct council *council)
 {
     if (council->role >= COUNCIL_ELECTED) {
-        return council->told_epoch >= council->mine.epoch;
+        return council->told_epoch >= council->mine.epoch || council->forced;
     }
     bool named = council->record_present &&
                  council->record.leadership.leader == council->setup.self;
@@ -212,7 +212,7 @@ void council_rule_try(struct council *council)
 
 const char *council_promote(struct council *council, bool answers)
 {
-    if (council->role != COUNCIL_STANDBY) {
+    if (council->role == COUNCIL_LEADING || council->role == COUNCIL_TRYING) {
         return "this root leads, or tries to";
     }
     if (council->wanted.blank) {
@@ -220,7 +220,7 @@ const char *council_promote(struct council *council, bool answers)
     }
     council->forced = !answers;
     council->looked = false;
-    if (answers) {
+    if (answers && council->role == COUNCIL_STANDBY) {
         council_due(council, COUNCIL_ASK);
     }
     council_turn(council);

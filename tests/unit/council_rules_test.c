@@ -1,0 +1,466 @@
+// SPDX-License-Identifier: Apache-2.0
+// What schedules seldom come to: single rules of docs/commit.md, one council, and facts told by hand.
+#include "common/roots/council.h"
+#include "tests/unit/support.h"
+
+static const uint8_t other_history[HISTORY_ID_BYTES] = "another history";
+
+struct seen {
+    uint32_t acts; // bits of council_act
+    struct council_action last[COUNCIL_ACTS];
+    uint32_t to[COUNCIL_ACTS]; // sets of roots
+};
+
+static struct seen drain(struct council *council)
+{
+    struct seen seen = {0};
+    struct council_action action;
+    while (council_next(council, &action)) {
+        seen.acts |= (uint32_t)1 << action.act;
+        seen.last[action.act] = action;
+        seen.to[action.act] |= action.root == ROOT_NOBODY ? 0 : ROOT_BIT(action.root);
+    }
+    return seen;
+}
+
+static bool saw(const struct seen *seen, enum council_act act)
+{
+    return (seen->acts & ((uint32_t)1 << act)) != 0;
+}
+
+static struct leadership led(uint64_t epoch, unsigned leader)
+{
+    return (struct leadership){.epoch = epoch, .leader = leader};
+}
+
+// Root 0 of three, which promised `promised`; blocks to 10, of them 8 committed.
+static void open_council(struct council *council, struct leadership promised, bool blank)
+{
+    const struct council_setup setup = {.roots = 3, .in_sync_min = 2, .promote_min = 2};
+    struct promise promise = {.leadership = promised, .generation = 5, .blank = blank};
+    memcpy(promise.history, test_history, HISTORY_ID_BYTES);
+    struct log_end end = {.epoch = 1, .block = 10};
+    council_open(council, &setup, &promise, &end, 8);
+}
+
+static struct root_record record_of(struct leadership leadership, uint32_t set,
+                                    uint64_t generation)
+{
+    struct root_record record = {
+        .leadership = leadership, .in_sync = set, .generation = generation};
+    memcpy(record.history, test_history, HISTORY_ID_BYTES);
+    return record;
+}
+
+// Answers reads with the record, and keeps promises, until there is neither.
+static struct seen settle(struct council *council, const struct root_record *record,
+                          uint64_t modify_index)
+{
+    struct seen all = {0};
+    for (;;) {
+        struct seen seen = drain(council);
+        all.acts |= seen.acts;
+        for (unsigned i = 0; i < COUNCIL_ACTS; i++) {
+            all.to[i] |= seen.to[i];
+            if (saw(&seen, i)) {
+                all.last[i] = seen.last[i];
+            }
+        }
+        if (saw(&seen, COUNCIL_PROMISE)) {
+            council_promised(council);
+        }
+        if (saw(&seen, COUNCIL_READ)) {
+            council_record(council, seen.last[COUNCIL_READ].ticket, record, modify_index);
+        }
+        if (!saw(&seen, COUNCIL_PROMISE) && !saw(&seen, COUNCIL_READ)) {
+            return all;
+        }
+    }
+}
+
+static struct promise granting(struct leadership leadership, bool blank)
+{
+    return (struct promise){.leadership = leadership, .blank = blank};
+}
+
+// Root 0 is elected in epoch 2 by the record's set {0, 1, 2}.
+static struct root_record elect(struct council *council)
+{
+    struct root_record record = record_of(led(1, 1), 7, 5);
+    open_council(council, led(1, 1), false);
+    (void)settle(council, &record, 20);
+    council_tick(council, true, 0);
+    struct seen seen = settle(council, &record, 20);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+    assert_int_equal(seen.last[COUNCIL_CHANGE].modify_index, 20);
+    record = seen.last[COUNCIL_CHANGE].record;
+    assert_true(leadership_equal(record.leadership, led(2, 0)));
+    assert_int_equal(record.generation, 6);
+    council_changed(council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    seen = settle(council, &record, 21);
+    assert_int_equal(seen.last[COUNCIL_ROLE].role, COUNCIL_ELECTED);
+    assert_int_equal(seen.to[COUNCIL_CLAIM], 6);
+    return record;
+}
+
+// ... and leads; the others have promised, and their blocks end where its own do.
+static struct root_record lead(struct council *council)
+{
+    struct root_record record = elect(council);
+    struct promise promise = granting(led(2, 0), false);
+    struct log_end end = {.epoch = 1, .block = 10};
+    council_on_answer(council, 1, true, &promise, &end);
+    council_on_answer(council, 2, true, &promise, &end);
+    struct seen seen = drain(council);
+    assert_true(saw(&seen, COUNCIL_OPEN));
+    end = (struct log_end){.epoch = 1, .block = 10};
+    council_journal(council, &end, 11);
+    council_opened(council, led(2, 0), 11);
+    return record;
+}
+
+static void sync_own(struct council *council, uint64_t block)
+{
+    struct log_end end = {.epoch = 2, .block = block};
+    council_journal(council, &end, block);
+}
+
+// ---- R4 ----------------------------------------------------------------------------------------
+
+static void test_blank_promise(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct log_end end = {0};
+    (void)elect(&council);
+    struct promise blank = granting(led(2, 0), true), whole = granting(led(2, 0), false);
+    council_on_answer(&council, 1, true, &blank, &end);
+    struct seen seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_OPEN));
+    council_on_answer(&council, 2, true, &whole, &end);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_OPEN));
+}
+
+static void test_lost_donor(void **unused)
+{
+    (void)unused;
+    struct council council;
+    (void)elect(&council);
+    struct promise promise = granting(led(2, 0), false);
+    struct log_end longer = {.epoch = 1, .block = 12}, same = {.epoch = 1, .block = 10};
+    council_on_answer(&council, 1, true, &promise, &longer);
+    struct seen seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_FETCH));
+    assert_int_equal(seen.last[COUNCIL_FETCH].root, 1);
+    council_fetch_failed(&council, 1);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_OPEN)); // its promise went with its log
+    council_tick(&council, false, 0);
+    seen = drain(&council);
+    assert_int_equal(seen.to[COUNCIL_CLAIM], 6);
+    council_on_answer(&council, 2, true, &promise, &same);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_OPEN));
+}
+
+// A donor that has more to give by the second answer.
+static void test_longer_donor(void **unused)
+{
+    (void)unused;
+    struct council council;
+    (void)elect(&council);
+    struct promise promise = granting(led(2, 0), false);
+    struct log_end end = {.epoch = 1, .block = 12};
+    council_on_answer(&council, 1, true, &promise, &end);
+    (void)drain(&council);
+    end.block = 13;
+    council_on_answer(&council, 1, true, &promise, &end);
+    struct seen seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_FETCH));
+    assert_int_equal(seen.last[COUNCIL_FETCH].end.block, 13);
+}
+
+// ---- R5, R9, R10 -------------------------------------------------------------------------------
+
+static void test_epoch_block_first(void **unused)
+{
+    (void)unused;
+    struct council council;
+    (void)lead(&council);
+    council_on_acknowledge(&council, 1, led(2, 0), 10);
+    council_on_acknowledge(&council, 2, led(2, 0), 10);
+    struct seen seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_COMMIT)); // all have 9 and 10, but not of this epoch
+    sync_own(&council, 11);
+    council_on_acknowledge(&council, 1, led(2, 0), 11);
+    council_on_acknowledge(&council, 2, led(1, 0), 11); // of another
+    council_on_acknowledge(&council, 2, led(2, 0), 12); // there is none
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_COMMIT));
+    council_on_acknowledge(&council, 2, led(2, 0), 11);
+    seen = drain(&council);
+    assert_int_equal(seen.last[COUNCIL_COMMIT].block, 11);
+    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_TAKEN);
+}
+
+// A root in the set that lost its disk: nothing that it acknowledges counts before it was dropped,
+// which may leave too few; and then it is added.
+static void test_blank_member(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = lead(&council), only = record, both = record;
+    struct promise blank = granting(led(2, 0), true);
+    struct log_end end = {0};
+    (void)settle(&council, &record, 21);
+    council_on_answer(&council, 1, true, &blank, &end);
+    struct seen seen = settle(&council, &record, 21);
+    assert_int_equal(seen.last[COUNCIL_CHANGE].record.in_sync, 5);
+    sync_own(&council, 11);
+    council_on_acknowledge(&council, 1, led(2, 0), 11);
+    council_on_acknowledge(&council, 2, led(2, 0), 11);
+    council_tick(&council, false, 0);
+    struct seen told = drain(&council);
+    assert_false(saw(&told, COUNCIL_COMMIT));
+    assert_false(told.last[COUNCIL_LEAD].root == 1 && told.last[COUNCIL_LEAD].member);
+    only = seen.last[COUNCIL_CHANGE].record;
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    seen = settle(&council, &only, 22);
+    assert_int_equal(seen.last[COUNCIL_COMMIT].block, 11);
+    assert_int_equal(seen.last[COUNCIL_CHANGE].record.in_sync, 7);
+    assert_int_equal(seen.last[COUNCIL_COUNTED].set, 7); // before the record has it
+    both = seen.last[COUNCIL_CHANGE].record;
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    (void)settle(&council, &both, 23);
+    council_tick(&council, false, 4);
+    seen = drain(&council);
+    assert_true(seen.to[COUNCIL_LEAD] == 6 && seen.last[COUNCIL_LEAD].member);
+}
+
+static void test_small_set(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = lead(&council);
+    struct promise blank = granting(led(2, 0), true);
+    struct log_end end = {0};
+    (void)settle(&council, &record, 21);
+    council_on_answer(&council, 1, true, &blank, &end);
+    council_on_answer(&council, 2, true, &blank, &end);
+    struct seen seen = settle(&council, &record, 21);
+    for (unsigned i = 0; i < 2; i++) { // one after the other
+        record = seen.last[COUNCIL_CHANGE].record;
+        assert_int_equal(record.in_sync, i == 0 ? 5 : 1);
+        council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+        seen = settle(&council, &record, 22 + i);
+    }
+    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_SMALL);
+    sync_own(&council, 11);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_COMMIT));
+}
+
+// R10: added, and no answer: counted until it is known that the record lacks it.
+static void test_unanswered(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = lead(&council);
+    (void)settle(&council, &record, 21);
+    sync_own(&council, 11);
+    council_on_acknowledge(&council, 2, led(2, 0), 11);
+    council_tick(&council, false, 2);
+    struct seen seen = settle(&council, &record, 21);
+    record = seen.last[COUNCIL_CHANGE].record;
+    assert_int_equal(record.in_sync, 5);
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    seen = settle(&council, &record, 22);
+    assert_int_equal(seen.last[COUNCIL_COMMIT].block, 11);
+    council_tick(&council, false, 0);
+    council_on_acknowledge(&council, 1, led(2, 0), 11);
+    seen = settle(&council, &record, 22);
+    assert_int_equal(seen.last[COUNCIL_CHANGE].record.in_sync, 7);
+    struct root_record wished = seen.last[COUNCIL_CHANGE].record;
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_TIMEOUT);
+    sync_own(&council, 12);
+    council_on_acknowledge(&council, 2, led(2, 0), 12);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_COMMIT)); // root 1 does not have it
+    council_tick(&council, false, 0);
+    seen = settle(&council, &record, 22); // nothing has changed: it is asked again
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+    assert_false(saw(&seen, COUNCIL_COMMIT));
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_CONFLICT); // the first had it
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_READ));
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &wished, 23);
+    council_tick(&council, false, 0);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_COMMIT));
+    council_on_acknowledge(&council, 1, led(2, 0), 12);
+    seen = drain(&council);
+    assert_int_equal(seen.last[COUNCIL_COMMIT].block, 12);
+}
+
+// ---- R6 to R8 ----------------------------------------------------------------------------------
+
+static void test_cut(void **unused)
+{
+    (void)unused;
+    struct council council;
+    open_council(&council, led(1, 1), false);
+    (void)drain(&council);
+    council_common(&council, 1, 8);
+    struct seen seen = drain(&council);
+    assert_int_equal(seen.last[COUNCIL_CUT].block, 9);
+    assert_false(saw(&seen, COUNCIL_ACKNOWLEDGE));
+    // Somebody else claims meanwhile: not told before it is known what stays.
+    council_on_claim(&council, 2, led(3, 2));
+    (void)drain(&council);
+    council_promised(&council);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_ANSWER));
+    struct log_end end = {.epoch = 1, .block = 8};
+    council_journal(&council, &end, 8);
+    council_cut(&council);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_ANSWER) && seen.last[COUNCIL_ANSWER].granted);
+    assert_int_equal(seen.last[COUNCIL_ANSWER].end.block, 8);
+    assert_false(saw(&seen, COUNCIL_ACKNOWLEDGE)); // what is in common is not known yet
+    council_common(&council, 2, 7); // it lacks what is committed here
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_STOP));
+    assert_false(saw(&seen, COUNCIL_CUT));
+    council_on_claim(&council, 1, led(9, 1));
+    council_tick(&council, true, 0);
+    seen = drain(&council);
+    assert_true((seen.acts & ~(uint32_t)(1u << COUNCIL_ROLE | 1u << COUNCIL_FOLLOW)) == 0); // takes no part any more
+}
+
+// ---- R1, R12, R13 and a person -----------------------------------------------------------------
+
+static void test_blank_does_not_try(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = record_of(led(1, 1), 7, 5);
+    open_council(&council, led(1, 1), true);
+    (void)settle(&council, &record, 20);
+    council_tick(&council, true, 0);
+    struct seen seen = settle(&council, &record, 20);
+    assert_false(saw(&seen, COUNCIL_CHANGE));
+    assert_non_null(council_promote(&council, false));
+    council_on_lead(&council, 1, led(1, 1), 8, 5, true);
+    seen = settle(&council, &record, 20);
+    assert_true(saw(&seen, COUNCIL_PROMISE) && !seen.last[COUNCIL_PROMISE].promise.blank);
+}
+
+// An older record than was seen, or none: nobody tries by itself, and by a person only as if it named
+// all; one of another history nobody touches.
+static void test_lost_record(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record older = record_of(led(1, 1), 7, 4), other = record_of(led(1, 1), 7, 9);
+    memcpy(other.history, other_history, HISTORY_ID_BYTES);
+    const struct root_record *records[] = {&older, NULL, &other};
+    for (unsigned i = 0; i < 3; i++) {
+        uint64_t modify_index = records[i] == NULL ? 0 : 20;
+        open_council(&council, led(3, 1), false);
+        (void)settle(&council, records[i], modify_index);
+        council_tick(&council, true, 0);
+        struct seen seen = settle(&council, records[i], modify_index);
+        assert_false(saw(&seen, COUNCIL_CHANGE));
+        assert_null(council_promote(&council, false));
+        seen = settle(&council, records[i], modify_index);
+        assert_true(saw(&seen, COUNCIL_CHANGE) == (i < 2));
+        if (i < 2) {
+            assert_int_equal(seen.last[COUNCIL_CHANGE].record.leadership.epoch, 4);
+            assert_int_equal(seen.last[COUNCIL_CHANGE].record.in_sync, 7);
+            assert_int_equal(seen.last[COUNCIL_CHANGE].record.generation, 6);
+            assert_int_equal(seen.last[COUNCIL_CHANGE].modify_index, modify_index);
+        }
+    }
+}
+
+static void test_accept_loss(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = record_of(led(8, 1), 2, 9);
+    open_council(&council, led(3, 1), false);
+    (void)settle(&council, &record, 20);
+    assert_non_null(council_accept_loss(&council, true, other_history));
+    assert_null(council_accept_loss(&council, false, other_history));
+    struct seen seen = settle(&council, &record, 20);
+    struct root_record change = seen.last[COUNCIL_CHANGE].record;
+    assert_memory_equal(change.history, other_history, HISTORY_ID_BYTES);
+    assert_memory_equal(council.promised.history, other_history, HISTORY_ID_BYTES);
+    assert_true(leadership_equal(change.leadership, led(9, 0)));
+    assert_true(change.in_sync == 1 && change.generation == 10);
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_CONFLICT); // whatever it says
+    record.generation = 11;
+    council_tick(&council, true, 0);
+    seen = settle(&council, &record, 21);
+    change = seen.last[COUNCIL_CHANGE].record;
+    assert_true(leadership_equal(change.leadership, led(10, 0)));
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    seen = settle(&council, &change, 22);
+    assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].birth);
+}
+
+static void test_hand_over(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = lead(&council);
+    (void)settle(&council, &record, 21);
+    sync_own(&council, 11);
+    council_on_acknowledge(&council, 1, led(2, 0), 11);
+    council_on_acknowledge(&council, 2, led(2, 0), 11);
+    council_journal(&council, &(struct log_end){.epoch = 2, .block = 11}, 12);
+    council_on_ask(&council, 1);
+    struct seen seen = drain(&council);
+    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_HANDING);
+    assert_false(saw(&seen, COUNCIL_GO));
+    sync_own(&council, 12);
+    council_on_acknowledge(&council, 2, led(2, 0), 12);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_GO));
+    council_on_acknowledge(&council, 1, led(2, 0), 12);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_GO) && seen.last[COUNCIL_GO].root == 1);
+    council_promote_expired(&council);
+    seen = drain(&council);
+    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_TAKEN);
+    // And the other side of it: nobody is gone, and it tries as it was told to.
+    record = record_of(led(1, 1), 7, 5);
+    open_council(&council, led(1, 1), false);
+    (void)settle(&council, &record, 20);
+    assert_null(council_promote(&council, true));
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_ASK) && seen.last[COUNCIL_ASK].root == 1);
+    council_on_go(&council, 1, led(1, 1));
+    seen = settle(&council, &record, 20);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_blank_promise),
+        cmocka_unit_test(test_lost_donor),
+        cmocka_unit_test(test_longer_donor),
+        cmocka_unit_test(test_epoch_block_first),
+        cmocka_unit_test(test_blank_member),
+        cmocka_unit_test(test_small_set),
+        cmocka_unit_test(test_unanswered),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_blank_does_not_try),
+        cmocka_unit_test(test_lost_record),
+        cmocka_unit_test(test_accept_loss),
+        cmocka_unit_test(test_hand_over),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -338,7 +338,107 @@ static void test_cut(void **unused)
     assert_true((seen.acts & ~(uint32_t)(1u << COUNCIL_ROLE | 1u << COUNCIL_FOLLOW)) == 0); // takes no part any more
 }
 
+static void test_promise_first(void **unused)
+{
+    (void)unused;
+    struct council council;
+    (void)lead(&council);
+    sync_own(&council, 11);
+    council_on_claim(&council, 1, led(2, 1)); // the same epoch, another name
+    struct seen seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_ANSWER) && !seen.last[COUNCIL_ANSWER].granted);
+    council_on_claim(&council, 1, led(3, 1));
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_PROMISE) && !saw(&seen, COUNCIL_ANSWER));
+    assert_int_equal(seen.last[COUNCIL_ROLE].role, COUNCIL_STANDBY);
+    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_ELSEWHERE);
+    assert_int_equal(seen.last[COUNCIL_FOLLOW].leadership.leader, ROOT_NOBODY);
+    council_on_acknowledge(&council, 1, led(2, 0), 11);
+    council_on_acknowledge(&council, 2, led(2, 0), 11);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_COMMIT)); // it led
+    council_on_claim(&council, 2, led(4, 2)); // while that one is written
+    council_promised(&council);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_PROMISE));
+    assert_true(leadership_equal(seen.last[COUNCIL_PROMISE].promise.leadership, led(4, 2)));
+    assert_true(seen.to[COUNCIL_ANSWER] == ROOT_BIT(1) && !seen.last[COUNCIL_ANSWER].granted);
+    council_promised(&council);
+    seen = drain(&council);
+    assert_true(seen.to[COUNCIL_ANSWER] == ROOT_BIT(2) && seen.last[COUNCIL_ANSWER].granted);
+    assert_true(leadership_equal(seen.last[COUNCIL_FOLLOW].leadership, led(4, 2)));
+}
+
+// A connection that ended takes along what was said on it: the root behind the next one may be blank.
+static void test_connection(void **unused)
+{
+    (void)unused;
+    struct council council;
+    (void)lead(&council);
+    council_tick(&council, false, 0);
+    struct seen seen = drain(&council);
+    assert_int_equal(seen.to[COUNCIL_LEAD], 6);
+    council_connected(&council, 1);
+    council_tick(&council, false, 0);
+    seen = drain(&council);
+    assert_int_equal(seen.to[COUNCIL_LEAD], 4);
+    assert_int_equal(seen.to[COUNCIL_CLAIM], 2);
+}
+
 // ---- R1, R12, R13 and a person -----------------------------------------------------------------
+
+// Root 0 is about to try; what it asks of the record stands in the action that is due next.
+static struct root_record begin_try(struct council *council)
+{
+    struct root_record record = record_of(led(1, 1), 7, 5);
+    open_council(council, led(1, 1), false);
+    (void)settle(council, &record, 20);
+    council_tick(council, true, 0);
+    struct seen seen = drain(council);
+    council_record(council, seen.last[COUNCIL_READ].ticket, &record, 20);
+    seen = drain(council);
+    assert_true(saw(&seen, COUNCIL_PROMISE) && !saw(&seen, COUNCIL_CHANGE));
+    return record;
+}
+
+static void test_no_request_before_the_promise(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = begin_try(&council);
+    council_record_moved(&council);
+    struct seen seen = drain(&council);
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 20);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_CHANGE));
+    council_promised(&council);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+}
+
+// R11: of two requests for one thing the first may have succeeded when the second is refused.
+static void test_repeated_request(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = begin_try(&council);
+    council_promised(&council);
+    struct seen seen = drain(&council), before = seen;
+    struct root_record wished = seen.last[COUNCIL_CHANGE].record;
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_TIMEOUT);
+    council_tick(&council, true, 0);
+    seen = drain(&council);
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 20);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+    council_changed(&council, before.last[COUNCIL_CHANGE].ticket, OK); // of the one given up
+    assert_int_equal(council.role, COUNCIL_TRYING);
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_CONFLICT);
+    seen = drain(&council);
+    assert_int_equal(council.role, COUNCIL_TRYING);
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &wished, 21);
+    assert_int_equal(council.role, COUNCIL_ELECTED);
+}
 
 static void test_blank_does_not_try(void **unused)
 {
@@ -457,6 +557,10 @@ int main(void)
         cmocka_unit_test(test_small_set),
         cmocka_unit_test(test_unanswered),
         cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_promise_first),
+        cmocka_unit_test(test_connection),
+        cmocka_unit_test(test_no_request_before_the_promise),
+        cmocka_unit_test(test_repeated_request),
         cmocka_unit_test(test_blank_does_not_try),
         cmocka_unit_test(test_lost_record),
         cmocka_unit_test(test_accept_loss),

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rules of docs/commit.md for one root of one instance, R1 to R14, as a machine without input,
-// output, clock, thread or memory of its own: facts go in by the functions below, what is to be done
-// comes out of council_next. Whoever owns it lets one thread in at a time, and after each fact does
-// what is due.
+// output, clock, thread or memory of its own: facts go in by the functions below, what is to be
+// done comes out of council_next. Whoever owns it lets one thread in at a time, and after each fact
+// does what is due.
 //
-// An action that is due is a bit, at most one of each kind and root, and is filled in from the state
-// of the moment when it is taken: nothing can queue up, and what was overtaken is never done. Facts
-// may come late, twice or never, as messages do; whoever reads from a connection may pass on
+// An action that is due is a bit, at most one of each kind and root, and is filled in from the
+// state of the moment when it is taken: nothing can queue up, and what was overtaken is never done.
+// Facts may come late, twice or never, as messages do; whoever reads from a connection may pass on
 // whatever it says.
 //
 // Invariants: no acknowledgement, promise or claim is due before the promise it rests on is on the
@@ -31,21 +31,22 @@ enum council_writes {
 enum council_act {
     COUNCIL_STOP,        // the instance takes nothing more: `text`
     COUNCIL_ROLE,        // `role`, `writes`, `leadership`
-    COUNCIL_FOLLOW,      // take blocks of `leadership` only, ROOT_NOBODY: of none; then council_common
+    COUNCIL_FOLLOW,      // take blocks of `leadership` only (ROOT_NOBODY: none); council_common
     COUNCIL_PROMISE,     // make `promise` durable; then council_promised
     COUNCIL_READ,        // read the record in consistent mode; council_record with `ticket`
-    COUNCIL_CHANGE,      // write `record` if its ModifyIndex is `modify_index`, 0: if there is none;
-                         // then council_changed with `ticket`
+    COUNCIL_CHANGE,      // write `record` if its ModifyIndex is `modify_index` (0: if there is
+                         // none); then council_changed with `ticket`
     COUNCIL_CUT,         // set aside and cut from `block` on; then council_journal, council_cut
     COUNCIL_FETCH,       // take over the log of `root` up to `end`; council_common first
-    COUNCIL_OPEN,        // append the epoch block of `leadership`, or with `birth` the birth block of
-                         // promise.history in it; then council_opened
+    COUNCIL_OPEN,        // append the epoch block of `leadership`, or with `birth` the birth
+                         // block of promise.history in it; then council_opened
     COUNCIL_COUNTED,     // `set`: whom a block waits for
     COUNCIL_COMMIT,      // all up to `block` is committed
     COUNCIL_ACKNOWLEDGE, // to `root`: `leadership`, `end`
     COUNCIL_ANSWER,      // to `root`: `granted`, `promise`, `end`
     COUNCIL_CLAIM,       // to `root`: `leadership`
-    COUNCIL_LEAD,        // to `root`: `leadership`, committed up to `block`, promise.generation, `member`
+    COUNCIL_LEAD,        // to `root`: `leadership`, committed up to `block`,
+                         // promise.generation, `member`
     COUNCIL_ASK,         // to `root`, which leads: hand over to this one
     COUNCIL_GO,          // to `root`, the heir: `leadership` ends, try
     COUNCIL_ACTS,
@@ -149,8 +150,8 @@ void council_promised(struct council *council);
 void council_cut(struct council *council);
 void council_opened(struct council *council, struct leadership leadership, uint64_t block);
 
-// The answer to COUNCIL_READ; `record` is NULL when there is none, with a `modify_index` of 0. Answers
-// with an older ticket are passed over, here and below.
+// The answer to COUNCIL_READ; `record` is NULL when there is none, with a `modify_index` of 0.
+// Answers with an older ticket are passed over, here and below.
 void council_record(struct council *council, uint64_t ticket, const struct root_record *record,
                     uint64_t modify_index);
 void council_record_failed(struct council *council, uint64_t ticket);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// R4: an elected root gathers promises, takes over the best log of those who gave them, and opens its
-// epoch. Whoever promised knows what was committed, as in_sync_min + promote_min exceed the roots.
+// R4: an elected root gathers promises, takes over the best log of those who gave them, and opens
+// its epoch. Whoever promised knows what was committed, as in_sync_min + promote_min exceed the
+// roots.
 #include "common/roots/council_private.h"
 
 void council_elected(struct council *council)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// R7 and R8: a standby's log becomes its leader's. What it acknowledges is that all its blocks are, so
-// nothing is before the last common block is known and what differed is cut.
+// R7 and R8: a standby's log becomes its leader's. What it acknowledges is that all its blocks are,
+// so nothing is before the last common block is known and what differed is cut.
 #include "common/roots/council_private.h"
 
 // The log that this one shall become a copy of, as long as nothing is taken from anybody else.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Between the parts of a council, each of which owns some rules: council.c the facts and what is due,
-// council_promise.c R6, council_record.c R1 to R3, R11, council_ballot.c R4, council_set.c R5, R9, R10,
-// R12 and the hand-over, council_follow.c R7, R8.
+// Between the parts of a council, each of which owns some rules: council.c the facts and what is
+// due, council_promise.c R6, council_record.c R1 to R3, R11, council_ballot.c R4, council_set.c R5,
+// R9, R10, R12 and the hand-over, council_follow.c R7, R8.
 //
 // A fact is noted, then council_turn looks at each rule: a rule asks whether it applies now, and
 // if so does one step. It must find nothing to do the second time, for nothing else ends the turn.

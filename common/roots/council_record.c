@@ -121,7 +121,8 @@ void council_changed(struct council *council, uint64_t ticket, int result)
         council->record_known = false;
         settle(council, false);
     }
-    // Refused may also be the second of two when the first has succeeded: what stands there says it.
+    // Refused may also be the second of two when the first has succeeded: what stands there says
+    // it.
     if (result == OK || result == ERR_CONFLICT) {
         council_ask_record(council);
     } else {
@@ -172,7 +173,8 @@ static void try_with_loss(struct council *council)
     council->birth = true;
 }
 
-// A person, where the record is missing or older than what was seen: as if it named nobody, and all.
+// A person, where the record is missing or older than what was seen: as if it named nobody, and
+// all.
 static void try_without_record(struct council *council)
 {
     const struct root_record nothing = {0};

@@ -2,8 +2,9 @@
 // R5, R9, R10, R12: whom the leader counts, what is committed by that, and that the record says so;
 // and the hand-over, for which all of it must be at one point.
 //
-// `members` is the record's set as far as it is known, `counted` those whom a block waits for. A root
-// leaves `counted` only after the record is known to lack it, and is in it before the record has it.
+// `members` is the record's set as far as it is known, `counted` those whom a block waits for. A
+// root leaves `counted` only after the record is known to lack it, and is in it before the record
+// has it.
 #include "common/roots/council_private.h"
 
 // ---- R5 ----------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a root has promised (docs/commit.md, R6): whom it follows, and so whom it does not follow any
-// more. In the file `promise` of the instance's directory, text that a person can read, with a
+// What a root has promised (docs/commit.md, R6): whom it follows, and so whom it does not follow
+// any more. In the file `promise` of the instance's directory, text that a person can read, with a
 // checksum, replaced whole and synced; it must be on the disk before anybody is told.
 //
 // `blank` notes that the directory was empty when the root began: it may have acknowledged and

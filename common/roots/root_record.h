@@ -2,7 +2,7 @@
 // The record of an instance with several roots, as Consul keeps it: who leads, and which roots have
 // every committed block (docs/commit.md). Written and read as JSON:
 //
-//   {"history": "32 hex digits", "epoch": 7, "leader": "a", "in_sync": ["a", "b"], "generation": 12}
+//   {"history": "32 hex digits", "epoch": 7, "leader": "a", "in_sync": ["a", "b"], "generation": 9}
 //
 // Anybody may have written what is read, so it is taken only when it is exactly that. Any thread.
 #ifndef QS_COMMON_ROOTS_ROOT_RECORD_H

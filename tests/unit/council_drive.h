@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the councils of a world do, done: actions at once where nothing can come between, else as steps
-// that come later (council_steps.h); messages into the air; requests into the store.
+// What the councils of a world do, done: actions at once where nothing can come between, else as
+// steps that come later (council_steps.h); messages into the air; requests into the store.
 #ifndef QS_TESTS_UNIT_COUNCIL_DRIVE_H
 #define QS_TESTS_UNIT_COUNCIL_DRIVE_H
 

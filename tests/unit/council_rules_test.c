@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What schedules seldom come to: single rules of docs/commit.md, one council, and facts told by hand.
+// What schedules seldom come to: single rules of docs/commit.md, one council, and facts told by
+// hand.
 #include "common/roots/council.h"
 #include "tests/unit/support.h"
 
@@ -335,7 +336,8 @@ static void test_cut(void **unused)
     council_on_claim(&council, 1, led(9, 1));
     council_tick(&council, true, 0);
     seen = drain(&council);
-    assert_true((seen.acts & ~(uint32_t)(1u << COUNCIL_ROLE | 1u << COUNCIL_FOLLOW)) == 0); // takes no part any more
+    const uint32_t idle = 1u << COUNCIL_ROLE | 1u << COUNCIL_FOLLOW;
+    assert_true((seen.acts & ~idle) == 0); // takes no part any more
 }
 
 static void test_promise_first(void **unused)
@@ -369,7 +371,8 @@ static void test_promise_first(void **unused)
     assert_true(leadership_equal(seen.last[COUNCIL_FOLLOW].leadership, led(4, 2)));
 }
 
-// A connection that ended takes along what was said on it: the root behind the next one may be blank.
+// A connection that ended takes along what was said on it: the root behind the next one may be
+// blank.
 static void test_connection(void **unused)
 {
     (void)unused;
@@ -456,8 +459,8 @@ static void test_blank_does_not_try(void **unused)
     assert_true(saw(&seen, COUNCIL_PROMISE) && !seen.last[COUNCIL_PROMISE].promise.blank);
 }
 
-// An older record than was seen, or none: nobody tries by itself, and by a person only as if it named
-// all; one of another history nobody touches.
+// An older record than was seen, or none: nobody tries by itself, and by a person only as if it
+// named all; one of another history nobody touches.
 static void test_lost_record(void **unused)
 {
     (void)unused;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The steps of a world's roots that come when they come: syncs, blocks taken, promises written, crashes,
-// people; and what befalls the store.
+// The steps of a world's roots that come when they come: syncs, blocks taken, promises written,
+// crashes, people; and what befalls the store.
 #ifndef QS_TESTS_UNIT_COUNCIL_STEPS_H
 #define QS_TESTS_UNIT_COUNCIL_STEPS_H
 
@@ -85,7 +85,8 @@ SUPPORT void world_take(struct world *world, unsigned of)
     }
 }
 
-// Blocks of the root whose log is taken over, which it serves as long as it has promised nobody else.
+// Blocks of the root whose log is taken over, which it serves as long as it has promised nobody
+// else.
 SUPPORT void world_fetch(struct world *world, unsigned of)
 {
     struct world_root *root = &world->root[of];

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Councils against each other, thousands of schedules of a few hundred random steps, each step checked
-// (council_world.h); then faults end, and within bounded rounds one of them leads, all are counted,
-// and what is written is committed everywhere. COUNCIL_SEED=N plays one schedule again.
+// Councils against each other, thousands of schedules of a few hundred random steps, each step
+// checked (council_world.h); then faults end, and within bounded rounds one of them leads, all are
+// counted, and what is written is committed everywhere. COUNCIL_SEED=N plays one schedule again.
 #include "tests/unit/council_steps.h"
 
 #define SCHEDULES 10000
@@ -265,7 +265,9 @@ static void choose(struct world *world)
         world->promote_min = 1 + world_any(world, world->promote_min);
     }
     // Each world has its own mixture of what comes often and what seldom.
-    static const unsigned usual[STEP_KINDS] = {120, 40, 40, 30, 20, 20, 20, 16, 4, 3, 8, 2, 2, 3, 2};
+    static const unsigned usual[STEP_KINDS] = {
+        120, 40, 40, 30, 20, 20, 20, 16, 4, 3, 8, 2, 2, 3, 2,
+    };
     unsigned mixed = 1 + world_any(world, 4);
     for (unsigned i = 0; i < STEP_KINDS; i++) {
         world->weight[i] = usual[i] << world_any(world, mixed);

@@ -2,8 +2,8 @@
 // A world for councils, from one seed: roots with journals whose unsynced end is lost in a crash,
 // promises that are being written when it comes, messages late, twice, in any order or never, a
 // store with check-and-set whose requests land whenever they like, also after their sender has died
-// or taken them for failed, and which may lose its data or go back. A pause and a partition are both
-// steps that do not come for a while.
+// or taken them for failed, and which may lose its data or go back. A pause and a partition are
+// both steps that do not come for a while.
 //
 // Blocks carry nothing but a number and who wrote them upon which one, so equal blocks have equal
 // logs below them, as equal chains do. Every step is checked (council_check.h).
@@ -21,9 +21,9 @@
 
 enum world_count {
     SOMETIMES_TRY, SOMETIMES_ELECTED_BY_ANSWER, SOMETIMES_ELECTED_BY_READ, SOMETIMES_LOST,
-    SOMETIMES_GAVE_WAY, SOMETIMES_REFUSED, SOMETIMES_FETCH, SOMETIMES_FETCH_FAILED, SOMETIMES_OPENED,
-    SOMETIMES_COMMIT, SOMETIMES_LEARNED, SOMETIMES_CUT, SOMETIMES_DROP, SOMETIMES_ADD,
-    SOMETIMES_REPEATED, SOMETIMES_UNANSWERED, SOMETIMES_LATE_LANDING, SOMETIMES_REWRITTEN,
+    SOMETIMES_GAVE_WAY, SOMETIMES_REFUSED, SOMETIMES_FETCH, SOMETIMES_FETCH_FAILED,
+    SOMETIMES_OPENED, SOMETIMES_COMMIT, SOMETIMES_LEARNED, SOMETIMES_CUT, SOMETIMES_DROP,
+    SOMETIMES_ADD, SOMETIMES_REPEATED, SOMETIMES_UNANSWERED, SOMETIMES_LATE_LANDING, SOMETIMES_REWRITTEN,
     SOMETIMES_SAME_EPOCH, SOMETIMES_HIGHER_TOLD, SOMETIMES_BLANK, SOMETIMES_BLANK_CLEARED,
     SOMETIMES_ASKED, SOMETIMES_GO, SOMETIMES_FORCED, SOMETIMES_SMALL, SOMETIMES_TAIL_LOST,
     SOMETIMES_PROMISE_LOST, SOMETIMES_STORE_LOST, SOMETIMES_STORE_BACK, SOMETIMES_COUNTS

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The files and texts of several roots: a promise that was damaged in any bit or cut anywhere is not
-// taken for one, and a record says exactly what it may.
+// The files and texts of several roots: a promise that was damaged in any bit or cut anywhere is
+// not taken for one, and a record says exactly what it may.
 #include "common/roots/promise.h"
 #include "common/roots/root_record.h"
 #include "tests/unit/support.h"

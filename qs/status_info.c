@@ -143,7 +143,9 @@ static void tell_replication(struct telling *telling)
     struct instance_status status;
     instance_status_take(&status, selected);
     buf_format(telling->to, "role:%s\r\n",
-               instance->options->role == ROLE_ROOT ? "master" : "slave");
+               instance_leads(instance) ? "master"
+               : instance->lead != NULL ? "standby"
+                                        : "slave");
     if (instance->upstream != NULL) {
         tell_upstream(telling, instance);
     }

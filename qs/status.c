@@ -178,7 +178,7 @@ static json_t *path_json(struct instance *instance)
 
 static json_t *parent_json(struct instance *instance)
 {
-    if (instance->upstream == NULL) {
+    if (instance->upstream == NULL || instance_leads(instance)) {
         return json_null();
     }
     struct upstream_status status;

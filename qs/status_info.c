@@ -146,7 +146,7 @@ static void tell_replication(struct telling *telling)
                instance_leads(instance) ? "master"
                : instance->lead != NULL ? "standby"
                                         : "slave");
-    if (instance->upstream != NULL) {
+    if (instance->upstream != NULL && !instance_leads(instance)) {
         tell_upstream(telling, instance);
     }
     size_t children = selected->fanout == NULL ? 0 : fanout_status(selected->fanout, NULL, 0);

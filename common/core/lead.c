@@ -46,6 +46,11 @@ const struct block_header *lead_end(const struct lead *lead)
 
 struct journal_place lead_known(const struct lead *lead) { return commit_known(lead->commit); }
 
+uint64_t lead_acknowledged(const struct lead *lead, unsigned root)
+{
+    return atomic_load(&lead->acknowledged[root]);
+}
+
 struct lead_word lead_say(struct lead *lead)
 {
     pthread_mutex_lock(&lead->instance->lock);
@@ -170,13 +175,19 @@ void lead_settle(struct lead *lead)
     }
 }
 
+static void count(struct lead *lead, unsigned root, uint64_t block)
+{
+    tally_acknowledge(&lead->tally, root, block);
+    atomic_store(&lead->acknowledged[root], lead->tally.acknowledged[root]);
+}
+
 void lead_synced(struct lead *lead, struct block *block)
 {
     tail_add(&lead->tail, block);
     if (lead->link != 0) {
         lead->common = block->header.number;
     } else if (atomic_load(&lead->opened) != 0) {
-        tally_acknowledge(&lead->tally, lead->members.own, block->header.number);
+        count(lead, lead->members.own, block->header.number);
     }
     lead_settle(lead);
 }
@@ -298,6 +309,9 @@ static void follow(struct lead *lead, uint64_t epoch, int leader)
     atomic_store(&lead->opened, 0);
     METRIC_SET(lead->instance->metrics, instance, leads, 0);
     tally_end(&lead->tally);
+    for (unsigned i = 0; i < ROOTS_MAX; i++) {
+        atomic_store(&lead->acknowledged[i], 0);
+    }
     lead->link = lead->told = 0;
     lead->common = commit_known(lead->commit).number;
     atomic_store(&lead->epoch, epoch);
@@ -358,7 +372,7 @@ static void on_lead(struct task *task)
     unsigned least = (unsigned)instance->options->in_sync_min;
     least = least != 0 ? least : tally_in_sync_min(lead->members.count);
     tally_begin(&lead->tally, order.epoch, opened, least, order.set);
-    tally_acknowledge(&lead->tally, lead->members.own, opened);
+    count(lead, lead->members.own, opened);
     atomic_store(&lead->opened, opened);
     METRIC_SET(instance->metrics, instance, leads, 1);
     log_line(LOG_INFO, instance->name, "leads in epoch %" PRIu64 " from block %" PRIu64 " on",
@@ -396,7 +410,7 @@ static void on_acknowledged(struct task *task)
                   "%s acknowledges block %" PRIu64 " of another log",
                   lead->members.all[order.root].name, order.number);
     } else if (own != NULL || known) {
-        tally_acknowledge(&lead->tally, (unsigned)order.root, order.number);
+        count(lead, (unsigned)order.root, order.number);
         announce(lead, false);
     }
 }

@@ -44,6 +44,7 @@ struct lead {
     uint64_t told;           // the last one that it says is committed
     uint64_t due_ns;         // when the sequencer wants its next turn, 0 = it does not
     _Atomic uint64_t set_aside; // blocks, since the start
+    _Atomic uint64_t acknowledged[ROOTS_MAX]; // of `tally`, for any thread
     struct lead_word word;   // instance->lock
     struct notice *changed;  // instance->lock: raised when the word is another, or whom it follows
     struct notice *observer; // instance->lock: raised when an end or the commit has moved
@@ -98,6 +99,8 @@ struct block_stamp instance_stamp(const struct instance *instance);
 const struct block_header *lead_end(const struct lead *lead);
 struct journal_place lead_known(const struct lead *lead); // committed
 struct lead_word lead_say(struct lead *lead);
+// At the leader: the last block of this epoch's log that a root has acknowledged, 0 = none yet.
+uint64_t lead_acknowledged(const struct lead *lead, unsigned root);
 void lead_observe(struct instance *instance, struct notice *changed); // NULL: no more
 // "root" for the only one, "leader", "standby", else the role.
 const char *instance_part(const struct instance *instance);

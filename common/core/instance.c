@@ -442,8 +442,11 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     if (error == OK) {
         error = start(instance, &state);
     }
-    if (error == OK && instance->lead != NULL && !setup->council) {
-        lead_start(instance);
+    if (error == OK && instance->lead != NULL) {
+        instance->lead->council = setup->council;
+        if (!setup->council) {
+            lead_start(instance);
+        }
     }
     if (error != OK) {
         instance_close(instance);

@@ -163,8 +163,10 @@ static bool set_word(struct lead *lead)
 void lead_settle(struct lead *lead)
 {
     uint64_t before = commit_known(lead->commit).number;
-    uint64_t committed = atomic_load(&lead->opened) != 0 ? tally_committed(&lead->tally)
-                                                         : u64_min(lead->told, lead->common);
+    uint64_t committed = u64_min(lead->told, lead->common);
+    if (atomic_load(&lead->opened) != 0) {
+        committed = lead->council ? lead->told : tally_committed(&lead->tally);
+    }
     if (committed > before) {
         commit_to(lead, committed);
     }
@@ -383,6 +385,19 @@ static void on_lead(struct task *task)
 void instance_lead(struct instance *instance, uint64_t epoch, uint32_t counted)
 {
     post(instance, (struct lead_order){.epoch = epoch, .set = counted}, on_lead);
+}
+
+static void on_committed(struct task *task)
+{
+    struct lead_order order = take_order(task);
+    if (atomic_load(&order.lead->opened) != 0) {
+        order.lead->told = u64_max(order.lead->told, order.number);
+    }
+}
+
+void instance_committed(struct instance *instance, uint64_t number)
+{
+    post(instance, (struct lead_order){.number = number}, on_committed);
 }
 
 static void on_count(struct task *task)

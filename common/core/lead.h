@@ -31,6 +31,7 @@ struct lead {
     struct members members;
     struct commit *commit;
     struct commit_record found; // in its file, at the start
+    bool council;               // somebody else says what is committed of its own log
     struct tally tally;         // of a leader
     struct tail tail;
     _Atomic uint64_t epoch;  // led, or stood by in
@@ -41,7 +42,7 @@ struct lead {
     _Atomic uint64_t links;  // counts the links to a leader; the newest is in use
     uint64_t link;           // by which blocks are taken, 0 = by none
     uint64_t common;         // the last block that is known to be in that one's log
-    uint64_t told;           // the last one that it says is committed
+    uint64_t told;           // the last one that it, or the council, says is committed
     uint64_t due_ns;         // when the sequencer wants its next turn, 0 = it does not
     _Atomic uint64_t set_aside; // blocks, since the start
     _Atomic uint64_t acknowledged[ROOTS_MAX]; // of `tally`, for any thread
@@ -82,7 +83,9 @@ void instance_lead(struct instance *instance, uint64_t epoch, uint32_t counted);
 // It leads no more: writes that are not committed are answered with ERR_UNKNOWN_OUTCOME. It takes
 // the log of root `leader` in this epoch, or of nobody.
 void instance_stand(struct instance *instance, uint64_t epoch, int leader);
-// At the leader: the set is another one (R9, R10 say when that may be told).
+// At the leader, where a council decides: its log is committed up to block `number`.
+void instance_committed(struct instance *instance, uint64_t number);
+// At the leader, where none does: the set is another one (R9, R10 say when that may be told).
 void instance_count(struct instance *instance, uint32_t counted);
 // At the leader: a root has all blocks of this epoch's log up to `number`, whose chain is `chain`.
 void instance_acknowledged(struct instance *instance, unsigned root, uint64_t epoch,

@@ -42,7 +42,7 @@ void lead_close(struct instance *instance)
 
 bool lead_founds(const struct instance *instance)
 {
-    return instance->lead == NULL || instance->lead->members.own == 0;
+    return instance->lead == NULL || instance->lead->members.own == instance->lead->members.first;
 }
 
 // ---- what is committed ---------------------------------------------------------------------------
@@ -161,10 +161,10 @@ int lead_recover(struct instance *instance, const struct journal_place *flushed)
 
 void lead_start(struct instance *instance)
 {
-    const struct lead *lead = instance->lead;
-    if (lead->members.own == 0) {
-        instance_lead(instance, 1, members_all(&lead->members));
+    const struct members *members = &instance->lead->members;
+    if (members->own == members->first) {
+        instance_lead(instance, 1, members_all(members));
     } else {
-        instance_stand(instance, 1, 0);
+        instance_stand(instance, 1, (int)members->first);
     }
 }

@@ -50,7 +50,11 @@ static const char *add(struct members *members, const char *text)
             return "this address is named before";
         }
     }
-    members->all[members->count++] = member;
+    unsigned at = members->count++;
+    for (; at > 0 && strcmp(members->all[at - 1].name, member.name) > 0; at--) {
+        members->all[at] = members->all[at - 1];
+    }
+    members->all[at] = member;
     return NULL;
 }
 
@@ -73,6 +77,9 @@ int members_parse(struct members *ret_members, const char *const *texts, const c
         return ERR_CONFIG;
     }
     members.own = (unsigned)own;
+    const char *first = texts[0];
+    members.first =
+        (unsigned)members_find(&members, bytes_of(first, (size_t)(strchr(first, '@') - first)));
     *ret_members = members;
     return OK;
 }

@@ -86,7 +86,7 @@ static int find_known(const struct lead *lead, const struct journal_place *flush
     const uint8_t *history = journal_history(instance->journal);
     bool same = memcmp(lead->found.history, history, HISTORY_ID_BYTES) == 0;
     *ret_number = u64_max(oldest, flushed->number);
-    if (!lead->found.found && end > 0) {
+    if (!lead->found.found && end > 1) { // more than the birth block that this start has made
         log_line(LOG_INFO, instance->name,
                  "one of %u roots from now on: all that is in the journal counts as committed",
                  lead->members.count);

@@ -88,6 +88,7 @@ int journal_hold(struct journal *journal, uint64_t number)
     journal_cursor_close(&cursor);
     if (error == ERR_NOT_FOUND) {
         struct journal_place place = place_of(&header);
+        journal->tail = place_of(&journal->last); // nobody else knows the journal yet
         set_end(journal, first, offset, &place);
         error = OK;
     }

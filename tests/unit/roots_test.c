@@ -3,6 +3,7 @@
 // that says what is committed, with every bit of it flipped once.
 #include "tests/unit/support.h"
 
+#include "common/base/log.h"
 #include "common/roots/commit.h"
 #include "common/roots/members.h"
 #include "common/roots/tally.h"
@@ -207,6 +208,7 @@ static void test_damage(void **unused)
 
 int main(void)
 {
+    log_open((enum log_level)(LOG_ERROR + 1));
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_members),
         cmocka_unit_test(test_tally),

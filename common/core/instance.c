@@ -363,7 +363,10 @@ static int open_data(struct instance *instance, struct state *ret_state)
         journal_publish(instance->journal);
         atomic_store(&instance->synced, journal_end(instance->journal).index);
     }
-    return error == OK && instance->lead != NULL ? lead_recover(instance, &ret_state->place) : error;
+    if (error == OK && instance->lead != NULL) {
+        error = lead_recover(instance, &ret_state->place);
+    }
+    return error;
 }
 
 static int fill_feed(const struct instance *instance, struct endpoint_feed *feed, const char *what,

@@ -51,7 +51,7 @@ struct lead {
     struct notice *observer; // instance->lock: raised when an end or the commit has moved
 };
 
-// ---- life; instance.c and writer.c ---------------------------------------------------------------
+// ---- life; instance.c and writer.c -------------------------------------------------------------
 
 // Before the journal is opened. ERR_CONFIG (`roots`), ERR_CORRUPT, ERR_IO.
 int lead_open(struct instance *instance) MUST_CHECK;
@@ -75,7 +75,7 @@ void lead_restarted(struct lead *lead, const struct block_header *before);
 // Commits what can be, and says what has changed. Each turn of the writer.
 void lead_settle(struct lead *lead);
 
-// ---- orders and facts; any thread ----------------------------------------------------------------
+// ---- orders and facts; any thread --------------------------------------------------------------
 
 // It leads in this epoch: an epoch block, when the log ends in a lower one, and then writes. The
 // roots of `counted` must have what is to be committed.

@@ -45,7 +45,7 @@ bool lead_founds(const struct instance *instance)
     return instance->lead == NULL || instance->lead->members.own == instance->lead->members.first;
 }
 
-// ---- what is committed ---------------------------------------------------------------------------
+// ---- what is committed -------------------------------------------------------------------------
 
 static int lacks(const struct lead *lead, const char *what, uint64_t number)
 {
@@ -99,7 +99,7 @@ static int find_known(const struct lead *lead, const struct journal_place *flush
 }
 
 // Blocks from behind `number` on become the tail, but for those whose indexes a later header says
-// are committed. Returns the number of the last one that is committed.
+// are committed; then `number` is that of the last of these.
 static int read_tail(struct lead *lead, uint64_t *number)
 {
     struct journal_cursor cursor = {0};

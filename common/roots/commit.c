@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A record: 0 magic u32 · 4 version u32 · 8 sequence u64 · 16 history · 32 block u64 · 40 index u64 ·
-// 48 chain · 64 reserved, 0 · 112 check (XXH3-128 of the 112 bytes before). They stand a page apart.
+// A record: 0 magic u32 · 4 version u32 · 8 sequence u64 · 16 history · 32 block u64 ·
+// 40 index u64 · 48 chain · 64 reserved, 0 · 112 check (XXH3-128 of the 112 bytes before). They
+// stand a page apart.
 #include "common/roots/commit.h"
 
 #include <errno.h>

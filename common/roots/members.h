@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The nodes that may lead an instance, as `roots` names them: "name@host:port". A root's number is
-// its position among them in the order of their names, a set of them has bit 1 << number: so numbers
-// are of one configuration, and on the wire and on disk roots have names. Pure functions, any thread.
+// its position among them in the order of their names, a set of them has bit 1 << number. Numbers
+// are of one configuration: on the wire and on disk roots have names. Pure functions, any thread.
 #ifndef QS_COMMON_ROOTS_MEMBERS_H
 #define QS_COMMON_ROOTS_MEMBERS_H
 

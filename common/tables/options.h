@@ -73,7 +73,6 @@ INSTANCE_OPTION(ROLE, role, "REQUIRED", 0, 0, "root takes writes, replica holds 
 INSTANCE_OPTION(TEXTS, roots, "", 0, 0, "for a root: the nodes that may lead, itself among them, each name@host:port of its peer address, at most 7; unset: this one alone")
 INSTANCE_OPTION(INT, in_sync_min, "0", 0, 7, "roots that must have a write before it is acknowledged, at least; 0 = more than half of `roots`, of two one")
 INSTANCE_OPTION(INT, promote_min, "0", 0, 7, "roots that must promise to follow before one leads; 0 = so many that one of them has every acknowledged write")
-INSTANCE_OPTION(MS, standby_lag, "5s", 100, 3600000, "a standby that lags for longer is no longer waited for")
 INSTANCE_OPTION(MS, commit_wait, "10s", 10, 3600000, "a write that is not committed for longer is answered with an error: outcome unknown")
 INSTANCE_OPTION(ADDRESSES, parents, "", 0, 0, "peer addresses where the log comes from, tried in order; not for a root; unset: found through Consul")
 INSTANCE_OPTION(ADDRESSES, replicas, "", 0, 0, "peer addresses where a proxy fetches missing values; only for a proxy; unset: found through Consul")

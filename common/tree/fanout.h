@@ -60,8 +60,8 @@ struct greeting {
     char elsewhere[ELSEWHERE_BYTES];
     struct journal_cursor cursor; // for ANSWER_RESUME: before the child's next block
 };
-// What this node says of itself, whatever the answer will be; its end is that of the `tail` of one of
-// several roots.
+// What this node says of itself, whatever the answer will be. `tail`: its end is that of all that
+// is journaled.
 void greeting_about(struct greeting *ret_greeting, struct fanout *fanout, bool tail);
 void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
                    const struct message_hello *hello);

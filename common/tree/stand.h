@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What roots of one instance say to each other beside the blocks, on a link of PURPOSE_STAND: `lead`
-// by the one whose log is taken, `acknowledge` by the one that takes it. The link is of one epoch:
-// it ends when either side is in another.
+// What roots of one instance say to each other beside the blocks, on a link of PURPOSE_STAND:
+// `lead` by the one whose log is taken, `acknowledge` by the one that takes it. The link is of one
+// epoch: it ends when either side is in another.
 #ifndef QS_COMMON_TREE_STAND_H
 #define QS_COMMON_TREE_STAND_H
 
@@ -10,7 +10,7 @@
 
 struct follow;
 
-// ---- at the one whose log is taken (child.c); the loop of the link --------------------------------
+// ---- at the one whose log is taken (child.c); the loop of the link -----------------------------
 
 struct stand_giver {
     bool stands; // the other side is a root that stands by; else nothing of this is used
@@ -28,7 +28,7 @@ bool stand_tell(struct stand_giver *giver, struct instance *instance, struct lin
 int stand_on_acknowledge(struct stand_giver *giver, struct instance *instance,
                          struct bytes payload) MUST_CHECK;
 
-// ---- at the one that stands by (follow.c); the home loop -----------------------------------------
+// ---- at the one that stands by (follow.c); the home loop ---------------------------------------
 
 struct stand_taker {
     uint64_t link;  // number of the one in use

@@ -10,6 +10,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/core/lead.h"
 #include "proxy/fetch.h"
 #include "qs/status_parts.h"
 #include "qs/version.h"
@@ -159,7 +160,7 @@ static json_t *path_json(struct instance *instance)
 {
     json_t *path = json_array();
     struct beat beat;
-    if (instance->options->role != ROLE_ROOT && beats_newest(instance->beats, &beat)) {
+    if (!instance_leads(instance) && beats_newest(instance->beats, &beat)) {
         size_t start = 0;
         for (size_t i = 0; i <= beat.path_size; i++) {
             if (i == beat.path_size || beat.path[i] == '\0') {
@@ -177,7 +178,7 @@ static json_t *path_json(struct instance *instance)
 
 static json_t *parent_json(struct instance *instance)
 {
-    if (instance->upstream == NULL) {
+    if (instance->upstream == NULL || instance_leads(instance)) {
         return json_null();
     }
     struct upstream_status status;
@@ -255,6 +256,21 @@ static json_t *replicas_json(struct instance *instance)
     return replicas;
 }
 
+// One of several roots: what it does, and how far its log and what is committed reach.
+static json_t *roots_json(struct instance *instance)
+{
+    struct lead *lead = instance->lead;
+    int leader = atomic_load(&lead->leader);
+    json_t *roots = json_object();
+    set_text(roots, "part", instance_part(instance));
+    set_text(roots, "leader", leader == LEAD_NOBODY ? NULL : lead->members.all[leader].name);
+    set_number(roots, "epoch", atomic_load(&lead->epoch));
+    set_number(roots, "committed_block", lead_known(lead).number);
+    set_number(roots, "last_block", journal_tail(instance->journal).number);
+    set_number(roots, "set_aside", atomic_load(&lead->set_aside));
+    return roots;
+}
+
 static json_t *tree_json(struct daemon_instance *each)
 {
     struct instance *instance = each->instance;
@@ -264,6 +280,9 @@ static json_t *tree_json(struct daemon_instance *each)
     set_text(tree, "instance", instance->name);
     set_text(tree, "node", instance->node->node);
     set_text(tree, "role", role_text(instance->options->role));
+    if (instance->lead != NULL) {
+        json_object_set_new(tree, "roots", roots_json(instance));
+    }
     set_text(tree, "state", instance_state_text(status.state));
     set_number(tree, "visible_index", status.visible);
     set_ms(tree, "age_ms", status.age_ns);

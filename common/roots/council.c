@@ -6,7 +6,7 @@
 void council_open(struct council *council, const struct council_setup *setup,
                   const struct promise *promise, const struct log_end *end, uint64_t committed)
 {
-    CHECK(setup->roots <= COUNCIL_ROOTS_MAX && setup->self < setup->roots);
+    CHECK(setup->roots <= ROOTS_MAX && setup->self < setup->roots);
     CHECK(setup->in_sync_min >= 1 && setup->in_sync_min <= setup->roots);
     CHECK(setup->promote_min >= 1 && setup->promote_min <= setup->roots);
     CHECK(committed <= end->block);

@@ -83,7 +83,7 @@ struct council {
     struct promise wanted;   // what shall be there
     struct promise writing;  // on its way
     bool is_writing;
-    struct leadership claimed[COUNCIL_ROOTS_MAX];
+    struct leadership claimed[ROOTS_MAX];
     uint64_t told_epoch; // the highest of a promise that refused a claim
 
     struct log_end end; // of the synced journal
@@ -105,13 +105,13 @@ struct council {
     uint8_t loss_history[HISTORY_ID_BYTES];
 
     uint32_t granted, blank; // of those that answered a claim
-    struct log_end ends[COUNCIL_ROOTS_MAX];
+    struct log_end ends[ROOTS_MAX];
     unsigned donor; // whose log is taken over
     bool opening, birth;
 
     uint32_t counted, lagging, absent, members;
     uint64_t first; // the epoch block
-    uint64_t acknowledged[COUNCIL_ROOTS_MAX];
+    uint64_t acknowledged[ROOTS_MAX];
     unsigned heir;
 
     bool joined; // all blocks here are those of the promised leader

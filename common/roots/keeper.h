@@ -20,7 +20,7 @@
 struct keeper_setup {
     const char *scope;  // the instance's name, for the log
     const char *prefix; // of the key: <prefix><scope>/record
-    const struct root_names *names;
+    const struct members *names;
     void *owner;
     // `record` is NULL when there is none, with an index of 0. One that cannot be read is told as a
     // failure, and logged: nobody overwrites what he does not understand.

@@ -74,7 +74,7 @@ static bool take_history(char **text, uint8_t *to)
 
 // Reads loosely, for it counts only when writing it again gives the same text, checksum included.
 // `text` ends with a zero and is cut up.
-static bool decode(char *text, struct bytes whole, const struct root_names *names,
+static bool decode(char *text, struct bytes whole, const struct members *names,
                    struct promise *ret_promise)
 {
     struct promise promise = {0};
@@ -101,11 +101,11 @@ static bool decode(char *text, struct bytes whole, const struct root_names *name
 // ---- the file ----------------------------------------------------------------------------------
 
 int promise_save(const char *directory, const char *scope, const struct promise *promise,
-                 const struct root_names *names)
+                 const struct members *names)
 {
     unsigned leader = promise->leadership.leader;
     struct buf text = {0};
-    encode(promise, leader < names->count ? names->name[leader] : NOBODY, &text);
+    encode(promise, leader < names->count ? names->all[leader].name : NOBODY, &text);
     CHECK(text.size <= FILE_BYTES_MAX);
     char *path = file_path(directory);
     int error = file_save(path, buf_bytes(&text));
@@ -117,7 +117,7 @@ int promise_save(const char *directory, const char *scope, const struct promise 
     return error;
 }
 
-int promise_load(const char *directory, const struct root_names *names,
+int promise_load(const char *directory, const struct members *names,
                  struct promise *ret_promise)
 {
     uint8_t whole[FILE_BYTES_MAX];
@@ -135,7 +135,7 @@ int promise_load(const char *directory, const struct root_names *names,
 }
 
 int promise_open(const char *directory, const char *scope, bool journal_empty,
-                 const struct root_names *names, struct promise *ret_promise)
+                 const struct members *names, struct promise *ret_promise)
 {
     int error = promise_load(directory, names, ret_promise);
     if (error == ERR_NOT_FOUND && journal_empty) {

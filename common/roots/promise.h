@@ -22,17 +22,17 @@ bool promise_equal(const struct promise *a, const struct promise *b);
 // ERR_DISK_FULL, ERR_IO: logged. After a failure it is not known which of both is on the disk, so
 // neither may be told to anybody.
 int promise_save(const char *directory, const char *scope, const struct promise *promise,
-                 const struct root_names *names) MUST_CHECK;
+                 const struct members *names) MUST_CHECK;
 
 // A leader that `names` does not hold is ROOT_NOBODY, whom nobody follows. ERR_NOT_FOUND,
 // ERR_CORRUPT, ERR_IO.
-int promise_load(const char *directory, const struct root_names *names,
+int promise_load(const char *directory, const struct members *names,
                  struct promise *ret_promise) MUST_CHECK;
 
 // R13, once at each start. Without a file: a directory with an empty journal gets the promise of a
 // blank root; beside blocks a missing or damaged promise is ERR_CORRUPT, and the log says what a
 // person may do. ERR_DISK_FULL, ERR_IO: logged.
 int promise_open(const char *directory, const char *scope, bool journal_empty,
-                 const struct root_names *names, struct promise *ret_promise) MUST_CHECK;
+                 const struct members *names, struct promise *ret_promise) MUST_CHECK;
 
 #endif

@@ -16,7 +16,7 @@ bool root_record_equal(const struct root_record *a, const struct root_record *b)
 
 // ---- writing -----------------------------------------------------------------------------------
 
-void root_record_encode(const struct root_record *record, const struct root_names *names,
+void root_record_encode(const struct root_record *record, const struct members *names,
                         struct buf *to)
 {
     char history[HASH128_TEXT_BYTES];
@@ -27,13 +27,13 @@ void root_record_encode(const struct root_record *record, const struct root_name
     json_t *in_sync = json_array();
     for (unsigned i = 0; i < names->count; i++) {
         if (set_has(record->in_sync, i)) {
-            json_array_append_new(in_sync, json_string(names->name[i]));
+            json_array_append_new(in_sync, json_string(names->all[i].name));
         }
     }
     json_t *json = json_object();
     json_object_set_new(json, "history", json_string(history));
     json_object_set_new(json, "epoch", json_integer((json_int_t)record->leadership.epoch));
-    json_object_set_new(json, "leader", json_string(names->name[record->leadership.leader]));
+    json_object_set_new(json, "leader", json_string(names->all[record->leadership.leader].name));
     json_object_set_new(json, "in_sync", in_sync);
     json_object_set_new(json, "generation", json_integer((json_int_t)record->generation));
     char text[ROOT_RECORD_BYTES_MAX];
@@ -66,7 +66,7 @@ static bool take_number(const json_t *json, uint64_t *to)
     return json_is_integer(json) && json_integer_value(json) >= 1 && *to <= EPOCH_MAX;
 }
 
-static const char *take_in_sync(const json_t *json, const struct root_names *names, uint32_t *to)
+static const char *take_in_sync(const json_t *json, const struct members *names, uint32_t *to)
 {
     *to = 0;
     if (!json_is_array(json) || json_array_size(json) == 0) {
@@ -89,7 +89,7 @@ static const char *take_in_sync(const json_t *json, const struct root_names *nam
 }
 
 // NULL, or what is wrong.
-static const char *take(const json_t *json, const struct root_names *names,
+static const char *take(const json_t *json, const struct members *names,
                         struct root_record *record)
 {
     const char *leader = json_string_value(json_object_get(json, "leader"));
@@ -113,7 +113,7 @@ static const char *take(const json_t *json, const struct root_names *names,
     return reason;
 }
 
-int root_record_decode(struct bytes text, const struct root_names *names,
+int root_record_decode(struct bytes text, const struct members *names,
                        struct root_record *ret_record, const char **ret_reason)
 {
     if (text.size > ROOT_RECORD_BYTES_MAX) {

@@ -22,12 +22,12 @@ struct root_record {
 
 bool root_record_equal(const struct root_record *a, const struct root_record *b);
 
-void root_record_encode(const struct root_record *record, const struct root_names *names,
+void root_record_encode(const struct root_record *record, const struct members *names,
                         struct buf *to);
 
 // A leader that `names` does not hold is ROOT_NOBODY. ERR_PROTOCOL: *ret_reason says what is wrong,
 // in static memory.
-int root_record_decode(struct bytes text, const struct root_names *names,
+int root_record_decode(struct bytes text, const struct members *names,
                        struct root_record *ret_record, const char **ret_reason) MUST_CHECK;
 
 #endif

@@ -2,37 +2,26 @@
 // What all that decides between several roots of one instance speaks of (docs/commit.md): roots by
 // number, sets of them, leaderships, ends of logs. Any thread.
 //
-// A root's number is its place in the configured `roots`, at most COUNCIL_ROOTS_MAX of them. A set
+// A root's number is its place in the configured `roots`, at most ROOTS_MAX of them. A set
 // is a mask of ROOT_BITs. On disks, in the record and between nodes stand names, never numbers.
 #ifndef QS_COMMON_ROOTS_ROOTS_H
 #define QS_COMMON_ROOTS_ROOTS_H
 
-#include <string.h>
-
 #include "common/base/hash.h"
 #include "common/data/block.h"
+#include "common/roots/members.h"
 
-#define COUNCIL_ROOTS_MAX 7
 // No root, or one that `roots` does not name any more.
-#define ROOT_NOBODY COUNCIL_ROOTS_MAX
+#define ROOT_NOBODY ROOTS_MAX
 // Numbers beyond are not believed, so that there is always a higher one.
 #define EPOCH_MAX ((uint64_t)1 << 62)
 #define ROOT_BIT(root) ((uint32_t)1 << (root))
 
-struct root_names {
-    unsigned count;
-    const char *name[COUNCIL_ROOTS_MAX]; // borrowed
-};
-
 // ROOT_NOBODY when there is none of that name.
-static inline unsigned root_find(const struct root_names *names, const char *name)
+static inline unsigned root_find(const struct members *names, const char *name)
 {
-    for (unsigned i = 0; i < names->count; i++) {
-        if (strcmp(names->name[i], name) == 0) {
-            return i;
-        }
-    }
-    return ROOT_NOBODY;
+    int found = members_find(names, bytes_text(name));
+    return found < 0 ? ROOT_NOBODY : (unsigned)found;
 }
 
 static inline unsigned set_size(uint32_t set) { return (unsigned)__builtin_popcount(set); }

@@ -353,7 +353,7 @@ const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct 
     }
     link->scope = fanout->instance->name;
     struct greeting greeting;
-    greeting_about(&greeting, fanout);
+    greeting_about(&greeting, fanout, false);
     greeting.welcome.answer = ANSWER_RESUME;
     message_welcome_encode(link_out(link), &greeting.welcome);
     link_wrote(link);

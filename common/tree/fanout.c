@@ -97,7 +97,7 @@ bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool
     uint64_t limit = fanout->instance->options->children_max;
     pthread_mutex_lock(&fanout->lock);
     bool admitted = limit == 0 || fanout->count < limit || hello->insists == 1 ||
-                    has_place(fanout, hello->node);
+                    hello->purpose == PURPOSE_STAND || has_place(fanout, hello->node);
     if (admitted && take) {
         count_children(fanout, fanout->count + 1);
     }

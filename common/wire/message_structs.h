@@ -157,3 +157,16 @@ struct message_slice_items {
     message_BYTES check;
     message_BYTES items;
 };
+
+struct message_lead {
+    message_U64 epoch;
+    message_U64 generation;
+    message_U64 block;
+    message_U64 index;
+};
+
+struct message_acknowledge {
+    message_U64 epoch;
+    message_U64 block;
+    message_BYTES chain;
+};

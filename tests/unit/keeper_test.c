@@ -7,7 +7,7 @@
 #define CHANGE "PUT /v1/kv/qs/main/record?cas="
 #define WATCH "GET /v1/kv/qs/main/record"
 
-static const struct root_names names = {.count = 2, .name = {"a", "b"}};
+static const struct members names = {.count = 2, .all = {{.name = "a"}, {.name = "b"}}};
 
 struct place {
     struct fake_consul fake;

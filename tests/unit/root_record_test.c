@@ -5,7 +5,8 @@
 #include "common/roots/root_record.h"
 #include "tests/unit/support.h"
 
-static const struct root_names names = {.count = 3, .name = {"a", "b.example", "c"}};
+static const struct members names = {
+    .count = 3, .all = {{.name = "a"}, {.name = "b.example"}, {.name = "c"}}};
 
 // ---- the promise -------------------------------------------------------------------------------
 
@@ -37,7 +38,8 @@ static void test_promise(void **unused)
     // Of a root that is not in `roots` any more: an epoch that nobody may be followed in.
     promise.leadership.leader = 2;
     assert_int_equal(promise_save(directory, "test", &promise, &names), OK);
-    const struct root_names fewer = {.count = 2, .name = {"a", "b.example"}};
+    const struct members fewer = {
+        .count = 2, .all = {{.name = "a"}, {.name = "b.example"}}};
     assert_int_equal(promise_load(directory, &fewer, &read), OK);
     assert_int_equal(read.leadership.leader, ROOT_NOBODY);
     assert_false(leadership_follows((struct leadership){.epoch = 8, .leader = 0},

@@ -16,7 +16,7 @@ $(PRELOADS): $(BUILD)/tests/%.so: tests/tools/preload/%.c
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -shared -fPIC $< -o $@ -ldl
 
 .PHONY: programs
-programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store
+programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store $(BUILD)/tests/keep
 
 .PHONY: e2e
 e2e: programs

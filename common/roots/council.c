@@ -134,7 +134,7 @@ static bool next_here(struct council *council, struct council_action *action)
         action->writes = council->told_writes;
     } else if (take(council, action->act = COUNCIL_FOLLOW)) {
         action->leadership = council->promised.leadership;
-        if (!council_follows(council, council->promised.leadership) ||
+        if (!council_follows(council, council->promised.leadership) || !council->heard ||
             council->promised.leadership.leader == council->setup.self) {
             action->leadership.leader = ROOT_NOBODY;
         }

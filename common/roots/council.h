@@ -114,6 +114,7 @@ struct council {
     uint64_t acknowledged[ROOTS_MAX];
     unsigned heir;
 
+    bool heard;  // it leads
     bool joined; // all blocks here are those of the promised leader
     bool cutting;
     struct leadership cut_for;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // R7 and R8: a standby's log becomes its leader's. What it acknowledges is that all its blocks are,
-// so nothing is before the last common block is known and what differed is cut.
+// so nothing is before the last common block is known and what differed is cut. An elected root may
+// lack what others have, and takes that over first: it is followed from the moment that it leads.
 #include "common/roots/council_private.h"
 
 // The log that this one shall become a copy of, as long as nothing is taken from anybody else.
@@ -58,6 +59,10 @@ void council_on_lead(struct council *council, unsigned root, struct leadership l
     if (!council_follows(council, leadership)) {
         council_on_claim(council, root, leadership);
         return;
+    }
+    if (!council->heard) {
+        council->heard = true;
+        council_due(council, COUNCIL_FOLLOW);
     }
     council_see_generation(council, generation);
     council->leader_commit = u64_max(council->leader_commit, committed);

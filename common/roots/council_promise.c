@@ -15,7 +15,7 @@ void council_rest(struct council *council)
         council_due(council, COUNCIL_COUNTED);
     }
     council->donor = council->heir = ROOT_NOBODY;
-    council->opening = council->joined = council->go = false;
+    council->opening = council->joined = council->heard = council->go = false;
     council->leader_commit = 0;
     // What it asked of the record may happen yet, and then names a leadership that nobody takes up.
     council->request.busy = council->request.sent = false;

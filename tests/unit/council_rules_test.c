@@ -311,9 +311,13 @@ static void test_cut(void **unused)
     (void)unused;
     struct council council;
     open_council(&council, led(1, 1), false);
-    (void)drain(&council);
+    struct seen seen = drain(&council); // it does not lead yet, as far as is known
+    assert_int_equal(seen.last[COUNCIL_FOLLOW].leadership.leader, ROOT_NOBODY);
+    council_on_lead(&council, 1, led(1, 1), 8, 5, false);
+    seen = drain(&council);
+    assert_true(leadership_equal(seen.last[COUNCIL_FOLLOW].leadership, led(1, 1)));
     council_common(&council, 1, 8);
-    struct seen seen = drain(&council);
+    seen = drain(&council);
     assert_int_equal(seen.last[COUNCIL_CUT].block, 9);
     assert_false(saw(&seen, COUNCIL_ACKNOWLEDGE));
     // Somebody else claims meanwhile: not told before it is known what stays.
@@ -329,6 +333,7 @@ static void test_cut(void **unused)
     assert_true(saw(&seen, COUNCIL_ANSWER) && seen.last[COUNCIL_ANSWER].granted);
     assert_int_equal(seen.last[COUNCIL_ANSWER].end.block, 8);
     assert_false(saw(&seen, COUNCIL_ACKNOWLEDGE)); // what is in common is not known yet
+    council_on_lead(&council, 2, led(3, 2), 8, 5, false);
     council_common(&council, 2, 7); // it lacks what is committed here
     seen = drain(&council);
     assert_true(saw(&seen, COUNCIL_STOP));
@@ -368,6 +373,9 @@ static void test_promise_first(void **unused)
     council_promised(&council);
     seen = drain(&council);
     assert_true(seen.to[COUNCIL_ANSWER] == ROOT_BIT(2) && seen.last[COUNCIL_ANSWER].granted);
+    assert_int_equal(seen.last[COUNCIL_FOLLOW].leadership.leader, ROOT_NOBODY);
+    council_on_lead(&council, 2, led(4, 2), 8, 5, false);
+    seen = drain(&council);
     assert_true(leadership_equal(seen.last[COUNCIL_FOLLOW].leadership, led(4, 2)));
 }
 

@@ -64,16 +64,30 @@ SUPPORT void world_append(struct world *world, unsigned of, unsigned tip, uint64
     world_tell_journal(world, of);
 }
 
-// Blocks of the leadership that is followed. What it ever wrote may still come.
+// Where the log of the leadership ends that a root follows. What it ever wrote may still come; and
+// before it wrote anything a root has the log that it had.
+SUPPORT bool world_source(const struct world *world, struct leadership leadership, unsigned *ret_tip)
+{
+    if (leadership.leader >= world->roots) {
+        return false;
+    }
+    const struct world_root *leader = &world->root[leadership.leader];
+    unsigned at = world_opening(world, leadership);
+    if (at == WORLD_LEADERSHIPS &&
+        (!leader->up || !leadership_equal(leader->council.mine, leadership))) {
+        return false;
+    }
+    *ret_tip = at == WORLD_LEADERSHIPS ? leader->log[leader->appended] : world->tip[at];
+    return true;
+}
+
 SUPPORT void world_take(struct world *world, unsigned of)
 {
     struct world_root *root = &world->root[of];
-    unsigned at = root->follows.leader < world->roots ? world_opening(world, root->follows)
-                                                      : WORLD_LEADERSHIPS;
-    if (at == WORLD_LEADERSHIPS || root->cutting) {
+    unsigned tip;
+    if (root->cutting || !world_source(world, root->follows, &tip)) {
         return;
     }
-    unsigned tip = world->tip[at];
     uint64_t common = world_common(world, root, tip);
     if (!root->joined) {
         root->joined = common == root->appended; // else after the cut

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of several roots at a real Consul: check-and-set, a watch, a store that loses its data."""
+"""The record of several roots at a real Consul: check-and-set, a watch, a store that lost it."""
 import subprocess
 import threading
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps the record of roots `a`, `b` and `c` at the Consul whose address is given, as it is told line by
-// line, and says what came of it, a line each:
-//   read                              -> missing | record EPOCH LEADER SET GENERATION INDEX | failed
-//   change INDEX EPOCH LEADER SET GENERATION              -> done | refused | unknown
+// Keeps the record of roots `a`, `b` and `c` at the Consul whose address is given, as it is told
+// line by line, and says what came of it, a line each:
+//   read                          -> missing | record EPOCH LEADER SET GENERATION INDEX | failed
+//   change INDEX EPOCH LEADER SET GENERATION          -> done | refused | unknown
 // and `moved` whenever the watch has seen a change. SET is a mask.
 #include <inttypes.h>
 #include <stdio.h>

@@ -66,7 +66,8 @@ SUPPORT void world_append(struct world *world, unsigned of, unsigned tip, uint64
 
 // Where the log of the leadership ends that a root follows. What it ever wrote may still come; and
 // before it wrote anything a root has the log that it had.
-SUPPORT bool world_source(const struct world *world, struct leadership leadership, unsigned *ret_tip)
+SUPPORT bool world_source(const struct world *world, struct leadership leadership,
+                          unsigned *ret_tip)
 {
     if (leadership.leader >= world->roots) {
         return false;

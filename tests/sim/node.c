@@ -302,6 +302,7 @@ static void harvest(struct node *node)
     TAKE(parents_lost, parent_lost);
     TAKE(parent_moves, parent_moves);
     TAKE(sent_on, children_sent_on);
+    TAKE(set_aside, set_aside);
 #define NEVER(metric)                                                                              \
     WORLD_CHECK(METRIC_GET(&node->metrics, instance, metric) == 0, "n%u counts %llu " #metric,     \
                 node->number,                                                                      \

@@ -296,8 +296,10 @@ static int open_journal(struct instance *instance, const struct state *state)
         error = open_journal_at(instance, &options, &(struct state){0}, &report);
     }
     mem_free(directory);
-    // Replay would have to begin before the journal does. It stays closed after other errors.
-    if (!root && instance->journal != NULL &&
+    // Replay would have to begin before the journal does: a store was under construction. It stays
+    // closed after other errors.
+    bool alone = root && instance->lead == NULL;
+    if (!alone && instance->journal != NULL &&
         state->place.number < journal_oldest(instance->journal).number) {
         atomic_store(&instance->wants_build, true);
     }

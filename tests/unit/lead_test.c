@@ -216,6 +216,38 @@ static void test_standby(void **unused)
     root_close(&root);
 }
 
+struct hold {
+    struct task task;
+    sem_t begun, end;
+};
+
+static void on_hold(struct task *task)
+{
+    struct hold *hold = CONTAINER_OF(task, struct hold, task);
+    sem_post(&hold->begun);
+    sem_wait(&hold->end);
+}
+
+// What came by one link stands before the writer when it hears that another is in use. It would
+// fit: all that is here is committed.
+static void check_left_behind(struct root *root, struct block *block)
+{
+    struct hold hold = {.task.run = on_hold};
+    sem_init(&hold.begun, 0, 0);
+    sem_init(&hold.end, 0, 0);
+    uint64_t last = tail_of(root);
+    assert_shows(root, last);
+    mailbox_post(worker_mailbox(instance_of(root)->writer), &hold.task);
+    sem_wait(&hold.begun);
+    instance_receive(instance_of(root), block_hold(block));
+    join(root, atomic_load(&lead_of(root)->epoch) + 1, last);
+    sem_post(&hold.end);
+    let_turn(root);
+    assert_int_equal(tail_of(root), last);
+    instance_receive(instance_of(root), block_hold(block));
+    await_word(root, &block->header);
+}
+
 // Blocks of a link that is not in use are dropped, whatever they are.
 static void test_links(void **unused)
 {
@@ -238,6 +270,10 @@ static void test_links(void **unused)
     assert_int_equal(lead_say(lead_of(&root)).link, 0); // nothing is acknowledged in that one
     instance_told(instance_of(&root), root.link, EPOCH, 1); // late, of the one before
     assert_shows(&root, 0);
+    join(&root, EPOCH + 2, 1);
+    instance_receive(instance_of(&root), block_hold(first));
+    AWAIT(shown(&root) == 1);
+    check_left_behind(&root, second);
     stop(&root);
     block_release(first);
     block_release(second);
@@ -338,15 +374,15 @@ static void test_start(void **unused)
     assert_shows(&root, 5);
     assert_int_equal(lead_of(&root)->tail.count, 2);
     stop(&root);
-    char *path = mem_format("%s/root/journal", root.node.directory);
-    struct journal_place nothing = {0};
-    struct journal *journal = test_journal(path, MIB, false, nothing, OK, NULL);
-    char *aside = mem_format("%s/aside", path);
-    assert_int_equal(journal_hold(journal, 3), OK);
-    assert_int_equal(journal_cut(journal, 5, aside), OK);
-    journal_close(journal);
+    char *path = mem_format("%s/root", root.node.directory);
+    struct commit *commit;
+    struct commit_record record;
+    struct journal_place beyond = {.number = 8, .index = 8};
+    assert_int_equal(commit_open(&commit, path, "test", &record), OK);
+    assert_int_equal(record.place.number, 5);
+    assert_int_equal(commit_advance(commit, test_history, &beyond), OK);
+    commit_close(commit);
     assert_int_equal(start(&root), ERR_AHEAD);
-    mem_free(aside);
     mem_free(path);
     block_release(seventh);
     root_close(&root);

@@ -56,8 +56,8 @@ void council_turn(struct council *council)
         council_rule_follow(council);
         council_rule_try(council);
         council_rule_open(council);
-        council_rule_commit(council);
         council_rule_set(council);
+        council_rule_commit(council);
         council_rule_hand(council);
     }
     if (!promise_equal(&council->wanted, &council->promised) && !council->is_writing) {
@@ -91,7 +91,8 @@ void council_tick(struct council *council, bool leader_gone, uint32_t lagging)
 
 void council_journal(struct council *council, const struct log_end *synced, uint64_t appended)
 {
-    CHECK(synced->block <= appended && synced->block >= council->committed);
+    CHECK(synced->block <= appended);
+    CHECK(synced->block >= council->committed || council->birth); // numbers begin anew
     council->end = *synced;
     council->appended = appended;
     council_turn(council);

@@ -146,6 +146,7 @@ void council_tick(struct council *council, bool leader_gone, uint32_t lagging);
 
 // After each append, sync and cut of the own journal.
 void council_journal(struct council *council, const struct log_end *synced, uint64_t appended);
+// A blank root has taken over a history. One that begins another is opened anew.
 void council_history(struct council *council, const uint8_t history[HISTORY_ID_BYTES]);
 void council_promised(struct council *council);
 void council_cut(struct council *council);

@@ -64,6 +64,9 @@ void council_opened(struct council *council, struct leadership leadership, uint6
     if (!leadership_equal(leadership, council->mine) || !council->opening) {
         return;
     }
+    if (council->birth) {
+        council->committed = u64_min(council->committed, block - 1);
+    }
     CHECK(block > council->committed);
     council->role = COUNCIL_LEADING;
     council->opening = council->loss = council->birth = false;

@@ -90,7 +90,9 @@ void council_record_failed(struct council *council, uint64_t ticket)
 
 void council_record_moved(struct council *council)
 {
+    bool late = council->reading; // what is under way may have been read before
     council_ask_record(council);
+    council->read_again = late;
 }
 
 // ---- changing ----------------------------------------------------------------------------------

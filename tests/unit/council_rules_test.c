@@ -427,6 +427,24 @@ static void test_no_request_before_the_promise(void **unused)
     assert_true(saw(&seen, COUNCIL_CHANGE));
 }
 
+// The watch speaks while a read is under way, which may be older: there is another one.
+static void test_watch(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = record_of(led(1, 1), 7, 5);
+    open_council(&council, led(1, 1), false);
+    struct seen seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_READ));
+    council_record_moved(&council);
+    struct seen next = drain(&council);
+    assert_false(saw(&next, COUNCIL_READ));
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 20);
+    council_tick(&council, false, 0);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_READ));
+}
+
 // R11: of two requests for one thing the first may have succeeded when the second is refused.
 static void test_repeated_request(void **unused)
 {
@@ -519,6 +537,19 @@ static void test_accept_loss(void **unused)
     council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
     seen = settle(&council, &change, 22);
     assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].birth);
+    council_journal(&council, &(struct log_end){.epoch = 10}, 1); // numbers begin anew
+    council_opened(&council, led(10, 0), 1);
+    sync_own(&council, 1);
+    seen = settle(&council, &change, 22);
+    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_SMALL);
+    assert_false(saw(&seen, COUNCIL_COMMIT)); // nobody else has it
+    struct promise promise = granting(led(10, 0), false);
+    council_on_answer(&council, 2, true, &promise, &(struct log_end){0});
+    council_on_acknowledge(&council, 2, led(10, 0), 1);
+    seen = settle(&council, &change, 22);
+    assert_int_equal(seen.last[COUNCIL_CHANGE].record.in_sync, 5);
+    assert_int_equal(seen.last[COUNCIL_COMMIT].block, 1);
+    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_TAKEN);
 }
 
 static void test_hand_over(void **unused)
@@ -572,6 +603,7 @@ int main(void)
         cmocka_unit_test(test_connection),
         cmocka_unit_test(test_no_request_before_the_promise),
         cmocka_unit_test(test_repeated_request),
+        cmocka_unit_test(test_watch),
         cmocka_unit_test(test_blank_does_not_try),
         cmocka_unit_test(test_lost_record),
         cmocka_unit_test(test_accept_loss),

@@ -229,8 +229,8 @@ static unsigned heal(struct world *world)
         for (unsigned i = 0; i < world->roots && world->broken == NULL; i++) {
             heal_root(world, i);
         }
-        if (round % 40 == 39 && !anybody_leads(world)) {
-            unsigned of = world_any(world, world->roots);
+        if (round % 40 == 39 && !anybody_leads(world)) { // a person goes from one to the next
+            unsigned of = round / 40 % world->roots;
             world->count[SOMETIMES_FORCED] +=
                 council_promote(&world->root[of].council, false) == NULL;
             world_drain(world, of);

@@ -44,6 +44,12 @@ const struct block_header *lead_end(const struct lead *lead)
     return journal_last(lead->instance->journal);
 }
 
+bool lead_serves(const struct lead *lead, unsigned root)
+{
+    bool promised = atomic_load(&lead->leader) == (int)root && !atomic_load(&lead->takes_over);
+    return atomic_load(&lead->opened) != 0 || promised;
+}
+
 struct journal_place lead_known(const struct lead *lead) { return commit_known(lead->commit); }
 
 uint64_t lead_acknowledged(const struct lead *lead, unsigned root)
@@ -306,8 +312,9 @@ static void publish_leader(struct lead *lead, int leader)
     endpoint_feed_publish(&lead->instance->parents, list);
 }
 
-static void follow(struct lead *lead, uint64_t epoch, int leader)
+static void follow(struct lead *lead, uint64_t epoch, int leader, bool takes_over)
 {
+    atomic_store(&lead->takes_over, takes_over);
     atomic_store(&lead->opened, 0);
     METRIC_SET(lead->instance->metrics, instance, leads, 0);
     tally_end(&lead->tally);
@@ -328,16 +335,26 @@ static void on_stand(struct task *task)
 {
     struct lead_order order = take_order(task);
     struct lead *lead = order.lead;
-    if (instance_leads(lead->instance)) {
+    bool leads = instance_leads(lead->instance), takes_over = order.number != 0;
+    if (!leads && order.epoch == atomic_load(&lead->epoch) &&
+        order.root == atomic_load(&lead->leader) && takes_over == atomic_load(&lead->takes_over)) {
+        return; // what has been compared by this link stays so
+    }
+    if (leads) {
         log_line(LOG_WARN, lead->instance->name, "leads no more: stands by in epoch %" PRIu64,
                  order.epoch);
     }
-    follow(lead, order.epoch, order.root);
+    follow(lead, order.epoch, order.root, takes_over);
 }
 
 void instance_stand(struct instance *instance, uint64_t epoch, int leader)
 {
     post(instance, (struct lead_order){.epoch = epoch, .root = leader}, on_stand);
+}
+
+void instance_take_over(struct instance *instance, uint64_t epoch, int donor)
+{
+    post(instance, (struct lead_order){.epoch = epoch, .root = donor, .number = 1}, on_stand);
 }
 
 // The first block of an epoch says who wrote it.
@@ -357,7 +374,7 @@ static void on_lead(struct task *task)
     struct lead_order order = take_order(task);
     struct lead *lead = order.lead;
     struct instance *instance = lead->instance;
-    follow(lead, order.epoch, (int)lead->members.own);
+    follow(lead, order.epoch, (int)lead->members.own, false);
     if (!journal_has_history(instance->journal) || lead_end(lead)->epoch > order.epoch) {
         log_line(LOG_ERROR, instance->name,
                  "cannot lead in epoch %" PRIu64 ": the log is empty, or of a later one",

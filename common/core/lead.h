@@ -36,6 +36,7 @@ struct lead {
     struct tail tail;
     _Atomic uint64_t epoch;  // led, or stood by in
     _Atomic int leader;      // the number of that root, or LEAD_NOBODY
+    _Atomic bool takes_over; // it takes that one's log to lead itself: nobody may take its own yet
     _Atomic uint64_t opened; // it leads: writes are taken once this block is shown; 0 = it does not
     _Atomic uint64_t generation; // of the record, which whoever decides about it keeps here
     _Atomic uint64_t heard_generation; // the highest that a leader spoke of
@@ -81,8 +82,11 @@ void lead_settle(struct lead *lead);
 // roots of `counted` must have what is to be committed.
 void instance_lead(struct instance *instance, uint64_t epoch, uint32_t counted);
 // It leads no more: writes that are not committed are answered with ERR_UNKNOWN_OUTCOME. It takes
-// the log of root `leader` in this epoch, or of nobody.
+// the log of root `leader` in this epoch, or of nobody. Nothing happens when it does so already.
 void instance_stand(struct instance *instance, uint64_t epoch, int leader);
+// It is elected, and takes the log of root `donor`, the best of those that promised, up to its end
+// before it leads.
+void instance_take_over(struct instance *instance, uint64_t epoch, int donor);
 // At the leader, where a council decides: its log is committed up to block `number`.
 void instance_committed(struct instance *instance, uint64_t number);
 // At the leader, where none does: the set is another one (R9, R10 say when that may be told).
@@ -102,6 +106,9 @@ struct block_stamp instance_stamp(const struct instance *instance);
 const struct block_header *lead_end(const struct lead *lead);
 struct journal_place lead_known(const struct lead *lead); // committed
 struct lead_word lead_say(struct lead *lead);
+// May root `root` take this one's log beyond what is committed, now? From the leader each may, from
+// another one only whom that one has promised to follow: who compares its log cuts its own.
+bool lead_serves(const struct lead *lead, unsigned root);
 // At the leader: the last block of this epoch's log that a root has acknowledged, 0 = none yet.
 uint64_t lead_acknowledged(const struct lead *lead, unsigned root);
 void lead_observe(struct instance *instance, struct notice *changed); // NULL: no more

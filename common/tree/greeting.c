@@ -102,6 +102,8 @@ static void decide(struct greeting *greeting, struct instance *instance,
     unsigned root;
     if (stands(hello) && !stand_allows(instance, hello, &root)) {
         refuse(greeting, "this is none of the roots here");
+    } else if (stands(hello) && !lead_serves(instance->lead, root)) {
+        refuse(greeting, "this root does not lead, and has not promised to follow you");
     } else if (hello->role == ROLE_ROOT && !stands(hello)) {
         refuse(greeting, "a root follows nobody");
     } else if (is_our_parent(instance, hello)) {

@@ -299,6 +299,36 @@ static size_t aside_count(struct root *root, char ret_name[256])
     return count;
 }
 
+// Whose log may be compared with: of one that leads, or that has promised the other to follow it.
+// Who is elected takes over first.
+static void test_serves(void **unused)
+{
+    (void)unused;
+    struct root root;
+    standby_open(&root);
+    assert_false(lead_serves(lead_of(&root), 0));
+    join(&root, EPOCH, 0);
+    feed(&root, 1);
+    await_word(&root, &root.last);
+    assert_true(lead_serves(lead_of(&root), 0));
+    assert_false(lead_serves(lead_of(&root), 1));
+    instance_stand(instance_of(&root), EPOCH, 0); // as it does already
+    let_turn(&root);
+    assert_int_equal(lead_say(lead_of(&root)).place.number, 1);
+    instance_take_over(instance_of(&root), EPOCH + 1, 0);
+    let_turn(&root);
+    assert_false(lead_serves(lead_of(&root), 0));
+    instance_lead(instance_of(&root), EPOCH + 1, 3);
+    AWAIT(instance_leads(instance_of(&root)));
+    assert_true(lead_serves(lead_of(&root), 0));
+    assert_int_equal(tail_of(&root), 2); // with the block of that epoch
+    instance_committed(instance_of(&root), 1);
+    let_turn(&root);
+    assert_shows(&root, 1);
+    stop(&root);
+    root_close(&root);
+}
+
 // The log of another leader differs from block 4 on: that is found by chain, and cut.
 static void test_cut(void **unused)
 {
@@ -550,7 +580,7 @@ int main(void)
         cmocka_unit_test(test_standby),     cmocka_unit_test(test_links),
         cmocka_unit_test(test_cut),         cmocka_unit_test(test_start),
         cmocka_unit_test(test_leader),      cmocka_unit_test(test_deposed),
-        cmocka_unit_test(test_commit_wait),
+        cmocka_unit_test(test_commit_wait), cmocka_unit_test(test_serves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,13 +7,6 @@
 
 #define FIELDS 5
 
-bool root_record_equal(const struct root_record *a, const struct root_record *b)
-{
-    return memcmp(a->history, b->history, HISTORY_ID_BYTES) == 0 &&
-           leadership_equal(a->leadership, b->leadership) && a->in_sync == b->in_sync &&
-           a->generation == b->generation;
-}
-
 // ---- writing -----------------------------------------------------------------------------------
 
 void root_record_encode(const struct root_record *record, const struct members *names,

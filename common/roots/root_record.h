@@ -20,7 +20,13 @@ struct root_record {
     uint64_t generation;
 };
 
-bool root_record_equal(const struct root_record *a, const struct root_record *b);
+static inline bool root_record_equal(const struct root_record *a,
+                                     const struct root_record *b)
+{
+    return memcmp(a->history, b->history, HISTORY_ID_BYTES) == 0 &&
+           leadership_equal(a->leadership, b->leadership) && a->in_sync == b->in_sync &&
+           a->generation == b->generation;
+}
 
 void root_record_encode(const struct root_record *record, const struct members *names,
                         struct buf *to);

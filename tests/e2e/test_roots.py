@@ -160,6 +160,7 @@ def answers(node):
         return False
 
 
+@pytest.mark.limit(60 + 10 * CYCLES)
 def test_roots_killed_under_load(cluster):
     """Whoever is killed, whenever: what was acknowledged is there, and no child goes back."""
     roots = make_roots(cluster)

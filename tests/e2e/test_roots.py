@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several roots: a write counts once all of them have it, and nobody is shown it before."""
+import os
 import shutil
 import subprocess
 import threading
@@ -10,6 +11,7 @@ from qs_cluster import QSD, wait_for
 from resp import RespError
 
 WAIT_MS = 1500
+CYCLES = int(os.environ.get("ROOT_KILLS", 6))
 
 
 def make_roots(cluster, names="abc", **options):
@@ -149,6 +151,55 @@ def test_a_tail_that_the_leader_lacks_is_set_aside(cluster):
     assert f"set aside in {aside}" in second.tail()
     second.restart()
     cluster.check_equal()
+
+
+def answers(node):
+    try:
+        return node.raw().call("PING") == b"PONG"
+    except (OSError, ConnectionError):
+        return False
+
+
+@pytest.mark.limit(60 + 10 * CYCLES)
+def test_roots_killed_under_load(cluster):
+    """Whoever is killed, whenever: what was acknowledged is there, and no child goes back."""
+    roots = make_roots(cluster)
+    leader = [node.start() for node in roots][0]
+    child = cluster.replica("child", leader).start()
+    acknowledged, over = [], threading.Event()
+
+    def write():
+        number = 0
+        while not over.is_set():
+            number += 1
+            try:
+                if isinstance(put(leader, f"k{number}", str(number)), int):
+                    acknowledged.append(number)
+            except (OSError, ConnectionError):
+                wait_for(lambda: over.is_set() or answers(leader), 20, "the leader")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        shown = 0
+        for cycle in range(CYCLES):
+            before = len(acknowledged)
+            wait_for(lambda: len(acknowledged) > before + 10, 40, "writes to go on")
+            victim = roots[cycle % len(roots)]
+            victim.kill()
+            now = child.index()
+            assert now >= shown
+            shown = now
+            victim.start()
+    finally:
+        over.set()
+        writer.join()
+    wait_for(lambda: waits(leader) == 0, 30, "the tail to be committed")
+    cluster.check_equal()
+    for node in (leader, child):
+        with node.raw() as conn:
+            found = conn.call("MGET", *[f"k{number}" for number in acknowledged])
+        assert found == [str(number).encode() for number in acknowledged]
 
 
 def test_one_root_becomes_one_of_three(cluster):

@@ -80,7 +80,7 @@ static void hello_map(struct session *session, struct buf *to)
 {
     int protocol = session->protocol;
     const struct daemon_instance *at = session->selected;
-    bool root = at != NULL && at->instance->options->role == ROLE_ROOT;
+    bool root = at != NULL && instance_leads(at->instance);
     reply_map(to, 7, protocol);
     reply_bulk(to, bytes_text("server"));
     reply_bulk(to, bytes_text("qs"));

@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "common/io/address.h"
+#include "common/roots/members.h"
+#include "common/roots/tally.h"
 #include "qs/config_parts.h"
 
 struct checking {
@@ -113,6 +115,45 @@ static void check_role(struct checking *checking, int position)
         FAIL(checking, replicas, "instance '%s' is a proxy and needs replicas, the peer addresses "
                                  "where it fetches values (or consul { ... }, to find them there)",
              options->name);
+    }
+}
+
+static void check_least(struct checking *checking, int position, const struct members *members)
+{
+    const struct instance_options *options = &checking->config->instances[position];
+    uint64_t in_sync = options->in_sync_min;
+    if (in_sync > members->count) {
+        FAIL(checking, line_of(checking, position, "in_sync_min"),
+             "in_sync_min (%" PRIu64 ") is more than there are roots (%u)", in_sync,
+             members->count);
+    }
+    if (options->promote_min > members->count) {
+        FAIL(checking, line_of(checking, position, "promote_min"),
+             "promote_min (%" PRIu64 ") is more than there are roots (%u)", options->promote_min,
+             members->count);
+    }
+}
+
+static void check_roots(struct checking *checking, int position)
+{
+    const struct instance_options *options = &checking->config->instances[position];
+    unsigned line = line_of(checking, position, "roots");
+    struct members members;
+    const char *bad, *reason;
+    if (options->roots[0] == NULL) {
+        return;
+    }
+    if (options->role != ROLE_ROOT) {
+        FAIL(checking, line, "roots are for a root: a %s finds whom it follows by parents",
+             role_text(options->role));
+    } else if (members_parse(&members, options->roots, checking->config->node.node, &bad,
+                             &reason) != OK) {
+        FAIL(checking, line, "option 'roots': %s%.160s%s%s", bad[0] == '\0' ? "" : "'", bad,
+             bad[0] == '\0' ? "" : "': ", reason);
+    } else if (members.count > 1 && checking->config->node.peer == NULL) {
+        FAIL(checking, line, "one of several roots needs `peer`, where the others reach it");
+    } else {
+        check_least(checking, position, &members);
     }
 }
 
@@ -314,6 +355,7 @@ void config_check(const struct config *config, struct config_reading *reading)
     for (size_t i = 0; i < config->instance_count; i++) {
         check_number(&checking, (int)i);
         check_role(&checking, (int)i);
+        check_roots(&checking, (int)i);
         check_cache(&checking, (int)i);
     }
     check_addresses(&checking);

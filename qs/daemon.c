@@ -139,7 +139,7 @@ static int open_links(struct daemon_instance *each)
     if (instance->options->role == ROLE_PROXY) {
         error = fetch_open(instance);
     }
-    if (error == OK && instance->options->role != ROLE_ROOT) {
+    if (error == OK && (instance->options->role != ROLE_ROOT || instance->lead != NULL)) {
         error = follow_open(instance);
     }
     return error;
@@ -330,7 +330,7 @@ static void close_upstreams(struct daemon *daemon)
 {
     for (unsigned i = 0; i < daemon->instance_count; i++) {
         struct instance *instance = daemon->instances[i].instance;
-        if (instance == NULL || instance->options->role == ROLE_ROOT) {
+        if (instance == NULL) {
             continue;
         }
         struct gate gate;

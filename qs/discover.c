@@ -18,7 +18,7 @@ struct discover {
 static unsigned depth_of(struct instance *instance)
 {
     struct beat beat;
-    if (instance->options->role == ROLE_ROOT) {
+    if (instance_leads(instance)) {
         return 0;
     }
     if (!beats_newest(instance->beats, &beat)) {

@@ -174,7 +174,7 @@ static bool admit(struct session *session, const struct command *command,
         reply_error_code(to, ERR_LOADING);
         return false;
     }
-    if ((command->flags & COMMAND_WRITE) != 0 && at->instance->options->role != ROLE_ROOT) {
+    if ((command->flags & COMMAND_WRITE) != 0 && !instance_leads(at->instance)) {
         reply_error_code(to, ERR_READONLY);
         return false;
     }

@@ -143,8 +143,10 @@ static void tell_replication(struct telling *telling)
     struct instance_status status;
     instance_status_take(&status, selected);
     buf_format(telling->to, "role:%s\r\n",
-               instance->options->role == ROLE_ROOT ? "master" : "slave");
-    if (instance->upstream != NULL) {
+               instance_leads(instance) ? "master"
+               : instance->lead != NULL ? "standby"
+                                        : "slave");
+    if (instance->upstream != NULL && !instance_leads(instance)) {
         tell_upstream(telling, instance);
     }
     size_t children = selected->fanout == NULL ? 0 : fanout_status(selected->fanout, NULL, 0);

@@ -5,6 +5,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/core/lead.h"
 #include "qs/status_parts.h"
 
 // ---- this node's place -------------------------------------------------------------------------
@@ -13,7 +14,7 @@ static json_t *path_json(struct instance *instance)
 {
     json_t *path = json_array();
     struct beat beat;
-    if (instance->options->role != ROLE_ROOT && beats_newest(instance->beats, &beat)) {
+    if (!instance_leads(instance) && beats_newest(instance->beats, &beat)) {
         size_t start = 0;
         for (size_t i = 0; i <= beat.path_size; i++) {
             if (i == beat.path_size || beat.path[i] == '\0') {
@@ -31,7 +32,7 @@ static json_t *path_json(struct instance *instance)
 
 static json_t *parent_json(struct instance *instance)
 {
-    if (instance->upstream == NULL) {
+    if (instance->upstream == NULL || instance_leads(instance)) {
         return json_null();
     }
     struct upstream_status status;
@@ -82,6 +83,22 @@ static json_t *children_json(struct fanout *fanout)
     return children;
 }
 
+// One of several roots: what it does, and how far its log and what is committed reach.
+static json_t *roots_json(struct instance *instance)
+{
+    struct lead *lead = instance->lead;
+    int leader = atomic_load(&lead->leader);
+    json_t *roots = json_object();
+    status_set_text(roots, "part", instance_part(instance));
+    status_set_text(roots, "leader",
+                    leader == LEAD_NOBODY ? NULL : lead->members.all[leader].name);
+    status_set_number(roots, "epoch", atomic_load(&lead->epoch));
+    status_set_number(roots, "committed_block", lead_known(lead).number);
+    status_set_number(roots, "last_block", journal_tail(instance->journal).number);
+    status_set_number(roots, "set_aside", atomic_load(&lead->set_aside));
+    return roots;
+}
+
 json_t *status_place_json(struct daemon_instance *each)
 {
     struct instance *instance = each->instance;
@@ -91,6 +108,9 @@ json_t *status_place_json(struct daemon_instance *each)
     status_set_text(tree, "instance", instance->name);
     status_set_text(tree, "node", instance->node->node);
     status_set_text(tree, "role", role_text(instance->options->role));
+    if (instance->lead != NULL) {
+        json_object_set_new(tree, "roots", roots_json(instance));
+    }
     status_set_text(tree, "state", instance_state_text(status.state));
     status_set_number(tree, "visible_index", status.visible);
     status_set_ms(tree, "age_ms", status.age_ns);

@@ -3,6 +3,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/core/lead.h"
 #include "replica/overlay.h"
 #include "replica/txn.h"
 
@@ -24,6 +25,9 @@ struct sequencer {
 
 static void answer(struct sequencer *sequencer, struct transaction *transaction, int status)
 {
+    if (status == ERR_UNKNOWN_OUTCOME && sequencer->instance != NULL) {
+        METRIC_ADD(sequencer->instance->metrics, instance, writes_unknown, 1);
+    }
     atomic_fetch_sub(&sequencer->queued_bytes, transaction->bytes);
     transaction->status = status;
     loop_post(transaction->loop, &transaction->done);
@@ -57,6 +61,9 @@ void sequencer_answer(struct instance *instance)
 {
     struct view *view = instance_pin(instance);
     answer_visible(instance->sequencer, view->place.index);
+    if (instance->lead != NULL && view->place.number <= atomic_load(&instance->lead->opened)) {
+        instance_wake_writer(instance); // it may be what lead_ready waits for
+    }
     view_release(view);
 }
 
@@ -74,6 +81,10 @@ int sequencer_submit(struct instance *instance, struct transaction *transaction)
     default:
         break;
     }
+    if (!instance_leads(instance)) {
+        return ERR_READONLY;
+    }
+    transaction->submitted_ns = instance->lead == NULL ? 0 : clock_mono_ns();
     uint64_t limit = instance->options->submit_queue;
     uint64_t queued = atomic_fetch_add(&sequencer->queued_bytes, transaction->bytes);
     // One transaction always fits, or the largest could never be written.
@@ -188,10 +199,8 @@ static void commit(struct sequencer *sequencer, uint64_t before, struct list *do
         return;
     }
     const struct block_header *last = journal_last(instance->journal);
-    struct block_stamp stamp = {.epoch = last->epoch,
-                                .commit_index = block_end(last),
-                                .root_ms = clock_wall_ms()};
-    int error = instance_commit(instance, builder_finish(&sequencer->builder, last, stamp));
+    int error = instance_commit(
+        instance, builder_finish(&sequencer->builder, last, instance_stamp(instance)));
     if (error != OK) {
         revoke(sequencer, before, error);
     }
@@ -206,8 +215,8 @@ static void refuse_waiting(struct sequencer *sequencer, int error)
     answer_all(sequencer, &sequencer->waiting, error);
 }
 
-// After the instance stopped: what is journaled may or may not come to be; the rest will not.
-static void answer_stopped(struct sequencer *sequencer)
+// What is journaled may or may not come to be; the rest will not: it is answered with `error`.
+static void answer_ended(struct sequencer *sequencer, int error)
 {
     struct list pending;
     list_init(&pending);
@@ -215,7 +224,63 @@ static void answer_stopped(struct sequencer *sequencer)
     list_move_all(&pending, &sequencer->pending);
     pthread_mutex_unlock(&sequencer->lock);
     answer_all(sequencer, &pending, ERR_UNKNOWN_OUTCOME);
-    refuse_waiting(sequencer, ERR_STOPPED);
+    refuse_waiting(sequencer, error);
+}
+
+// ---- of several roots --------------------------------------------------------------------------
+
+static bool expired(const struct list *list, uint64_t before_ns, uint64_t *ret_oldest_ns)
+{
+    if (list_empty(list)) {
+        return false;
+    }
+    const struct transaction *oldest = CONTAINER_OF(list->next, struct transaction, node);
+    *ret_oldest_ns = u64_min(*ret_oldest_ns, oldest->submitted_ns);
+    return oldest->submitted_ns <= before_ns;
+}
+
+static void expire(struct sequencer *sequencer, struct list *list, uint64_t before_ns, int error,
+                   uint64_t *oldest_ns)
+{
+    pthread_mutex_lock(&sequencer->lock);
+    while (expired(list, before_ns, oldest_ns)) {
+        answer(sequencer, CONTAINER_OF(list_take(list), struct transaction, node), error);
+        *oldest_ns = UINT64_MAX;
+    }
+    pthread_mutex_unlock(&sequencer->lock);
+}
+
+// Answers what has waited for its commit for too long, and asks for a turn when the next one has.
+static void expire_old(struct sequencer *sequencer)
+{
+    struct instance *instance = sequencer->instance;
+    uint64_t wait_ns = instance->options->commit_wait * NS_PER_MS, now_ns = clock_mono_ns();
+    uint64_t before_ns = now_ns > wait_ns ? now_ns - wait_ns : 0;
+    uint64_t pending_ns = UINT64_MAX, waiting_ns = UINT64_MAX;
+    expire(sequencer, &sequencer->pending, before_ns, ERR_UNKNOWN_OUTCOME, &pending_ns);
+    expire(sequencer, &sequencer->waiting, before_ns, ERR_BUSY, &waiting_ns);
+    uint64_t oldest_ns = u64_min(pending_ns, waiting_ns);
+    instance->lead->due_ns = oldest_ns == UINT64_MAX ? 0 : oldest_ns + wait_ns;
+}
+
+// May it sequence now? A leader that is none any more revokes what it had sequenced.
+static bool may_sequence(struct sequencer *sequencer)
+{
+    struct instance *instance = sequencer->instance;
+    if (!instance_leads(instance)) {
+        answer_ended(sequencer, ERR_READONLY);
+        overlay_revoke(&sequencer->overlay, 0);
+        instance->lead->due_ns = 0;
+        return false;
+    }
+    pthread_mutex_lock(&sequencer->lock);
+    list_move_all(&sequencer->waiting, &sequencer->incoming);
+    pthread_mutex_unlock(&sequencer->lock);
+    expire_old(sequencer);
+    struct view *view = instance_pin(instance);
+    bool ready = view != NULL && lead_ready(instance->lead, view);
+    view_release(view);
+    return ready;
 }
 
 bool sequencer_turn(struct instance *instance)
@@ -223,7 +288,10 @@ bool sequencer_turn(struct instance *instance)
     struct sequencer *sequencer = instance->sequencer;
     sequencer->instance = instance;
     if (instance_state(instance) == INSTANCE_STOPPED) {
-        answer_stopped(sequencer);
+        answer_ended(sequencer, ERR_STOPPED);
+        return false;
+    }
+    if (instance->lead != NULL && !may_sequence(sequencer)) {
         return false;
     }
     if (instance_disk_full(instance)) {
@@ -272,7 +340,8 @@ void *sequencer_open(void)
 void sequencer_close(void *opened)
 {
     struct sequencer *sequencer = opened;
-    answer_stopped(sequencer);
+    sequencer->instance = NULL; // it is gone
+    answer_ended(sequencer, ERR_STOPPED);
     txn_close(&sequencer->txn);
     overlay_close(&sequencer->overlay);
     builder_close(&sequencer->builder);

@@ -16,11 +16,14 @@ struct transaction {
     struct task done;      // posted to `loop` when answered; set done.run
     struct loop *loop;
     size_t bytes;          // what it holds in memory, counted against submit_queue
+    uint64_t submitted_ns; // the sequencer's own
     // Evaluates the commands through txn_*; writer thread. It may be called a second time after a
     // reset (its own outputs must then start afresh). Errors of single commands are its own
     // business; a returned error refuses the whole transaction: nothing is written.
     int (*evaluate)(struct transaction *transaction, struct txn *txn);
-    int status; // out: OK, the refusal, or ERR_UNKNOWN_OUTCOME / ERR_STOPPED / ERR_DISK_FULL
+    // out: OK, the refusal, or ERR_UNKNOWN_OUTCOME; where nothing was done ERR_STOPPED,
+    // ERR_DISK_FULL, of several roots also ERR_READONLY (it does not lead), ERR_BUSY (commit_wait)
+    int status;
     uint64_t
         index; // out: index of its batch, or the newest sequenced index when it changed nothing
 };
@@ -33,7 +36,8 @@ bool sequencer_turn(struct instance *instance);   // the setup's `sequence`
 void sequencer_answer(struct instance *instance); // the setup's `answer`
 
 // Queues `transaction` (owned until done). Transactions of one thread keep their order.
-// ERR_BUSY: submit_queue is full; ERR_STOPPED; ERR_LOADING; ERR_DISK_FULL: nothing is queued.
+// ERR_BUSY: submit_queue is full; ERR_STOPPED; ERR_LOADING; ERR_DISK_FULL; ERR_READONLY (another
+// root leads): nothing is queued.
 int sequencer_submit(struct instance *instance, struct transaction *transaction) MUST_CHECK;
 
 // Inside evaluate: reads see the transaction's own writes.

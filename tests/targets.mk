@@ -1,7 +1,7 @@
 # What proves and shows: included by the Makefile. Each target does its own set-up.
 #
-# KILL_CYCLES, POWER_CYCLES, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES, BIG_BYTES and MIXED_READS set the
-# length of the campaigns.
+# KILL_CYCLES, POWER_CYCLES, ROOT_KILLS, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES, BIG_BYTES and
+# MIXED_READS set the length of the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
 PYTEST_JOBS ?= 3
@@ -16,7 +16,7 @@ $(PRELOADS): $(BUILD)/tests/%.so: tests/tools/preload/%.c
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -shared -fPIC $< -o $@ -ldl
 
 .PHONY: programs
-programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store
+programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store $(BUILD)/tests/keep
 
 .PHONY: e2e
 e2e: programs

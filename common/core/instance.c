@@ -15,6 +15,7 @@
 #include "common/core/build.h"
 #include "common/core/children_file.h"
 #include "common/core/identity.h"
+#include "common/core/lead.h"
 #include "common/core/proof.h"
 #include "common/core/space.h"
 #include "common/core/walk.h"
@@ -282,7 +283,8 @@ static int open_journal(struct instance *instance, const struct state *state)
         .segment_bytes = instance->options->segment_bytes,
         .keep_bytes = instance->options->journal_bytes,
         .keep_ms = instance->options->journal_age,
-        .root = root,
+        .root = root && instance->lead == NULL, // one of several may have followed
+        .certain = instance->lead == NULL ? 0 : instance->lead->found.place.number,
     };
     struct journal_report report = {0};
     int error = open_journal_at(instance, &options, state, &report);
@@ -294,8 +296,10 @@ static int open_journal(struct instance *instance, const struct state *state)
         error = open_journal_at(instance, &options, &(struct state){0}, &report);
     }
     mem_free(directory);
-    // Replay would have to begin before the journal does. It stays closed after other errors.
-    if (!root && instance->journal != NULL &&
+    // Replay would have to begin before the journal does: a store was under construction. It stays
+    // closed after other errors.
+    bool alone = root && instance->lead == NULL;
+    if (!alone && instance->journal != NULL &&
         state->place.number < journal_oldest(instance->journal).number) {
         atomic_store(&instance->wants_build, true);
     }
@@ -348,15 +352,21 @@ static int open_data(struct instance *instance, struct state *ret_state)
         error = open_store(instance, ret_state);
     }
     if (error == OK) {
+        error = lead_open(instance);
+    }
+    if (error == OK) {
         error = open_journal(instance, ret_state);
     }
-    if (error == OK && instance->options->role == ROLE_ROOT) {
+    if (error == OK && instance->options->role == ROLE_ROOT && lead_founds(instance)) {
         error = found_history(instance);
     }
     if (error == OK) {
         birth_find(instance);
         journal_publish(instance->journal);
         atomic_store(&instance->synced, journal_end(instance->journal).index);
+    }
+    if (error == OK && instance->lead != NULL) {
+        error = lead_recover(instance, &ret_state->place);
     }
     return error;
 }
@@ -437,6 +447,12 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     if (error == OK) {
         error = start(instance, &state);
     }
+    if (error == OK && instance->lead != NULL) {
+        instance->lead->council = setup->council;
+        if (!setup->council) {
+            lead_start(instance);
+        }
+    }
     if (error != OK) {
         instance_close(instance);
         return error;
@@ -468,6 +484,7 @@ enum instance_end instance_close(struct instance *instance)
     worker_free(instance->applier);
     worker_free(instance->writer);
     walk_free(instance->walk);
+    lead_close(instance);
     instance_save_front(instance);
     views_close(&instance->views);
     if (instance->journal != NULL) {

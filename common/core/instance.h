@@ -41,6 +41,8 @@ struct instance_setup {
     bool (*sequence)(struct instance *instance);
     // At a root: called on the applier thread after a view was published.
     void (*answer)(struct instance *instance);
+    // Somebody else decides who leads among several roots (common/core/lead.h): none does at first.
+    bool council;
 };
 
 // What a role that cannot tell its history floor leaves in instance->history_floor when it opens:
@@ -122,6 +124,7 @@ struct instance {
     _Atomic int space_level; // enum space_level of common/core/space.h
     struct applier *apply; // common/core/applier.c
     struct writer *write;  // common/core/writer.c
+    struct lead *lead;     // common/core/lead.h: one of several roots; NULL = it is not
     pthread_mutex_t lock;         // guards `waiters` and `room`
     struct list waiters;
     struct birth birth;           // `lock`: of the journal's history, or size 0
@@ -159,6 +162,9 @@ enum instance_end {
 enum instance_end instance_close(struct instance *instance);
 
 enum instance_state instance_state(const struct instance *instance);
+// Does this node take writes, as far as it knows: the only root, or of several the one that leads?
+// Any thread.
+bool instance_leads(const struct instance *instance);
 
 // The current view, pinned. NULL while loading.
 struct view *instance_pin(struct instance *instance) MUST_CHECK;

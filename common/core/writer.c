@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/applier.h"
+#include "common/core/lead.h"
 
 #define RETRY_NS NS_PER_S
 
@@ -13,6 +14,7 @@ struct received {
     struct task task;
     struct instance *instance;
     struct block *block;
+    uint64_t link; // of a standby to its leader, by which it came
 };
 
 // A posted order with one number: trim, recheck.
@@ -62,6 +64,9 @@ void instance_receive(struct instance *instance, struct block *block)
 {
     struct received *received = mem_alloc(sizeof *received);
     *received = (struct received){.task.run = on_received, .instance = instance, .block = block};
+    if (instance->lead != NULL) {
+        received->link = atomic_load(&instance->lead->links);
+    }
     list_init(&received->node);
     atomic_fetch_add(&instance->receive_bytes, block_memory(block));
     mailbox_post(worker_mailbox(instance->writer), &received->task);
@@ -113,6 +118,23 @@ static void patch(struct instance *instance, struct block *block)
     }
 }
 
+static void sync_received(struct writer *writer);
+
+// Of several roots a standby: whether the block is to be appended.
+static enum lead_verdict judge(struct writer *writer, const struct received *received)
+{
+    struct instance *instance = writer->instance;
+    if (instance->lead == NULL || instance_state(instance) == INSTANCE_STOPPED ||
+        !journal_has_history(instance->journal)) {
+        return LEAD_TAKE;
+    }
+    bool known = received->block->header.number <= journal_last(instance->journal)->number;
+    if (known && !list_empty(&writer->unsynced)) {
+        sync_received(writer); // it may have to be compared with these
+    }
+    return lead_judge(instance->lead, received->link, received->block);
+}
+
 // True when the block was dealt with for good (appended, patched or dropped).
 static bool take(struct writer *writer, struct received *received, uint64_t now_ns)
 {
@@ -125,7 +147,14 @@ static bool take(struct writer *writer, struct received *received, uint64_t now_
         drop(received);
         return true;
     }
-    if (instance_state(instance) == INSTANCE_STOPPED || !journal_has_history(instance->journal) ||
+    enum lead_verdict verdict = judge(writer, received);
+    if (verdict == LEAD_WAIT) {
+        writer->retry_at_ns = now_ns + RETRY_NS;
+        list_append(&writer->incoming, &received->node);
+        return false;
+    }
+    if (verdict == LEAD_DROP || instance_state(instance) == INSTANCE_STOPPED ||
+        !journal_has_history(instance->journal) ||
         block->header.number != journal_last(instance->journal)->number + 1) {
         drop(received); // known already, or it will be asked for again
         return true;
@@ -156,6 +185,16 @@ static bool take(struct writer *writer, struct received *received, uint64_t now_
     return true;
 }
 
+// A block is synced. Takes the reference over.
+static void hand(struct instance *instance, struct block *block)
+{
+    if (instance->lead != NULL) {
+        lead_synced(instance->lead, block);
+    } else {
+        applier_hand(instance, block);
+    }
+}
+
 static void sync_received(struct writer *writer)
 {
     struct instance *instance = writer->instance;
@@ -164,7 +203,7 @@ static void sync_received(struct writer *writer)
     while ((node = list_take(&writer->unsynced)) != NULL) {
         struct received *received = CONTAINER_OF(node, struct received, node);
         if (synced) {
-            applier_hand(instance, block_hold(received->block));
+            hand(instance, block_hold(received->block));
         }
         drop(received);
     }
@@ -202,7 +241,7 @@ static uint64_t follower_turn(struct writer *writer)
 {
     struct instance *instance = writer->instance;
     uint64_t now_ns = clock_mono_ns();
-    uint64_t sync_ns = instance->options->sync * NS_PER_MS;
+    uint64_t sync_ns = instance->lead == NULL ? instance->options->sync * NS_PER_MS : 0;
     if (writer->adoption != NULL && !begin(writer, now_ns)) {
         return RETRY_NS;
     }
@@ -248,18 +287,22 @@ int instance_commit(struct instance *instance, struct block *block)
     }
     METRIC_ADD(instance->metrics, instance, blocks, 1);
     METRIC_ADD(instance->metrics, instance, journal_bytes_written, block->stored.size);
+    if (instance->lead != NULL) {
+        journal_reveal(instance->journal); // standbys write it while it is synced here
+    }
     if (sync_journal(instance) != OK) {
         block_release(block);
         return ERR_UNKNOWN_OUTCOME;
     }
     journal_publish(instance->journal);
-    applier_hand(instance, block);
+    hand(instance, block);
     return OK;
 }
 
 bool instance_apply_full(const struct instance *instance)
 {
-    return atomic_load(&instance->apply_bytes) >= instance->options->apply_queue;
+    uint64_t waiting = instance->lead == NULL ? 0 : instance->lead->tail.bytes;
+    return atomic_load(&instance->apply_bytes) + waiting >= instance->options->apply_queue;
 }
 
 void instance_wake_writer(struct instance *instance)
@@ -270,9 +313,30 @@ void instance_wake_writer(struct instance *instance)
 
 static void on_wake(struct notice *notice) { (void)notice; }
 
+// Leader or standby: what the one has to do finds nothing at the other. Writes of a leader that is
+// none any more are answered before another's blocks can be shown at their indexes.
+static uint64_t one_of_several(struct writer *writer)
+{
+    struct instance *instance = writer->instance;
+    if (instance->sequence != NULL && !instance_leads(instance)) {
+        (void)instance->sequence(instance);
+    }
+    uint64_t pause_ns = follower_turn(writer);
+    lead_settle(instance->lead);
+    if (instance->sequence != NULL && instance->sequence(instance)) {
+        return 0;
+    }
+    uint64_t due_ns = instance->lead->due_ns, now_ns = clock_mono_ns();
+    uint64_t wait_ns = due_ns == 0 ? WORKER_IDLE : due_ns > now_ns ? due_ns - now_ns : 0;
+    return u64_min(pause_ns, wait_ns);
+}
+
 static uint64_t writer_turn(void *argument)
 {
     struct writer *writer = argument;
+    if (writer->instance->lead != NULL) {
+        return one_of_several(writer);
+    }
     if (writer->instance->sequence != NULL) {
         return writer->instance->sequence(writer->instance) ? 0 : WORKER_IDLE;
     }
@@ -362,6 +426,9 @@ static void on_restart(struct task *task)
                  (unsigned long long)before->number, (unsigned long long)block_end(before));
         drop_all(&instance->write->unsynced);
         drop_all(&instance->write->incoming);
+        if (instance->lead != NULL) {
+            lead_restarted(instance->lead, before);
+        }
         if (order->birth.size > 0) {
             birth_set(instance, &order->birth);
         }

@@ -143,5 +143,7 @@ struct block *block_mark(const struct block_header *previous, struct block_stamp
 
 // The payload of a birth block: [MARK_BIRTH, ancestor history or nil, node name].
 void birth_encode(struct buf *to, struct bytes ancestor, struct bytes node);
+// That of an epoch block: [MARK_EPOCH, name of the node that leads].
+void epoch_encode(struct buf *to, struct bytes node);
 
 #endif

@@ -234,3 +234,10 @@ void birth_encode(struct buf *to, struct bytes ancestor, struct bytes node)
     }
     pack_str(to, node);
 }
+
+void epoch_encode(struct buf *to, struct bytes node)
+{
+    pack_array(to, 2);
+    pack_uint(to, MARK_EPOCH);
+    pack_str(to, node);
+}

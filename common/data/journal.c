@@ -62,7 +62,7 @@ void journal_settle(struct journal *journal, size_t at, uint64_t offset,
         struct segment *segment = journal->segments[i];
         segment->limit = i < at ? atomic_load(&segment->size) : i == at ? offset : 0;
     }
-    journal->end = place_of(last);
+    journal->end = journal->tail = place_of(last);
     pthread_mutex_unlock(&journal->lock);
     journal->last = *last;
 }
@@ -78,6 +78,7 @@ static struct journal *journal_new(const struct journal_options *options, int di
     journal->keep_bytes = options->keep_bytes;
     journal->keep_ms = options->keep_ms;
     journal->root = options->root;
+    journal->certain = options->certain;
     CHECK(pthread_mutex_init(&journal->lock, NULL) == 0);
     list_init(&journal->subscribers);
     return journal;
@@ -116,6 +117,7 @@ void journal_close(struct journal *journal)
         segment_release(journal->segments[i]);
     }
     mem_free(journal->segments);
+    mem_free(journal->held);
     while (journal->histories != NULL) {
         struct history_id *older = journal->histories->older;
         mem_free(journal->histories);
@@ -221,6 +223,9 @@ int journal_append(struct journal *journal, const struct block *block)
     segment_mark_add(segment, block->header.number, size);
     journal->last = block->header;
     journal->unsynced += block->stored.size;
+    if (journal->holds) {
+        journal_held_add(journal, segment, size + block->stored.size);
+    }
     return OK;
 }
 
@@ -254,7 +259,7 @@ void journal_raise(struct journal *journal)
 
 void journal_publish(struct journal *journal)
 {
-    if (!journal->has_history || journal->damage.segment != NULL ||
+    if (!journal->has_history || journal->holds || journal->damage.segment != NULL ||
         journal->copy_damage.segment != NULL || journal->last.number == journal->end.number) {
         return;
     }

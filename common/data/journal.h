@@ -34,6 +34,7 @@ struct journal_options {
     uint64_t keep_bytes;
     uint64_t keep_ms;
     bool root; // decides what is torn and what is damage
+    uint64_t certain; // no block up to this one is torn, however bad: it was synced
 };
 
 // Where a node stands in the log: the last block up to and including which something holds.
@@ -86,6 +87,7 @@ void journal_publish(struct journal *journal);
 struct journal_subscriber {
     struct list node;
     struct notice *notice;
+    bool tail; // raised by journal_reveal, too
 };
 void journal_subscribe(struct journal *journal, struct journal_subscriber *subscriber);
 void journal_unsubscribe(struct journal *journal, struct journal_subscriber *subscriber);
@@ -126,12 +128,35 @@ uint64_t journal_bytes(struct journal *journal); // on disk; any thread
 // final, as journal_sync's. ERR_DISK_FULL: it is not, and nothing has changed; ERR_IO.
 int journal_restart(struct journal *journal, const struct block_header *before) MUST_CHECK;
 
+// Holding back, where several roots decide together what is committed: blocks behind the published
+// end are the *tail*, which only cursors for it see. From here on nothing is published but by
+// journal_release, and the published end is block `number` (0 in an empty journal). Before anybody
+// else knows the journal. ERR_IO, ERR_DAMAGED, ERR_TOO_OLD: that block is none of the journal.
+int journal_hold(struct journal *journal, uint64_t number) MUST_CHECK;
+// The end of what was appended. Any thread.
+struct journal_place journal_tail(struct journal *journal);
+// Raises the notices of those who read the tail.
+void journal_reveal(struct journal *journal);
+// Block `number` of the tail becomes the published end.
+void journal_release(struct journal *journal, uint64_t number);
+// Takes the tail from block `number` on away: its blocks, behind the header of the one before, are
+// written to `path` first, for certain, as a segment is. ERR_DISK_FULL: nothing has changed; any
+// other failure is final, as journal_sync's. Cursors that stand further find ERR_TOO_OLD.
+int journal_cut(struct journal *journal, uint64_t number, const char *path) MUST_CHECK;
+// As journal_header and journal_cursor_open, up to the tail's end.
+int journal_tail_header(struct journal *journal, uint64_t number,
+                        struct block_header *ret_header) MUST_CHECK;
+struct journal_cursor;
+int journal_tail_cursor(struct journal *journal, struct journal_cursor *ret_cursor,
+                        uint64_t number) MUST_CHECK;
+
 // A cursor stands before a block. It holds its segment open.
 struct journal_cursor {
     struct journal *journal;
     struct segment *segment;
     uint64_t offset;
     uint64_t number; // of the next block to be read by cursor_next; 0 while only bytes are used
+    bool tail;       // it reads on behind the published end
 };
 
 // Places the cursor before block `number`; number = end + 1 is allowed.

@@ -12,18 +12,30 @@ struct finding {
     const uint8_t *history;
 };
 
-static int find_segment(struct journal *journal, uint64_t number, struct finding *ret_found)
+// How far a reader may look in a segment. Under lock.
+static uint64_t limit_of(const struct segment *segment, bool tail)
+{
+    return tail ? atomic_load(&segment->size) : segment->limit;
+}
+
+static uint64_t last_of(const struct journal *journal, bool tail)
+{
+    return tail && journal->holds ? journal->tail.number : journal->end.number;
+}
+
+static int find_segment(struct journal *journal, uint64_t number, bool tail,
+                        struct finding *ret_found)
 {
     struct segment *segment = NULL;
     int error = OK;
     pthread_mutex_lock(&journal->lock);
-    if (journal->count == 0 || number > journal->end.number) {
+    if (journal->count == 0 || number > last_of(journal, tail)) {
         error = ERR_NOT_FOUND;
     } else if ((segment = journal_segment_of(journal, number)) == NULL) {
         error = ERR_TOO_OLD;
     } else {
         *ret_found = (struct finding){.segment = segment_hold(segment),
-                                      .limit = segment->limit,
+                                      .limit = limit_of(segment, tail),
                                       .history = journal->history};
     }
     pthread_mutex_unlock(&journal->lock);
@@ -46,14 +58,15 @@ static int copied_header(struct journal *journal, uint64_t number, struct block_
     return error;
 }
 
-int journal_header(struct journal *journal, uint64_t number, struct block_header *ret_header)
+static int read_header(struct journal *journal, uint64_t number, bool tail,
+                       struct block_header *ret_header)
 {
     int error = copied_header(journal, number, ret_header);
     if (error != ERR_NOT_FOUND) {
         return error;
     }
     struct finding found;
-    error = find_segment(journal, number, &found);
+    error = find_segment(journal, number, tail, &found);
     if (error == ERR_TOO_OLD && number == 0) {
         block_genesis(ret_header, journal->history);
         return OK;
@@ -70,33 +83,47 @@ int journal_header(struct journal *journal, uint64_t number, struct block_header
     return error == OK || error == ERR_IO ? error : ERR_DAMAGED;
 }
 
-// Places the cursor at the published end. ERR_DAMAGED when nothing can be read yet.
-static int open_at_end(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number)
+int journal_header(struct journal *journal, uint64_t number, struct block_header *ret_header)
+{
+    return read_header(journal, number, false, ret_header);
+}
+
+int journal_tail_header(struct journal *journal, uint64_t number, struct block_header *ret_header)
+{
+    return read_header(journal, number, true, ret_header);
+}
+
+// Places the cursor at the end. ERR_DAMAGED when nothing can be read yet.
+static int open_at_end(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number,
+                       bool tail)
 {
     int error = ERR_NOT_FOUND;
     pthread_mutex_lock(&journal->lock);
-    if (journal->count > 0 && number == journal->end.number + 1) {
-        struct segment *segment = journal_published_segment(journal);
+    if (journal->count > 0 && number == last_of(journal, tail) + 1) {
+        struct segment *segment =
+            tail ? journal_newest(journal) : journal_published_segment(journal);
         error = segment == NULL ? ERR_DAMAGED : OK;
         if (error == OK) {
             *ret_cursor = (struct journal_cursor){.journal = journal,
                                                   .segment = segment_hold(segment),
-                                                  .offset = segment->limit,
-                                                  .number = number};
+                                                  .offset = limit_of(segment, tail),
+                                                  .number = number,
+                                                  .tail = tail};
         }
     }
     pthread_mutex_unlock(&journal->lock);
     return error;
 }
 
-int journal_cursor_open(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number)
+static int open_cursor(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number,
+                       bool tail)
 {
-    int error = open_at_end(journal, ret_cursor, number);
+    int error = open_at_end(journal, ret_cursor, number, tail);
     if (error != ERR_NOT_FOUND) {
         return error;
     }
     struct finding found;
-    error = find_segment(journal, number, &found);
+    error = find_segment(journal, number, tail, &found);
     if (error != OK) {
         return error;
     }
@@ -109,9 +136,22 @@ int journal_cursor_open(struct journal *journal, struct journal_cursor *ret_curs
         segment_release(found.segment);
         return error == ERR_IO ? ERR_IO : ERR_DAMAGED;
     }
-    *ret_cursor = (struct journal_cursor){
-        .journal = journal, .segment = found.segment, .offset = spot.offset, .number = number};
+    *ret_cursor = (struct journal_cursor){.journal = journal,
+                                          .segment = found.segment,
+                                          .offset = spot.offset,
+                                          .number = number,
+                                          .tail = tail};
     return OK;
+}
+
+int journal_cursor_open(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number)
+{
+    return open_cursor(journal, ret_cursor, number, false);
+}
+
+int journal_tail_cursor(struct journal *journal, struct journal_cursor *ret_cursor, uint64_t number)
+{
+    return open_cursor(journal, ret_cursor, number, true);
 }
 
 void journal_cursor_close(struct journal_cursor *cursor)
@@ -133,7 +173,7 @@ static int next_segment(const struct journal_cursor *cursor, struct segment **re
     if (next == NULL || next->first != first) {
         return ERR_TOO_OLD;
     }
-    if (next->limit > 0) {
+    if (limit_of(next, cursor->tail) > 0) {
         *ret_segment = next;
     }
     return OK;
@@ -145,8 +185,9 @@ static int settle(struct journal_cursor *cursor, uint64_t *ret_limit)
     struct journal *journal = cursor->journal;
     int error = OK;
     pthread_mutex_lock(&journal->lock);
-    uint64_t limit = cursor->segment->limit;
-    if (cursor->segment->gone) {
+    uint64_t limit = limit_of(cursor->segment, cursor->tail);
+    // A cut may have passed by a cursor in the tail.
+    if (cursor->segment->gone || (cursor->tail && cursor->offset > limit)) {
         error = ERR_TOO_OLD;
     }
     while (error == OK && cursor->offset == limit) {
@@ -158,7 +199,7 @@ static int settle(struct journal_cursor *cursor, uint64_t *ret_limit)
         segment_release(cursor->segment);
         cursor->segment = segment_hold(next);
         cursor->offset = BLOCK_HEADER_BYTES;
-        limit = next->limit;
+        limit = limit_of(next, cursor->tail);
     }
     pthread_mutex_unlock(&journal->lock);
     CHECK(error != OK || cursor->offset <= limit);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the journal's files share: journal.c (life, writing, trimming), journal_recover.c (opening),
 // journal_scan.c (telling torn from damaged), journal_patch.c (mending), journal_restart.c
-// (beginning anew), journal_cursor.c (reading).
+// (beginning anew), journal_cursor.c (reading), journal_hold.c (the tail behind the published end).
 //
 // The segments and all fields marked "lock" are changed by the writer under the lock, so the
 // writer itself may read them without it. Everything else belongs to the writer alone.
@@ -29,6 +29,13 @@ struct history_id {
     uint8_t bytes[HISTORY_ID_BYTES];
 };
 
+// Where a block of the tail ends.
+struct held {
+    struct journal_place place;
+    uint64_t segment; // its first block
+    uint64_t offset;
+};
+
 struct journal {
     struct segment_home home;
     char *directory;
@@ -37,6 +44,7 @@ struct journal {
     uint64_t keep_bytes;
     uint64_t keep_ms;
     bool root;
+    uint64_t certain;
     struct journal_place flushed; // of the store, when it was opened
 
     pthread_mutex_t lock;
@@ -44,11 +52,16 @@ struct journal {
     size_t count;              // lock
     size_t capacity;           // lock
     struct journal_place end;  // lock: published
+    bool holds;                // lock: nothing is published but by journal_release
+    struct journal_place tail; // lock: the end of what was appended, where it holds
     struct list subscribers;   // lock
     _Atomic uint64_t seen; // the highest block behind a damage that was found when opening
     _Atomic bool has_history;  // set last, once: then `history` is there for any thread
     _Atomic(const uint8_t *) history; // its bytes never change; a restart may point elsewhere
     struct history_id *histories;     // all that it ever pointed to, since readers may still look
+
+    struct held *held; // the blocks between `end` and `last`, in order
+    size_t held_count, held_capacity;
 
     struct block_header last; // appended
     uint64_t unsynced;
@@ -91,6 +104,13 @@ void journal_settle(struct journal *journal, size_t at, uint64_t offset,
                     const struct block_header *last);
 
 void journal_raise(struct journal *journal); // the subscribers' notices
+
+// The block just appended is a part of the tail.
+void journal_held_add(struct journal *journal, const struct segment *segment, uint64_t offset);
+
+// Unlinks whole segments behind the one at position `at`, the newest before the others, so that a
+// crash in between leaves a journal that ends at a block; then that one ends at `offset`.
+int journal_shorten(struct journal *journal, size_t at, uint64_t offset) MUST_CHECK;
 
 // Opens what is in the directory. Results as journal_open's.
 int journal_recover(struct journal *journal, struct journal_report *report) MUST_CHECK;

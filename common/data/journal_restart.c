@@ -156,8 +156,9 @@ static void take_over(struct journal *journal, struct segment *segment,
     journal->segments[0] = segment;
     journal->count = 1;
     journal_set_history(journal, before->history);
-    journal->end = place_of(before);
+    journal->end = journal->tail = place_of(before);
     pthread_mutex_unlock(&journal->lock);
+    journal->held_count = 0;
     journal->last = *before;
     journal->unsynced = 0;
     journal->flushed = (struct journal_place){0};

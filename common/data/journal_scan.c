@@ -267,29 +267,35 @@ static int count_torn(struct journal *journal, const struct journal_scan *scan,
     return error == ERR_IO ? ERR_IO : OK;
 }
 
-// Cuts the journal off at the scan's place. Whole segments go first, the newest before the others,
-// so that a crash in between leaves a journal that is torn at the same place.
-static int cut(struct journal *journal, const struct journal_scan *scan,
-               struct journal_report *report)
+int journal_shorten(struct journal *journal, size_t at, uint64_t offset)
 {
-    struct segment *segment = scanned(journal, scan);
-    int error = count_torn(journal, scan, report);
-    report_place(report, segment, scan->offset);
-    while (error == OK && journal->count > scan->at + 1) {
+    struct segment *segment = journal->segments[at];
+    int error = OK;
+    while (error == OK && journal->count > at + 1) {
         struct segment *newest = journal_newest(journal);
         error = segment_unlink(newest, &journal->home);
         if (error == OK) {
             pthread_mutex_lock(&journal->lock);
             journal->count--;
+            newest->gone = true;
             journal_newest(journal)->next_first = 0;
             pthread_mutex_unlock(&journal->lock);
             segment_release(newest);
         }
     }
     if (error == OK) {
-        error = segment_truncate(segment, scan->offset);
+        error = segment_truncate(segment, offset);
     }
     return error == OK ? segment_sync(segment) : error;
+}
+
+// Cuts the journal off at the scan's place; after a crash in between it is torn there again.
+static int cut(struct journal *journal, const struct journal_scan *scan,
+               struct journal_report *report)
+{
+    int error = count_torn(journal, scan, report);
+    report_place(report, scanned(journal, scan), scan->offset);
+    return error == OK ? journal_shorten(journal, scan->at, scan->offset) : error;
 }
 
 int journal_survey(struct journal *journal, const struct journal_scan *scan)
@@ -345,7 +351,8 @@ static int judge(struct journal *journal, const struct journal_scan *scan,
     struct behind behind;
     bool torn = false;
     int error = look_behind(journal, scan, &behind);
-    if (error == OK && scan->previous.number + 1 > journal->flushed.number) {
+    uint64_t certain = u64_max(journal->flushed.number, journal->certain);
+    if (error == OK && scan->previous.number + 1 > certain) {
         torn = !behind.later;
         if (!torn && !journal->root) {
             error = in_last_groups(journal, scan, &torn);

@@ -190,6 +190,19 @@ FIELD(tree_page, 2, BYTES, items)
 FIELD(tree_page, 3, U64, last) // 1: there is nothing behind these
 FIELD(tree_page, 4, TEXT, reason)
 FIELD(tree_page, 5, U64, age_ns) // of the picture: to be added to what the items say
+// Between roots of one instance, on a link of PURPOSE_STAND beside what a parent and a child say.
+// From the one whose log is taken, first of all, then when that changes and with heartbeats: the
+// epoch that it leads, or has promised, and what it knows to be committed.
+MESSAGE(lead, 48)
+FIELD(lead, 1, U64, epoch)
+FIELD(lead, 2, U64, generation) // of the record, as far as it knows
+FIELD(lead, 3, U64, block)      // committed up to here
+FIELD(lead, 4, U64, index)      // ... and at its end
+// The answer: all blocks up to this one are that log's, and synced.
+MESSAGE(acknowledge, 49)
+FIELD(acknowledge, 1, U64, epoch)
+FIELD(acknowledge, 2, U64, block)
+FIELD(acknowledge, 3, BYTES, chain)
 
 #undef MESSAGE
 #undef FIELD

@@ -210,7 +210,7 @@ int beat_encode(struct buf *to, const struct beat *beat, const char *node, uint6
 
 uint64_t instance_age_ns(struct instance *instance)
 {
-    if (instance->options->role == ROLE_ROOT) {
+    if (instance_leads(instance)) {
         return 0;
     }
     struct view *view = instance_pin(instance);

@@ -42,6 +42,7 @@ struct child {
     uint64_t again_next, again_last; // blocks still to be sent again; 0 = none
     bool complained;
     struct pages pages; // of the tree, as it asked for them
+    struct stand_giver stand; // a root that stands by
 };
 
 // ---- heartbeats --------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ static bool own_beat(struct child *child, struct beat *ret_beat)
 
 static void send_beat(struct child *child)
 {
-    bool root = child->instance->options->role == ROLE_ROOT;
+    bool root = instance_leads(child->instance);
     struct beat beat;
     bool found = root ? own_beat(child, &beat) : beats_newest(child->instance->beats, &beat);
     if (!found || (!child->beat_due && beat.received_ns == child->beat_received_ns)) {
@@ -88,7 +89,7 @@ static void send_beat(struct child *child)
 
 static void beat_if_due(struct child *child)
 {
-    bool root = child->instance->options->role == ROLE_ROOT;
+    bool root = instance_leads(child->instance);
     if ((child->beat_due || !root) && link_may_talk(child->link)) {
         send_beat(child);
     }
@@ -211,6 +212,10 @@ static void child_turn(struct child *child)
     if (child->link == NULL || child->link->ending) {
         return;
     }
+    if (child->stand.stands &&
+        !stand_tell(&child->stand, child->instance, child->link, child->beat_due)) {
+        return;
+    }
     beat_if_due(child);
     uint64_t sent = feed(child);
     if (sent > 0) {
@@ -297,6 +302,8 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
         return on_tree_report(child, payload);
     case MESSAGE_tree_ask:
         return pages_on_ask(&child->pages, payload);
+    case MESSAGE_acknowledge:
+        return stand_on_acknowledge(&child->stand, child->instance, payload);
     default:
         return ERR_PROTOCOL;
     }
@@ -390,7 +397,12 @@ void child_open(struct fanout *fanout, struct link *link, struct journal_cursor 
     link_adopt(link, &ops, child);
     link->silence_ns *= PATIENCE;
     fanout_add(fanout, &child->entry);
-    child->journal_subscriber = (struct journal_subscriber){.notice = &child->news};
+    unsigned root;
+    if (hello->purpose == PURPOSE_STAND && stand_allows(child->instance, hello, &root)) {
+        stand_giver_open(&child->stand, child->instance, root);
+    }
+    child->journal_subscriber =
+        (struct journal_subscriber){.notice = &child->news, .tail = child->stand.stands};
     child->beats_subscriber = (struct beats_subscriber){.notice = &child->news};
     journal_subscribe(child->instance->journal, &child->journal_subscriber);
     beats_subscribe(child->instance->beats, &child->beats_subscriber);

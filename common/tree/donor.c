@@ -365,7 +365,7 @@ static void admit(struct fanout *fanout, struct donor_site *site, const struct p
 static void put_off(struct fanout *fanout, struct link *link, const struct decision *decision)
 {
     struct greeting greeting;
-    greeting_about(&greeting, fanout);
+    greeting_about(&greeting, fanout, false);
     greeting.welcome.answer = decision->answer;
     greeting.welcome.reason = bytes_text(decision->reason);
     greeting.welcome.elsewhere = bytes_of(decision->named, decision->named_size);
@@ -444,7 +444,7 @@ const char *donor_accept(struct fanout *fanout, struct donor_site *site, struct 
         return "busy: no descriptor is left here";
     }
     struct greeting greeting;
-    greeting_about(&greeting, fanout);
+    greeting_about(&greeting, fanout, false);
     greeting.welcome.answer = ANSWER_RESUME;
     message_welcome_encode(link_out(link), &greeting.welcome);
     link_wrote(link);

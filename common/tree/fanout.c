@@ -144,8 +144,8 @@ bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool
     bool near = follow_is_own_site(fanout->instance, hello->site);
     pthread_mutex_lock(&fanout->lock);
     bool room = limit == 0 || fanout->count < limit || hello->insists != INSISTS_NOT;
-    bool admitted =
-        has_place(fanout, hello->node) || (room && (near || !comes_twice(fanout, hello)));
+    bool admitted = hello->purpose == PURPOSE_STAND || has_place(fanout, hello->node) ||
+                    (room && (near || !comes_twice(fanout, hello)));
     if (admitted && take) {
         count_children(fanout, fanout->count + 1);
     }

@@ -9,6 +9,7 @@
 
 #include "common/tree/link.h"
 #include "common/tree/permit.h"
+#include "common/tree/stand.h"
 #include "common/tree/tree.h"
 
 struct fanout {
@@ -63,8 +64,9 @@ struct greeting {
     char elsewhere[ELSEWHERE_BYTES];
     struct journal_cursor cursor; // for ANSWER_RESUME: before the child's next block
 };
-// What this node says of itself, whatever the answer will be.
-void greeting_about(struct greeting *ret_greeting, struct fanout *fanout);
+// What this node says of itself, whatever the answer will be. `tail`: its end is that of all that
+// is journaled.
+void greeting_about(struct greeting *ret_greeting, struct fanout *fanout, bool tail);
 void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
                    const struct message_hello *hello);
 

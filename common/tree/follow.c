@@ -157,8 +157,13 @@ void follow_hello(struct follow *follow, struct link *link, enum hello_purpose p
 
 static void on_connected(struct link *link)
 {
-    intake_locate(link->owner);
-    follow_hello(link->owner, link, PURPOSE_FOLLOW);
+    struct follow *follow = link->owner;
+    bool stands = follow->instance->lead != NULL;
+    if (stands) {
+        stand_greet(follow);
+    }
+    intake_locate(follow);
+    follow_hello(follow, link, stands ? PURPOSE_STAND : PURPOSE_FOLLOW);
 }
 
 static void on_resume(struct follow *follow, const struct message_welcome *welcome)
@@ -197,6 +202,10 @@ static void diverged(struct follow *follow, uint64_t index)
                  "diverged at %llu: %s holds another log up to there; serving on, nothing is taken",
                  (unsigned long long)index, follow->link.address);
     follow_leave(follow, ERR_DIVERGED, false, "the logs have diverged");
+    if (follow->instance->lead != NULL) { // it differs where this root knows it to be committed
+        instance_stop_updates(follow->instance, ERR_DIVERGED,
+                              "the leader's log lacks what is committed here");
+    }
 }
 
 // The parent stands lower: is its log a part of ours?
@@ -343,6 +352,8 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
         return intake_on_bad_block(follow, payload);
     case MESSAGE_tree_page:
         return ask_on_page(follow, payload);
+    case MESSAGE_lead:
+        return stand_on_lead(follow, payload);
     default:
         return ERR_PROTOCOL;
     }
@@ -381,7 +392,9 @@ static void connect_parent(struct follow *follow)
     const struct node_options *node = follow->instance->node;
     follow->starving = !choice_make(follow);
     if (follow->starving) {
-        follow_state(follow, "no parents are known: waiting for a list of them");
+        follow_state(follow, follow->instance->lead != NULL
+                                 ? "no other root's log is taken"
+                                 : "no parents are known: waiting for a list of them");
         return;
     }
     const char *text = follow->at->endpoint.address;
@@ -461,7 +474,7 @@ void follow_end_if_over(struct follow *follow)
     bool pending = atomic_load(&follow->room.pending) || atomic_load(&follow->repair.pending) ||
                    atomic_load(&follow->list.pending);
     if (!follow->closing || follow->stage != FOLLOW_IDLE || pending || !bootstrap_over(follow) ||
-        !scout_over(follow) || !ask_over(follow)) {
+        !scout_over(follow) || !ask_over(follow) || !stand_taker_over(follow)) {
         return;
     }
     struct notice *closed = follow->closed;
@@ -481,6 +494,7 @@ static void close_run(struct task *task)
     struct follow *follow = CONTAINER_OF(task, struct follow, close_task);
     follow->closing = true;
     hook(follow, false); // no notice is raised after this
+    stand_taker_close(follow);
     endpoint_feed_unsubscribe(&follow->instance->parents, &follow->list);
     loop_timer_clear(&follow->retry);
     bootstrap_close(follow);
@@ -526,6 +540,7 @@ int follow_open(struct instance *instance)
     }
     follow_state(follow, "connecting");
     hook(follow, true);
+    stand_taker_open(follow);
     (void)choice_take_list(follow);
     endpoint_feed_subscribe(&instance->parents, &follow->list);
     loop_post(follow->loop, &follow->start_task);

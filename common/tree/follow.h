@@ -15,6 +15,7 @@
 #include "common/tree/link.h"
 #include "common/tree/parents.h"
 #include "common/tree/scout.h"
+#include "common/tree/stand.h"
 #include "common/tree/tree.h"
 
 enum follow_stage {
@@ -64,6 +65,7 @@ struct follow {
     bool last_known;
     struct bootstrap bootstrap;
     struct scout scout;
+    struct stand_taker stand; // of one of several roots
     struct intake stream, patch;
     uint64_t repair_ns; // when damaged blocks were asked for, or one of them came
 

@@ -13,6 +13,8 @@ static void refuse(struct greeting *greeting, const char *reason)
     greeting->welcome.reason = bytes_text(reason);
 }
 
+static bool stands(const struct message_hello *hello) { return hello->purpose == PURPOSE_STAND; }
+
 // The chain after block `number`, which lies in [oldest, end].
 static int chain_at(struct journal *journal, uint64_t number, const struct journal_place *oldest,
                     const struct journal_place *end, struct hash128 *ret_chain)
@@ -26,7 +28,7 @@ static int chain_at(struct journal *journal, uint64_t number, const struct journ
         return OK;
     }
     struct block_header header;
-    int error = journal_header(journal, number, &header);
+    int error = journal_tail_header(journal, number, &header);
     if (error == OK) {
         *ret_chain = header.chain;
     }
@@ -48,7 +50,8 @@ static void compare(struct greeting *greeting, struct instance *instance,
         return;
     }
     if (error == OK) {
-        error = journal_cursor_open(instance->journal, &greeting->cursor, hello->block + 1);
+        error = (stands(hello) ? journal_tail_cursor : journal_cursor_open)(
+            instance->journal, &greeting->cursor, hello->block + 1);
     }
     if (error == OK) {
         greeting->welcome.answer = ANSWER_RESUME;
@@ -76,7 +79,7 @@ static bool unrelated(const struct greeting *greeting, const struct message_hell
 static void alarm_ahead(const struct instance *instance, const struct message_hello *hello)
 {
     static struct log_gate gate;
-    if (instance->options->role == ROLE_ROOT) {
+    if (instance_leads(instance)) {
         LOG_GATED(&gate, LOG_ERROR, instance->name,
                   "child %.*s says that it holds block %llu of this history, which this root lacks",
                   (int)u64_min(hello->node.size, NODE_NAME_MAX), (const char *)hello->node.data,
@@ -96,7 +99,12 @@ static void decide(struct greeting *greeting, struct instance *instance,
                    const struct message_hello *hello, const struct journal_place *end)
 {
     struct journal_place oldest = journal_oldest(instance->journal);
-    if (hello->role == ROLE_ROOT) {
+    unsigned root;
+    if (stands(hello) && !stand_allows(instance, hello, &root)) {
+        refuse(greeting, "this is none of the roots here");
+    } else if (stands(hello) && !lead_serves(instance->lead, root)) {
+        refuse(greeting, "this root does not lead, and has not promised to follow you");
+    } else if (hello->role == ROLE_ROOT && !stands(hello)) {
         refuse(greeting, "a root follows nobody");
     } else if (is_our_parent(instance, hello)) {
         refuse(greeting, "this node gets its log from you");
@@ -124,7 +132,7 @@ static const uint8_t *history_of(const struct journal *journal)
 static struct bytes path_of(struct greeting *greeting, struct instance *instance)
 {
     struct beat beat = {0};
-    bool root = instance->options->role == ROLE_ROOT;
+    bool root = instance_leads(instance);
     if (!root && !beats_newest(instance->beats, &beat)) {
         return bytes_of(NULL, 0);
     }
@@ -140,10 +148,10 @@ static bool is_orphan(struct instance *instance)
 {
     struct upstream_status upstream;
     follow_status(instance, &upstream);
-    return instance->options->role != ROLE_ROOT && !upstream.connected;
+    return !instance_leads(instance) && !upstream.connected;
 }
 
-void greeting_about(struct greeting *ret_greeting, struct fanout *fanout)
+void greeting_about(struct greeting *ret_greeting, struct fanout *fanout, bool tail)
 {
     struct instance *instance = fanout->instance;
     struct journal *journal = instance->journal;
@@ -151,7 +159,7 @@ void greeting_about(struct greeting *ret_greeting, struct fanout *fanout)
     const uint8_t *history;
     do { // once more when it begins anew in another history meanwhile
         history = history_of(journal);
-        end = journal_end(journal);
+        end = tail ? journal_tail(journal) : journal_end(journal);
     } while (history != history_of(journal));
     *ret_greeting = (struct greeting){.welcome = {.protocol = PEER_PROTOCOL,
                                                   .node = bytes_text(instance->node->node),
@@ -178,7 +186,7 @@ void greeting_about(struct greeting *ret_greeting, struct fanout *fanout)
 void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
                    const struct message_hello *hello)
 {
-    greeting_about(ret_greeting, fanout);
+    greeting_about(ret_greeting, fanout, stands(hello));
     struct journal_place end = {.number = ret_greeting->welcome.block,
                                 .index = ret_greeting->welcome.index};
     if (end.number > 0) {
@@ -186,7 +194,7 @@ void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
     }
     decide(ret_greeting, fanout->instance, hello, &end);
     struct message_welcome *welcome = &ret_greeting->welcome;
-    bool take = hello->purpose == PURPOSE_FOLLOW;
+    bool take = hello->purpose != PURPOSE_PROBE;
     if (welcome->answer == ANSWER_RESUME && !fanout_admit(fanout, hello, take)) {
         journal_cursor_close(&ret_greeting->cursor);
         welcome->answer = ANSWER_FULL;

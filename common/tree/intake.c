@@ -25,7 +25,8 @@ void intake_locate(struct follow *follow)
 {
     struct instance *instance = follow->instance;
     bool settled = atomic_load(&instance->receive_bytes) == 0;
-    if (!follow->has_history || (follow->last_known && !settled)) {
+    bool stands = instance->lead != NULL; // its log is compared from the last committed block on
+    if (!follow->has_history || (follow->last_known && !settled && !stands)) {
         return; // what was handed over last is on its way into the journal
     }
     struct journal_place end = journal_end(instance->journal);
@@ -47,7 +48,7 @@ bool intake_has_gap(const struct follow *follow)
     return follow->last_known && atomic_load(&instance->receive_bytes) == 0 &&
            atomic_load(&instance->damaged_last) == 0 &&
            instance_state(instance) != INSTANCE_STOPPED &&
-           journal_end(instance->journal).number < follow->last.number;
+           journal_tail(instance->journal).number < follow->last.number;
 }
 
 // ---- flow --------------------------------------------------------------------------------------

@@ -106,7 +106,8 @@ static void on_hello(struct peers *peers, struct link *link, const struct messag
     }
     if (reason != NULL) {
         refuse(peers, link, hello, reason);
-    } else if (hello->purpose == PURPOSE_FOLLOW || hello->purpose == PURPOSE_PROBE) {
+    } else if (hello->purpose == PURPOSE_FOLLOW || hello->purpose == PURPOSE_PROBE ||
+               hello->purpose == PURPOSE_STAND) {
         if (!fanout_accept(fanout, link, hello)) {
             METRIC_ADD(peers->setup.metrics, node, peers_refused, 1);
         }

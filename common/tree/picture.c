@@ -80,7 +80,7 @@ static bool is_fresh(const struct picture *picture)
 // What is known there is all there is to know.
 static bool is_top(const struct instance *instance)
 {
-    return instance->options->role == ROLE_ROOT;
+    return instance_leads(instance);
 }
 
 // ---- for anybody -------------------------------------------------------------------------------

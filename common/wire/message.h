@@ -13,6 +13,7 @@ enum hello_purpose {
     PURPOSE_FETCH = 2,
     PURPOSE_SNAPSHOT = 3,
     PURPOSE_PROBE = 4, // how would PURPOSE_FOLLOW be answered? The link ends with the welcome
+    PURPOSE_STAND = 5, // a root asks another for its log beyond what is committed
 };
 
 enum hello_answer {

@@ -177,3 +177,16 @@ struct message_tree_page {
     message_TEXT reason;
     message_U64 age_ns;
 };
+
+struct message_lead {
+    message_U64 epoch;
+    message_U64 generation;
+    message_U64 block;
+    message_U64 index;
+};
+
+struct message_acknowledge {
+    message_U64 epoch;
+    message_U64 block;
+    message_BYTES chain;
+};

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/core/lead.h"
 #include "proxy/fetch.h"
 #include "proxy/proxy.h"
 #include "replica/answer.h"
@@ -60,6 +61,8 @@ void node_init(struct node *node, unsigned number, int role)
                                                        .apply_queue = MIB,
                                                        .apply_chunk = 64 * KIB,
                                                        .submit_queue = MIB,
+                                                       .roots = node->roots,
+                                                       .commit_wait = 3000,
                                                        .window = 5000,
                                                        .window_bytes = MIB,
                                                        .keep_bytes = 1000,
@@ -105,6 +108,15 @@ void node_source(struct node *node, unsigned replica)
     add_upstream(node, node->replicas, 1, replica);
 }
 
+void node_roots(struct node *node, unsigned count)
+{
+    CHECK(count <= ROOTS_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        snprintf(node->root_texts[i], sizeof node->root_texts[i], "n%u@10.0.0.%u:%u", i, i, PORT);
+        node->roots[i] = node->root_texts[i];
+    }
+}
+
 static void relist(struct endpoint_feed *feed, const char *const *texts, bool all)
 {
     const char *kept[UPSTREAMS_MAX + 1] = {NULL};
@@ -122,6 +134,9 @@ static void relist(struct endpoint_feed *feed, const char *const *texts, bool al
 
 void node_relist(struct node *node, bool all)
 {
+    if (node->process.instance->lead != NULL) {
+        return; // it follows whom `roots` names
+    }
     struct host *before = world_become(&node->host);
     relist(&node->process.instance->parents, node->parents, all);
     relist(&node->process.instance->replicas, node->replicas, all);
@@ -168,7 +183,7 @@ static int open_instance(struct node *node)
     if (error != OK) {
         return error;
     }
-    if (root) {
+    if (root && lead_founds(process->instance)) {
         model_catch_up(process->instance->journal);
     }
     if (node->introduce != NULL) {
@@ -179,7 +194,8 @@ static int open_instance(struct node *node)
     if (node->instance_options.role == ROLE_PROXY) {
         error = fetch_open(process->instance);
     }
-    return error == OK && !root ? follow_open(process->instance) : error;
+    bool follows = !root || process->instance->lead != NULL;
+    return error == OK && follows ? follow_open(process->instance) : error;
 }
 
 static int open_process(struct node *node)
@@ -288,6 +304,7 @@ static void harvest(struct node *node)
     TAKE(parents_lost, parent_lost);
     TAKE(parent_moves, parent_moves);
     TAKE(sent_on, children_sent_on);
+    TAKE(set_aside, set_aside);
 #define NEVER(metric)                                                                              \
     WORLD_CHECK(METRIC_GET(&node->metrics, instance, metric) == 0, "n%u counts %llu " #metric,     \
                 node->number,                                                                      \
@@ -435,12 +452,11 @@ static void stop_step(void *argument)
 {
     struct node *node = argument;
     struct process *process = &node->process;
-    bool root = node_is_root(node);
     gate_open(&node->gate);
     switch (node->stop_step) {
     case STOP_FOLLOW:
         atomic_store(&process->instance->closing, true);
-        node->gate.passed = root || process->instance->upstream == NULL;
+        node->gate.passed = process->instance->upstream == NULL;
         if (!node->gate.passed) {
             follow_close(process->instance, &node->gate.closed);
         }

@@ -7,6 +7,7 @@
 
 #include "common/core/read.h"
 #include "common/core/walker.h"
+#include "common/roots/members.h"
 #include "common/tree/tree.h"
 #include "tests/sim/world.h"
 
@@ -61,12 +62,16 @@ struct node {
     char texts[2][UPSTREAMS_MAX][32];
     const char *parents[UPSTREAMS_MAX + 1];
     const char *replicas[UPSTREAMS_MAX + 1];
+    char root_texts[ROOTS_MAX][40];
+    const char *roots[ROOTS_MAX + 1];
 };
 
 // Sets the node up with its defaults; the caller may change options before the first start.
 void node_init(struct node *node, unsigned number, int role);
 void node_upstream(struct node *node, unsigned parent);
 void node_source(struct node *node, unsigned replica);
+// It is one of the first `count` nodes, which are its instance's roots; n0 leads.
+void node_roots(struct node *node, unsigned count);
 
 // It is up, and hears of other lists of parents and replicas: of all that it was set up with, or of
 // some of them.

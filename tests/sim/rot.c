@@ -80,7 +80,7 @@ bool disk_flip(unsigned host)
 
 static bool is_small(const struct choice *choice, const struct settled *settled)
 {
-    static const char *const spared[] = {"/STORES", "/IDENTITY"};
+    static const char *const spared[] = {"/STORES", "/IDENTITY", "/commit"};
     bool small = !ends_with(settled->path, ".qsj") && !ends_with(settled->path, "/LOCK");
     for (size_t i = 0; i < ARRAY_LEN(spared); i++) {
         small = small && !(choice->spare && ends_with(settled->path, spared[i]));

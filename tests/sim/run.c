@@ -18,6 +18,8 @@
 #define SETTLE_OPERATIONS 300
 #define STRICT_OPERATIONS 150
 #define LOOK_NS (50 * NS_PER_MS)
+#define SEVERAL 3        // roots, where there is more than one
+#define SEVERAL_EVERY 8  // of so many seeds one has them
 
 static _Alignas(64) struct node nodes[NODES_MAX];
 
@@ -76,13 +78,14 @@ static void choose_options(struct node *node, bool small_journal)
     node->host.born_ns = 0;
 }
 
-// n0 root, n1 intermediate, n2 replica below it, from n3 on proxies and more replicas.
-static void plant(const struct shape *shape, bool small_journal)
+// n0 root, n1 intermediate, n2 replica below it, from n3 on proxies and more replicas. Or n0 to n2
+// are three roots, the first of which leads.
+static void plant(const struct shape *shape, bool small_journal, bool several)
 {
     uint64_t heartbeat = chance_between(150, 750);
     uint64_t silence = heartbeat * chance_between(4, 7);
     for (unsigned i = 0; i < shape->nodes; i++) {
-        int role = i == 0                             ? ROLE_ROOT
+        int role = i == 0 || (several && i < SEVERAL)  ? ROLE_ROOT
                    : i < 3 || (i > 4 && i % 2 == 1) ? ROLE_REPLICA
                                                     : ROLE_PROXY;
         struct node *node = &nodes[i];
@@ -91,6 +94,11 @@ static void plant(const struct shape *shape, bool small_journal)
         node->options.heartbeat = heartbeat;
         node->options.silence = silence;
         node->options.reconnect = chance_between(20, 1000);
+        if (several && i < SEVERAL) {
+            node_roots(node, SEVERAL);
+            node_start_after(node, chance_below(500 * NS_PER_MS));
+            continue;
+        }
         if (i == 1) {
             node_upstream(node, 0);
         } else if (i > 1) {
@@ -132,7 +140,7 @@ static void describe(unsigned count)
     for (unsigned i = 0; i < count; i++) {
         struct node *node = &nodes[i];
         struct upstream_status status = {.state = "is not up"};
-        if (node->phase == NODE_UP && !node_is_root(node)) {
+        if (node->phase == NODE_UP && node->process.instance->upstream != NULL) {
             follow_status(node->process.instance, &status);
         }
         world_log(node->name, "phase %d, state %d, index %llu of %llu, upstream: %s",
@@ -303,7 +311,7 @@ void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_r
     disks_open(shape.nodes);
     open_stores();
     model_open(shape.keys);
-    plant(&shape, chance_permille(300));
+    plant(&shape, chance_permille(300), seed % SEVERAL_EVERY == 0);
     sessions_open(nodes, shape.nodes, &shape.sessions);
     faults_open(nodes, shape.nodes, faults ? shape.fault_every_ns : 0);
     safety(&shape, faults);

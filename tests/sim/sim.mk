@@ -4,6 +4,7 @@
 SIM_SRC  := $(filter-out %_beside.c,$(wildcard tests/sim/*.c))
 SIM_OUT  := common/base/clock.c common/base/log.c common/base/mem.c common/base/worker.c \
             common/core/readers.c common/io/loop_epoll.c common/io/loop_uring.c \
+            common/roots/root_record.c common/roots/keeper.c \
             $(filter-out %/endpoints.c,$(wildcard common/discovery/*.c)) common/data/disk.c common/wire/import_text.c $(wildcard common/data/store*.c)
 SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync fstat rename renameat \
             unlink unlinkat mkdir flock opendir access fdopendir readdir closedir eventfd socket setsockopt bind listen \

@@ -15,6 +15,7 @@ import time
 
 import pytest
 
+from latency import any_of, p99_us
 from qs_cluster import wait_for
 from resp import RespError
 from test_evict import used
@@ -136,18 +137,6 @@ class Disk(Task):
         self.peak = max(self.peak, used(self.node))
 
 
-def p99_us(conn, seconds):
-    """Of single reads, one after another, in one window."""
-    rng, taken, end = random.Random(4), [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        key = key_of(rng.randrange(COUNT))
-        begun = time.perf_counter_ns()
-        reply = conn.call("GET", key)
-        taken.append(time.perf_counter_ns() - begun)
-        assert reply is not None and not isinstance(reply, RespError)
-    return statistics.quantiles(taken, n=100)[98] / 1000
-
-
 class Paired:
     """The donor's p99 in pairs of windows, one while a node builds from it and one while that node
     stands still: what else happens on the machine falls on both. A receiver asks for one slice at
@@ -162,7 +151,8 @@ class Paired:
         while given() < until and len(self.with_us) < PAIRS:
             for stopped in random.sample((False, True), 2):
                 receiver.process.send_signal(signal.SIGSTOP if stopped else signal.SIGCONT)
-                (self.without_us if stopped else self.with_us).append(p99_us(conn, WINDOW_S))
+                taken = p99_us(conn, any_of(key_of, COUNT), WINDOW_S)
+                (self.without_us if stopped else self.with_us).append(taken)
             receiver.process.send_signal(signal.SIGCONT)
         self.bytes = given() - begun
         done = lambda: given() >= until or metric(receiver, "builds") == 1
@@ -257,7 +247,7 @@ def bootstrap(cluster, root, donor, say):
     whole = metric(donor, "store_bytes")
     given = lambda: metric(donor, "snapshot_bytes")
     with donor.raw() as conn:
-        p99_us(conn, WINDOW_S)  # warms up
+        p99_us(conn, any_of(key_of, COUNT), WINDOW_S)  # warms up
         begun = time.monotonic()
         node.launch()
         wait_for(lambda: given() > 0, PATIENCE_S, "the first slice")

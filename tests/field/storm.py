@@ -21,8 +21,8 @@ import threading
 import time
 
 from net import Net, NoField, Shape
+from latency import any_of, p99_us
 from qs_cluster import ROOT, Cluster, wait_for
-from resp import RespError
 from tree import FieldNode
 
 MIB = 1 << 20
@@ -137,18 +137,6 @@ def fill(root):
             assert conn.call("MSET", *words) == b"OK"
 
 
-def p99_us(conn, seconds):
-    """Of single reads, one after another."""
-    rng, taken, end = random.Random(4), [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        key = key_of(rng.randrange(COUNT))
-        begun = time.perf_counter_ns()
-        reply = conn.call("GET", key)
-        taken.append(time.perf_counter_ns() - begun)
-        assert reply is not None and not isinstance(reply, RespError)
-    return statistics.quantiles(taken, n=100)[98] / 1000
-
-
 def tell(nodes, number):
     for node in nodes:
         node.process.send_signal(number)
@@ -163,7 +151,8 @@ class Pairs:
     def measure(self, conn):
         for still in random.sample((False, True), 2):
             tell(self.storm.site, signal.SIGSTOP if still else signal.SIGCONT)
-            (self.without_us if still else self.with_us).append(p99_us(conn, WINDOW_S))
+            taken = p99_us(conn, any_of(key_of, COUNT), WINDOW_S)
+            (self.without_us if still else self.with_us).append(taken)
         tell(self.storm.site, signal.SIGCONT)
 
     def text(self):
@@ -222,7 +211,7 @@ def run(storm, paired):
         wait_for(lambda: metric(storm.top, "snapshot_bytes") > given, PATIENCE_S, "the first slice")
         storm.send_away(True)
         with storm.top.raw() as conn:
-            p99_us(conn, WINDOW_S)  # warms up
+            p99_us(conn, any_of(key_of, COUNT), WINDOW_S)  # warms up
             while len(pairs.with_us) < PAIRS and metric(storm.top, "snapshots") > 0:
                 pairs.measure(conn)
         storm.send_away(False)

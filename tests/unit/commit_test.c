@@ -4,7 +4,7 @@
 // root does not send it on either. After a failed sync the instance takes nothing any more, and
 // everybody who waits is told. What a full disk refused leaves no trace. What waits is bounded, and
 // no log goes that the store still needs.
-#include "tests/unit/instance_fixture.h"
+#include "tests/unit/writing_fixture.h"
 
 #include <errno.h>
 #include <sys/syscall.h>
@@ -12,7 +12,6 @@
 
 #include "common/core/state.h"
 #include "replica/replica.h"
-#include "replica/sequencer.h"
 
 #define LIMIT_S 20
 
@@ -141,30 +140,9 @@ static void assert_visible(struct instance *instance, uint64_t index)
 
 // ---- writes at a root --------------------------------------------------------------------------
 
-struct writing {
-    struct transaction transaction;
-    sem_t finished;
-};
-
-static int put_one(struct transaction *transaction, struct txn *txn)
-{
-    (void)transaction;
-    return txn_put(txn, bytes_text("key"), bytes_text("value"));
-}
-
-static void on_written(struct task *task)
-{
-    struct transaction *transaction = CONTAINER_OF(task, struct transaction, done);
-    sem_post(&CONTAINER_OF(transaction, struct writing, transaction)->finished);
-}
-
 static void write_start(struct test_node *node, struct instance *instance, struct writing *writing)
 {
-    writing->transaction = (struct transaction){
-        .done.run = on_written, .loop = node->loop, .bytes = 100, .evaluate = put_one};
-    list_init(&writing->transaction.node);
-    sem_init(&writing->finished, 0, 0);
-    assert_int_equal(sequencer_submit(instance, &writing->transaction), OK);
+    assert_int_equal(writing_start(node, instance, writing), OK);
 }
 
 static int write_end(struct writing *writing)

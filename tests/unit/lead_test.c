@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // One of several roots without its links: what a standby takes, shows and cuts by what its leader
 // says; when a leader's writes are answered; and what a start finds.
-#include "tests/unit/instance_fixture.h"
+#include "tests/unit/writing_fixture.h"
 
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/core/lead.h"
 #include "replica/replica.h"
-#include "replica/sequencer.h"
 
 #define LIMIT_NS (60 * NS_PER_S)
 #define OWN 2 // number of "test-node", behind "b" and "c"
@@ -420,30 +419,9 @@ static void test_start(void **unused)
 
 // ---- a leader ----------------------------------------------------------------------------------
 
-struct writing {
-    struct transaction transaction;
-    sem_t finished;
-};
-
-static int put_one(struct transaction *transaction, struct txn *txn)
-{
-    (void)transaction;
-    return txn_put(txn, bytes_text("key"), bytes_text("value"));
-}
-
-static void on_written(struct task *task)
-{
-    struct transaction *transaction = CONTAINER_OF(task, struct transaction, done);
-    sem_post(&CONTAINER_OF(transaction, struct writing, transaction)->finished);
-}
-
 static int write_start(struct root *root, struct writing *writing)
 {
-    writing->transaction = (struct transaction){
-        .done.run = on_written, .loop = root->node.loop, .bytes = 100, .evaluate = put_one};
-    list_init(&writing->transaction.node);
-    sem_init(&writing->finished, 0, 0);
-    return sequencer_submit(instance_of(root), &writing->transaction);
+    return writing_start(&root->node, instance_of(root), writing);
 }
 
 static bool answered(struct writing *writing) { return sem_trywait(&writing->finished) == 0; }

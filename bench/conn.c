@@ -134,13 +134,7 @@ redisReply *conn_call(struct conn *conn, uint64_t limit_ns, size_t count, const 
 redisReply *conn_ask(const char *socket_path, uint64_t limit_ns, const char *text)
 {
     struct bytes words[WORDS_MAX];
-    size_t count = 0;
-    for (const char *at = text; *at != '\0';) {
-        size_t size = strcspn(at, " ");
-        CHECK(count < WORDS_MAX && size > 0);
-        words[count++] = bytes_of(at, size);
-        at += size + strspn(at + size, " ");
-    }
+    size_t count = bytes_words(text, words, WORDS_MAX);
     struct conn conn = {0};
     if (!conn_open(&conn, socket_path)) {
         return NULL;

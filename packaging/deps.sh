@@ -3,10 +3,11 @@
 # (by its exit code) whether something is missing.
 set -eu
 
-PACKAGES="gcc make pkg-config libc6-dev iproute2
+PACKAGES="gcc g++ make pkg-config libc6-dev iproute2
 librocksdb-dev liburing-dev libxxhash-dev libmsgpack-dev libconfuse-dev libzstd-dev
 libmicrohttpd-dev libjansson-dev libcurl4-openssl-dev libc-ares-dev libhiredis-dev libcmocka-dev
-python3 python3-pytest python3-pytest-xdist python3-redis redis-tools universal-ctags spin openssl"
+python3 python3-pytest python3-pytest-xdist python3-redis redis-tools universal-ctags spin openssl
+bind9-dnsutils"
 
 missing=""
 for p in $PACKAGES; do

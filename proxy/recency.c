@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/hash.h"
 #include "common/base/mem.h"
 
@@ -244,7 +245,7 @@ int recency_save(const struct recency *recency, const char *path)
     uint8_t *file = mem_alloc(size);
     pack(recency, file);
     char *temporary = mem_format("%s.new", path);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    int fd = file_fresh(AT_FDCWD, temporary, O_WRONLY);
     int error = fd < 0 ? error_from_errno(errno) : write_whole(fd, file, size);
     if (fd >= 0 && close(fd) != 0 && error == OK) {
         error = error_from_errno(errno);

@@ -233,6 +233,15 @@ static void note_refusal(struct source *source, struct bytes reason)
     }
 }
 
+// It has just begun: as one that is not there yet, and will be in a moment.
+static void note_start(struct source *source, struct bytes reason)
+{
+    source->refused = false;
+    LOG_GATED(&source->lost_gate, LOG_INFO, source->instance->name,
+              "replica %s is not used yet: %.*s", source->text,
+              (int)u64_min(reason.size, 200), (const char *)reason.data);
+}
+
 static int on_welcome(struct source *source, struct bytes payload)
 {
     struct message_welcome welcome;
@@ -241,6 +250,10 @@ static int on_welcome(struct source *source, struct bytes payload)
         return error;
     }
     struct bytes history = bytes_of(source->history, HISTORY_ID_BYTES);
+    if (welcome.answer == ANSWER_BEHIND) {
+        note_start(source, welcome.reason);
+        return ERR_BEHIND;
+    }
     if (welcome.answer != ANSWER_RESUME) {
         note_refusal(source, welcome.reason);
         return ERR_REFUSED;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A proxy's connection to one replica: connects, shakes hands, sends fetch messages, matches the
 // answers, and connects again after a pause when it was lost. A replica that refuses (another
-// cluster or history, or none yet) is not used, logged once, and tried again seldom.
+// cluster or history) is not used, logged once, and tried again seldom; one that has no history yet
+// is tried again as one that is not there.
 // The home loop's, but for the status fields.
 #ifndef QS_PROXY_SOURCE_H
 #define QS_PROXY_SOURCE_H

@@ -49,6 +49,7 @@ struct command_steps {
     // transaction; errors of the command itself are answers.
     int (*evaluate)(struct request *request, struct call *call, struct txn *txn, struct buf *to);
     bool indexed;            // render uses request->index and versions
+    bool aside;              // READ: not of keys as they are: refused in a transaction that writes
     bool lengths;            // render uses lengths, of keys planned without values
     bool barrier;            // nothing behind it starts before it is answered
     bool streams;            // begins when all before it is answered, and ends with QUIT or RESET

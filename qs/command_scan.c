@@ -156,7 +156,8 @@ static void render_scan(struct request *request, struct call *call, struct buf *
 
 const struct command_steps *command_scan(void)
 {
-    static const struct command_steps steps = {.plan = plan_scan, .render = render_scan};
+    static const struct command_steps steps = {
+        .plan = plan_scan, .render = render_scan, .aside = true};
     return &steps;
 }
 
@@ -190,7 +191,8 @@ static void render_keys(struct request *request, struct call *call, struct buf *
 
 const struct command_steps *command_keys(void)
 {
-    static const struct command_steps steps = {.plan = plan_keys, .render = render_keys};
+    static const struct command_steps steps = {
+        .plan = plan_keys, .render = render_keys, .aside = true};
     return &steps;
 }
 
@@ -276,6 +278,7 @@ static void render_range(struct request *request, struct call *call, struct buf 
 
 const struct command_steps *command_qs_range(void)
 {
-    static const struct command_steps steps = {.plan = plan_range, .render = render_range};
+    static const struct command_steps steps = {
+        .plan = plan_range, .render = render_range, .aside = true};
     return &steps;
 }

@@ -154,6 +154,7 @@ static void render_getat(struct request *request, struct call *call, struct buf 
 
 const struct command_steps *command_qs_getat(void)
 {
-    static const struct command_steps steps = {.plan = plan_getat, .render = render_getat};
+    static const struct command_steps steps = {
+        .plan = plan_getat, .render = render_getat, .aside = true};
     return &steps;
 }

@@ -26,6 +26,7 @@ enum option_type {
     OPTION_IO,
     OPTION_ROLE,
     OPTION_LEVEL,
+    OPTION_SWITCH,
 };
 
 struct option_row {

@@ -150,7 +150,7 @@ const char *option_type_text(enum option_type type)
         [OPTION_INT] = "number",        [OPTION_SIZE] = "size",
         [OPTION_MS] = "duration",       [OPTION_SPACE] = "percentage or size",
         [OPTION_IO] = "word",           [OPTION_ROLE] = "word",
-        [OPTION_LEVEL] = "word",
+        [OPTION_LEVEL] = "word",        [OPTION_SWITCH] = "word",
     };
     return texts[type];
 }
@@ -316,6 +316,7 @@ char *option_parse(const struct option_row *row, const char *text, uint64_t *ret
     case OPTION_IO:
     case OPTION_ROLE:
     case OPTION_LEVEL:
+    case OPTION_SWITCH:
         return parse_word(row, text, ret_number);
     }
     CHECK(!"a type without its parser");

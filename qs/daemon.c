@@ -12,10 +12,13 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
+#include "common/chair/chair.h"
+#include "common/tree/regain.h"
 #include "proxy/fetch.h"
 #include "proxy/proxy.h"
 #include "qs/clients.h"
 #include "qs/discover.h"
+#include "qs/forwarded.h"
 #include "qs/http.h"
 #include "replica/answer.h"
 #include "replica/replica.h"
@@ -131,16 +134,26 @@ static void close_walker(struct daemon *daemon)
     }
 }
 
-static int open_links(struct daemon_instance *each)
+static int open_links(struct daemon_instance *each, const struct config *config)
 {
     struct instance *instance = each->instance;
     each->fanout = fanout_open(instance);
+    if (each->sequencer != NULL) {
+        forwarded_open(each);
+    }
+    if (each->sequencer != NULL && instance->lead == NULL) {
+        regain_open(instance);
+    }
     int error = OK;
     if (instance->options->role == ROLE_PROXY) {
         error = fetch_open(instance);
     }
     if (error == OK && (instance->options->role != ROLE_ROOT || instance->lead != NULL)) {
         error = follow_open(instance);
+    }
+    if (error == OK && instance->lead != NULL && instance->lead->council) {
+        each->chair = chair_open(&(struct chair_setup){
+            .instance = instance, .service_prefix = config->consul.service_prefix});
     }
     return error;
 }
@@ -162,6 +175,7 @@ static int open_instance(struct daemon *daemon, struct daemon_instance *each,
         .home = daemon->loops[options->number % daemon->loop_count],
         .sequence = root ? sequencer_turn : NULL,
         .answer = root ? sequencer_answer : NULL,
+        .council = daemon->config->consul.given,
     };
     int error = instance_open(&each->instance, &setup);
     if (error != OK) {
@@ -169,7 +183,7 @@ static int open_instance(struct daemon *daemon, struct daemon_instance *each,
         return error;
     }
     walker_add(daemon->walker, each->instance);
-    return open_links(each);
+    return open_links(each, daemon->config);
 }
 
 static int open_instances(struct daemon *daemon)
@@ -195,9 +209,13 @@ static void close_instances(struct daemon *daemon)
             gate_open(&gate);
             walker_remove(daemon->walker, each->instance, &gate.closed);
             gate_await(&gate);
+            regain_free(each->instance);
             enum instance_end end = instance_close(each->instance);
             daemon->left_open |= end != INSTANCE_CLOSED;
             daemon->unflushed |= end == INSTANCE_LEFT_OPEN;
+        }
+        if (each->chair != NULL) {
+            chair_free(each->chair);
         }
         if (each->fanout != NULL) {
             fanout_close(each->fanout);
@@ -228,6 +246,15 @@ static bool answer_fetches(void *owner, struct link *link, const struct message_
     return answer_accept(found->instance, daemon->readers, link, hello);
 }
 
+static const char *talk(void *owner, struct link *link, const struct message_hello *hello)
+{
+    struct daemon_instance *found = daemon_find(owner, hello->instance);
+    if (found == NULL || found->chair == NULL) {
+        return "this is no root that asks Consul who leads";
+    }
+    return chair_accept(found->chair, link, hello);
+}
+
 static int open_peers(struct daemon *daemon)
 {
     if (daemon->config->node.peer == NULL) {
@@ -242,6 +269,7 @@ static int open_peers(struct daemon *daemon)
         .owner = daemon,
         .find = find_fanout,
         .answer = answer_fetches,
+        .talk = talk,
     };
     const char *reason = NULL;
     int error = peers_open(&daemon->peers, &setup, &reason);
@@ -334,14 +362,37 @@ static void close_upstreams(struct daemon *daemon)
             continue;
         }
         struct gate gate;
+        if (daemon->instances[i].chair != NULL) {
+            gate_open(&gate);
+            chair_close(daemon->instances[i].chair, &gate.closed);
+            gate_await(&gate);
+        }
         if (instance->upstream != NULL) {
             gate_open(&gate);
             follow_close(instance, &gate.closed);
             gate_await(&gate);
         }
+        if (instance->regain != NULL) {
+            gate_open(&gate);
+            regain_close(instance, &gate.closed);
+            gate_await(&gate);
+        }
         if (instance->options->role == ROLE_PROXY) {
             gate_open(&gate);
             fetch_close(instance, &gate.closed);
+            gate_await(&gate);
+        }
+    }
+}
+
+// Writes of other nodes whose links are gone are still at the sequencer.
+static void await_forwarded(struct daemon *daemon)
+{
+    for (unsigned i = 0; i < daemon->instance_count; i++) {
+        if (daemon->instances[i].fanout != NULL) {
+            struct gate gate;
+            gate_open(&gate);
+            forward_drain(daemon->instances[i].instance, &gate.closed);
             gate_await(&gate);
         }
     }
@@ -368,6 +419,7 @@ static void stop_loops(struct daemon *daemon)
         peers_close(daemon->peers, &gate.closed);
         gate_await(&gate);
     }
+    await_forwarded(daemon);
     for (unsigned i = 0; i < daemon->thread_count; i++) {
         loop_stop(daemon->loops[i]);
         pthread_join(daemon->threads[i], NULL);

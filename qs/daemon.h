@@ -10,12 +10,15 @@
 
 #define LOOPS_MAX 64
 
+struct chair;
+
 struct daemon_instance {
     struct instance *instance;
     struct instance_metrics metrics;
     struct fanout *fanout;
     struct beats *beats;
     void *sequencer; // at a root
+    struct chair *chair; // of several roots that find each other through Consul, else NULL
 };
 
 struct daemon {

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "common/base/mem.h"
+#include "common/chair/chair.h"
 #include "common/discovery/finder.h"
 #include "qs/daemon.h"
 
@@ -47,6 +48,9 @@ static void tell_facts(void *owner, struct agent_facts *ret_facts)
     struct instance *instance = each->instance;
     *ret_facts = (struct agent_facts){
         .state = state_of(instance),
+        .part = instance->lead == NULL       ? AGENT_ALONE
+                : instance_leads(instance) ? AGENT_LEADER
+                                           : AGENT_STANDBY,
         .feeds = fanout_status(each->fanout, NULL, 0) > 0,
         .depth = depth_of(instance),
     };
@@ -59,6 +63,14 @@ static void tell_facts(void *owner, struct agent_facts *ret_facts)
         view_release(view);
     }
 }
+
+// ---- who leads, of several roots ---------------------------------------------------------------
+
+static void wake(void *owner) { consul_wake(owner); }
+static void join(void *owner, struct consul *consul) { chair_join(owner, consul, wake, consul); }
+static uint64_t turn(void *owner, uint64_t now_ns) { return chair_turn(owner, now_ns); }
+static bool parting(void *owner) { return chair_parting(owner); }
+static void leave(void *owner) { chair_leave(owner); }
 
 static void fill_instance(struct finder_instance *to, struct daemon_instance *each)
 {
@@ -75,6 +87,11 @@ static void fill_instance(struct finder_instance *to, struct daemon_instance *ea
         .metrics = &each->metrics,
         .facts = tell_facts,
         .owner = each,
+        .guest = {.join = join,
+                  .turn = turn,
+                  .parting = parting,
+                  .leave = leave,
+                  .owner = each->chair},
     };
 }
 

@@ -174,7 +174,8 @@ static bool admit(struct session *session, const struct command *command,
         reply_error_code(to, ERR_LOADING);
         return false;
     }
-    if ((command->flags & COMMAND_WRITE) != 0 && !instance_leads(at->instance)) {
+    if ((command->flags & COMMAND_WRITE) != 0 && !instance_leads(at->instance) &&
+        !at->instance->options->forward_writes) {
         reply_error_code(to, ERR_READONLY);
         return false;
     }
@@ -190,7 +191,7 @@ static void refuse(struct session *session, struct request *request)
     request_finish(request);
 }
 
-static bool arity_fits(const struct command *command, unsigned word_count)
+bool command_arity_fits(const struct command *command, unsigned word_count)
 {
     return command->arity >= 0 ? word_count == (unsigned)command->arity
                                : word_count >= (unsigned)-command->arity;
@@ -228,6 +229,19 @@ static void run_read(struct request *request, struct call *call)
     }
 }
 
+static void run_at_once(struct request *request, uint64_t visible)
+{
+    (void)visible;
+    struct call *call = &request->one;
+    struct buf *to = request_out(request);
+    unsigned flags = call->command->flags;
+    bool views = (flags & (COMMAND_INSTANCE | COMMAND_LOADING)) == COMMAND_INSTANCE;
+    if (!views || request_pin(request, to)) {
+        call->steps->answer(request, call, to);
+    }
+    request_finish(request);
+}
+
 // The command runs now, alone in its request.
 static void run(struct request *request, const struct command *command,
                 const struct command_steps *steps, const struct bytes *words, unsigned word_count)
@@ -257,12 +271,10 @@ static void run(struct request *request, const struct command *command,
         steps->start(request, call);
         return;
     }
-    struct buf *to = request_out(request);
     bool views = (command->flags & (COMMAND_INSTANCE | COMMAND_LOADING)) == COMMAND_INSTANCE;
-    if (!views || request_pin(request, to)) {
-        steps->answer(request, call, to);
+    if (!views || !request_await_own(request, run_at_once)) {
+        run_at_once(request, 0);
     }
-    request_finish(request);
 }
 
 bool dispatch_quiet(const struct session *session, const struct command *command)
@@ -292,7 +304,7 @@ void dispatch(struct session *session, const struct command *command, const stru
         refuse(session, request);
         return;
     }
-    if (!arity_fits(command, word_count)) {
+    if (!command_arity_fits(command, word_count)) {
         refuse_arity(session, request, command);
         return;
     }

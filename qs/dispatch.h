@@ -15,6 +15,7 @@ unsigned command_count(void);
 // The name in lower case, as Redis's messages have it.
 #define COMMAND_NAME_BYTES 40
 void command_name(const struct command *command, char to[COMMAND_NAME_BYTES]);
+bool command_arity_fits(const struct command *command, unsigned word_count);
 // "wrong number of arguments for ..."; `subcommand` may be NULL.
 void reply_arity(struct buf *to, const struct command *command, const char *subcommand);
 

@@ -49,9 +49,10 @@ static void page_commands(struct buf *to)
         to, "# Commands\n\n"
             "RESP2 and RESP3. Standard commands keep the meaning and the error words they have in\n"
             "Redis; what is ours begins with `QS.`.\n\n"
-            "Kinds: *read* answers from one view of an instance; *write* needs a root; *instance*\n"
-            "needs an instance; *local* needs none. *nomulti* is refused between MULTI and EXEC,\n"
-            "*immediate* runs there at once, *loading* is answered while the instance loads.\n\n"
+            "Kinds: *read* answers from one view of an instance; *write* needs the root that\n"
+            "leads, or `forward_writes`; *instance* needs an instance; *local* needs none.\n"
+            "*nomulti* is refused between MULTI and EXEC, *immediate* runs there at once,\n"
+            "*loading* is answered while the instance loads.\n\n"
             "| command | | kind |\n|---|---|---|\n");
     for (size_t i = 0; i < ARRAY_LEN(command_rows); i++) {
         const struct command_row *row = &command_rows[i];

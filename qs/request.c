@@ -147,7 +147,7 @@ bool request_token(struct request *request, struct bytes word, uint64_t *ret_ind
         return false;
     }
     struct view *view = request->view != NULL ? view_hold(request->view) : NULL;
-    int code = view != NULL ? OK : session_pin(request->session, request->at, &view);
+    int code = view != NULL ? OK : session_view(request->session, request->at, &view);
     if (code == OK) {
         code = token_check(&token, view);
     }

@@ -26,7 +26,7 @@ enum request_read { READ_FACTS, READ_VALUES, REQUEST_READS };
 
 struct request {
     struct list node; // in session->requests, in the order of arrival
-    struct session *session;
+    struct session *session; // NULL: a write that another node sent (qs/forwarded.c)
     struct daemon_instance *at; // NULL when none is selected
     int protocol;
     bool done;     // answered; the answer may have to wait for those before
@@ -93,8 +93,23 @@ void request_read(struct request *request);
 // not within `ms`, and `-HISTORY` as soon as it never will be. qs/request_await.c
 void request_await(struct request *request, const struct token *least, uint64_t ms,
                    void (*reached)(struct request *request, uint64_t visible));
-// Runs the calls as one transaction, then answers and finishes. qs/request_write.c
+// Has this connection sent on a write that is not shown here yet? Then as request_await, for
+// commit_wait; else false.
+bool request_await_own(struct request *request,
+                       void (*reached)(struct request *request, uint64_t visible)) MUST_CHECK;
+// Runs the calls as one transaction, here or, by forward_writes, where the leader is, then answers
+// and finishes. qs/request_write.c
 void request_write(struct request *request);
+// Reads the calls' words: what can be said of one without the data is answered in its `early`.
+// Returns the bytes that the transaction holds in memory.
+uint64_t request_prepare(struct request *request) MUST_CHECK;
+// Finds out which keys the calls read, once they are prepared, and gives the whole to the
+// sequencer; its `done` runs on `loop`. `reply_limit`: bytes.
+int request_submit(struct request *request, struct loop *loop, uint64_t reply_limit) MUST_CHECK;
+// The transaction's `evaluate`: the answer is in request->reply.
+int request_evaluate(struct transaction *transaction, struct txn *txn);
+// Sends the calls on to the parent, once they are prepared. qs/request_forward.c
+void request_forward(struct request *request);
 
 // Memory for `count` lookups, all zero.
 struct lookup *request_lookups(struct request *request, unsigned count) MUST_CHECK;

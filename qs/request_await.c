@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A request that must not go on before an index is visible (QS.WAITINDEX, MININDEX). Until then it
-// holds back what stands behind it, as what starts later must not be answered from an earlier view;
-// once it goes on it is like any other. It is bound to the history of the view that it first saw:
-// when that ends, so does the wait.
+// A request that must not go on before an index is visible (QS.WAITINDEX, MININDEX, what the same
+// connection has written at the root that leads). Until then it holds back what stands behind it,
+// as what starts later must not be answered from an earlier view; once it goes on it is like any
+// other. It is bound to the history of the view that it first saw: when that ends, so does the
+// wait.
 //
 // A waiter is freed only when nobody can call it any more: the timer is cleared, and the posted
 // task has run.
@@ -15,6 +16,7 @@ struct awaited {
     void (*reached)(struct request *request, uint64_t visible);
     struct index_waiter waiter;
     struct timer timer;
+    bool barrier; // the request was one by itself
 };
 
 // Where the wait stands. OK: it is over; ERR_BEHIND, ERR_LOADING: not yet; else it never will be.
@@ -22,7 +24,7 @@ static int look(struct request *request, const struct token *least, uint64_t *re
                 unsigned *ret_forks)
 {
     struct view *view;
-    int code = session_pin(request->session, request->at, &view);
+    int code = session_view(request->session, request->at, &view);
     if (code != OK) {
         return code;
     }
@@ -56,13 +58,13 @@ static void await_end(struct awaited *awaited)
     uint64_t visible = 0;
     unsigned forks;
     int code = look(request, &awaited->least, &visible, &forks);
+    session->holds++; // beyond the request's end
+    session->barriers -= awaited->barrier ? 0 : 1;
+    request->barrier = awaited->barrier;
     loop_timer_clear(&awaited->timer);
     mem_free(awaited);
     request->wait = NULL;
     request->cancel = NULL;
-    session->holds++; // beyond the request's end
-    request->barrier = false;
-    session->barriers--;
     if (code == OK) {
         reached(request, visible);
     } else {
@@ -118,9 +120,21 @@ void request_await(struct request *request, const struct token *least, uint64_t 
     awaited->waiter.task.run = await_reached;
     timer_init(&awaited->timer, await_expired);
     loop_timer_set(loop, &awaited->timer, ms * NS_PER_MS);
-    session->barriers += request->barrier ? 0 : 1;
+    awaited->barrier = request->barrier;
+    session->barriers += awaited->barrier ? 0 : 1;
     request->barrier = true;
     request->wait = awaited;
     request->cancel = await_cancel;
     instance_wait(request->at->instance, &awaited->waiter);
+}
+
+bool request_await_own(struct request *request,
+                       void (*reached)(struct request *request, uint64_t visible))
+{
+    struct token own;
+    if (!session_owes(request->session, request->at, &own)) {
+        return false;
+    }
+    request_await(request, &own, request->at->instance->options->commit_wait, reached);
+    return true;
 }

@@ -178,7 +178,8 @@ void request_plan(struct request *request)
     unsigned pasts = 0;
     for (unsigned i = 0; i < request->call_count; i++) {
         struct call *call = &request->calls[i];
-        if (call->steps->plan != NULL && !call->steps->plan(request, call, &call->early)) {
+        bool plans = call->steps->plan != NULL && !(request->writing && call->steps->aside);
+        if (plans && !call->answered && !call->steps->plan(request, call, &call->early)) {
             call->answered = true;
             call->key_count = 0;
         }
@@ -189,7 +190,9 @@ void request_plan(struct request *request)
     lay_out(request, counts[READ_FACTS], counts[READ_VALUES]);
     unsigned keys = counts[READ_FACTS] + counts[READ_VALUES] + pasts;
     request->cost = ranges > 0 || keys > SESSION_COST_MAX ? SESSION_COST_MAX : keys;
-    request->session->cost += request->cost;
+    if (request->session != NULL) {
+        request->session->cost += request->cost;
+    }
 }
 
 static bool needs_view(const struct request *request)
@@ -202,9 +205,19 @@ static bool needs_view(const struct request *request)
     return needs;
 }
 
+// What stood in the way of reading has come.
+static void own_reached(struct request *request, uint64_t visible)
+{
+    (void)visible;
+    request_read(request);
+}
+
 void request_read(struct request *request)
 {
     struct buf refusal = {0};
+    if (needs_view(request) && request_await_own(request, own_reached)) {
+        return;
+    }
     if (needs_view(request) && !request_pin(request, &refusal)) {
         buf_append_bytes(request_out(request), buf_bytes(&refusal));
         buf_free(&refusal);

@@ -44,7 +44,7 @@ static int evaluate_call(struct request *request, struct call *call, struct txn 
     if (steps->evaluate != NULL) {
         return steps->evaluate(request, call, txn, to);
     }
-    if (steps->plan != NULL && call->ranged == NULL && call->past == NULL) {
+    if (steps->plan != NULL && !steps->aside) {
         int code = look_up(request, call, txn);
         if (code == OK) {
             steps->render(request, call, to);
@@ -72,7 +72,7 @@ static int watched_changed(struct request *request, struct txn *txn)
 }
 
 // Writer thread; possibly twice.
-static int evaluate(struct transaction *transaction, struct txn *txn)
+int request_evaluate(struct transaction *transaction, struct txn *txn)
 {
     struct request *request = CONTAINER_OF(transaction, struct request, transaction);
     struct buf *to = &request->reply;
@@ -117,9 +117,8 @@ static void committed(struct task *task)
     answer(request, request->transaction.status);
 }
 
-// What is known before the transaction: answers of commands that do not touch the data, and
-// writes that are refused for their words. Returns the bytes that the transaction holds.
-static uint64_t prepare(struct request *request)
+// A command that does not touch the data is answered now, by whoever has the connection.
+uint64_t request_prepare(struct request *request)
 {
     uint64_t bytes = sizeof *request;
     for (unsigned i = 0; i < request->call_count; i++) {
@@ -128,7 +127,9 @@ static uint64_t prepare(struct request *request)
         for (unsigned w = 0; w < call->word_count; w++) {
             bytes += call->words[w].size + sizeof call->words[w];
         }
-        if ((call->command->flags & COMMAND_LOCAL) != 0) {
+        if (call->answered) {
+            bytes += call->early.size;
+        } else if ((call->command->flags & COMMAND_LOCAL) != 0) {
             request_render(request, call, &call->early);
             call->answered = true;
         } else if (steps->check != NULL && !steps->check(request, call, &call->early)) {
@@ -138,23 +139,34 @@ static uint64_t prepare(struct request *request)
     return bytes;
 }
 
+int request_submit(struct request *request, struct loop *loop, uint64_t reply_limit)
+{
+    request_plan(request);
+    request->reply.limit = reply_limit;
+    request->transaction.loop = loop;
+    return sequencer_submit(request->at->instance, &request->transaction);
+}
+
 void request_write(struct request *request)
 {
     struct session *session = request->session;
+    struct instance *instance = request->at->instance;
     request->writing = true;
     session->writes++;
-    request->transaction.bytes = prepare(request);
+    request->transaction.bytes = request_prepare(request);
     if (!request->exec && request->one.answered) {
         buf_append_bytes(request_out(request), buf_bytes(&request->one.early));
         request_finish(request);
         return;
     }
-    request_plan(request);
-    request->reply.limit = session->daemon->config->node.reply_bytes;
+    if (instance->options->forward_writes && !instance_leads(instance)) {
+        request_forward(request);
+        return;
+    }
     request->transaction.done.run = committed;
-    request->transaction.loop = session->home->loop;
-    request->transaction.evaluate = evaluate;
-    int code = sequencer_submit(request->at->instance, &request->transaction);
+    request->transaction.evaluate = request_evaluate;
+    int code = request_submit(request, session->home->loop,
+                              session->daemon->config->node.reply_bytes);
     if (code != OK) {
         answer(request, code);
     }

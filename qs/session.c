@@ -178,30 +178,74 @@ static ssize_t on_data(struct stream *stream, struct bytes data)
 
 // ---- views -------------------------------------------------------------------------------------
 
-static unsigned *seen_of(const struct session *session, const struct daemon_instance *at)
+static struct seen *seen_of(const struct session *session, const struct daemon_instance *at)
 {
     return &session->seen[at - session->daemon->instances];
 }
 
-int session_pin(struct session *session, struct daemon_instance *at, struct view **ret_view)
+int session_view(struct session *session, struct daemon_instance *at, struct view **ret_view)
 {
     struct view *view = instance_pin(at->instance);
     if (view == NULL) {
         return ERR_LOADING;
     }
-    unsigned *seen = seen_of(session, at);
-    if (*seen != 0 && *seen != view->forks + 1) {
+    struct seen *seen = seen_of(session, at);
+    if (seen->forks != 0 && seen->forks != view->forks + 1) {
         view_release(view);
         return ERR_FORKED;
     }
-    *seen = view->forks + 1;
+    seen->forks = view->forks + 1;
     *ret_view = view;
     return OK;
 }
 
+static bool shows(const struct view *view, const struct token *newest)
+{
+    return token_check(newest, view) == OK && view->place.index >= newest->index;
+}
+
+int session_pin(struct session *session, struct daemon_instance *at, struct view **ret_view)
+{
+    struct view *view;
+    int code = session_view(session, at, &view);
+    if (code == OK && !shows(view, &seen_of(session, at)->newest)) {
+        view_release(view);
+        return ERR_BEHIND;
+    }
+    if (code == OK) {
+        *ret_view = view;
+    }
+    return code;
+}
+
+void session_wrote(struct session *session, struct daemon_instance *at,
+                   const uint8_t history[HISTORY_ID_BYTES], uint64_t index)
+{
+    struct token *newest = &seen_of(session, at)->newest;
+    if (newest->named && memcmp(newest->history, history, HISTORY_ID_BYTES) == 0) {
+        newest->index = u64_max(newest->index, index);
+        return;
+    }
+    *newest = (struct token){.index = index, .named = true};
+    memcpy(newest->history, history, HISTORY_ID_BYTES);
+}
+
+bool session_owes(const struct session *session, const struct daemon_instance *at,
+                  struct token *ret_newest)
+{
+    const struct token *newest = &seen_of(session, at)->newest;
+    struct view *view = newest->named ? instance_pin(at->instance) : NULL;
+    bool owes = view != NULL && !shows(view, newest);
+    view_release(view);
+    if (owes) {
+        *ret_newest = *newest;
+    }
+    return owes;
+}
+
 bool session_forked(const struct session *session, const struct daemon_instance *at)
 {
-    unsigned seen = *seen_of(session, at);
+    unsigned seen = seen_of(session, at)->forks;
     return seen != 0 && seen != views_forks(&at->instance->views) + 1;
 }
 

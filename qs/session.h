@@ -35,6 +35,12 @@ struct multi {
 // this many. It bounds the values that wait in memory for one connection.
 #define SESSION_COST_MAX 64u
 
+// What a connection has seen of an instance.
+struct seen {
+    unsigned forks;      // 1 + the forks of the first view that was pinned, 0 = none
+    struct token newest; // of its writes that were sent on: nothing older is shown to it any more
+};
+
 struct session {
     struct list node;     // in its client_loop's sessions
     struct list all_node; // in clients->all, under clients->lock
@@ -64,7 +70,7 @@ struct session {
     struct watched *watched; // from mem_alloc
     unsigned watched_count, watched_capacity;
     struct arena watched_keys;
-    unsigned *seen; // of each instance: 1 + the forks of the first view that was pinned, 0 = none
+    struct seen *seen; // one for each instance
     uint64_t last_index; // of this connection's last write
     struct daemon_instance *last_at;
     struct timer idle;
@@ -84,8 +90,17 @@ void session_close(struct session *session); // now; what is under way is waited
 
 // Pins the newest view of `at`. Whatever one connection sees of an instance is of one history, that
 // of the first view it pinned: ERR_FORKED, and it shall end; ERR_LOADING: there is no view yet.
+int session_view(struct session *session, struct daemon_instance *at,
+                 struct view **ret_view) MUST_CHECK;
+// As session_view. ERR_BEHIND: it does not show yet what this connection wrote at another node.
 int session_pin(struct session *session, struct daemon_instance *at,
                 struct view **ret_view) MUST_CHECK;
+// A write that was sent on has been answered: it is of this index, or an earlier one.
+void session_wrote(struct session *session, struct daemon_instance *at,
+                   const uint8_t history[HISTORY_ID_BYTES], uint64_t index);
+// Is one of them not shown here yet? Then which is the newest.
+bool session_owes(const struct session *session, const struct daemon_instance *at,
+                  struct token *ret_newest);
 // Would it be ERR_FORKED?
 bool session_forked(const struct session *session, const struct daemon_instance *at);
 

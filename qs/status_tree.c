@@ -5,6 +5,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/chair/chair.h"
 #include "common/core/lead.h"
 #include "qs/status_parts.h"
 
@@ -83,9 +84,40 @@ static json_t *children_json(struct fanout *fanout)
     return children;
 }
 
-// One of several roots: what it does, and how far its log and what is committed reach.
-static json_t *roots_json(struct instance *instance)
+static json_t *set_json(const struct members *names, uint32_t set)
 {
+    json_t *list = json_array();
+    for (unsigned root = 0; root < names->count; root++) {
+        if (set_has(set, root)) {
+            json_array_append_new(list, json_string(names->all[root].name));
+        }
+    }
+    return list;
+}
+
+// What is decided by the roots themselves.
+static void add_chair(json_t *roots, const struct members *names, struct chair *chair)
+{
+    static const char *const roles[] = {"standby", "trying", "elected", "leading"};
+    struct chair_status status = chair_status(chair);
+    status_set_text(roots, "role", roles[status.role]);
+    status_set_number(roots, "promised_epoch", status.leadership.epoch);
+    status_set_text(roots, "promised", status.leadership.leader < names->count
+                                           ? names->all[status.leadership.leader].name
+                                           : NULL);
+    status_set_number(roots, "generation", status.generation);
+    json_object_set_new(roots, "in_sync",
+                        status.record_known ? set_json(names, status.in_sync) : json_null());
+    json_object_set_new(roots, "counted", set_json(names, status.counted));
+    status_set_text(roots, "no_writes", status.writes);
+    status_set_number(roots, "asked", status.asked);
+    status_set_text(roots, "refused", status.refused);
+}
+
+// One of several roots: what it does, and how far its log and what is committed reach.
+static json_t *roots_json(const struct daemon_instance *each)
+{
+    struct instance *instance = each->instance;
     struct lead *lead = instance->lead;
     int leader = atomic_load(&lead->leader);
     json_t *roots = json_object();
@@ -96,6 +128,9 @@ static json_t *roots_json(struct instance *instance)
     status_set_number(roots, "committed_block", lead_known(lead).number);
     status_set_number(roots, "last_block", journal_tail(instance->journal).number);
     status_set_number(roots, "set_aside", atomic_load(&lead->set_aside));
+    if (each->chair != NULL) {
+        add_chair(roots, &lead->members, each->chair);
+    }
     return roots;
 }
 
@@ -109,7 +144,7 @@ json_t *status_place_json(struct daemon_instance *each)
     status_set_text(tree, "node", instance->node->node);
     status_set_text(tree, "role", role_text(instance->options->role));
     if (instance->lead != NULL) {
-        json_object_set_new(tree, "roots", roots_json(instance));
+        json_object_set_new(tree, "roots", roots_json(each));
     }
     status_set_text(tree, "state", instance_state_text(status.state));
     status_set_number(tree, "visible_index", status.visible);

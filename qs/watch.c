@@ -158,7 +158,7 @@ static bool look(struct watching *watching)
 {
     struct request *request = watching->request;
     struct view *view;
-    watching->error = session_pin(request->session, request->at, &view);
+    watching->error = session_view(request->session, request->at, &view);
     if (watching->error != OK) {
         return false;
     }
@@ -332,7 +332,7 @@ static bool parse_from(struct request *request, const struct call *call, uint64_
     }
     if (call->word_count == 2) {
         struct view *view;
-        int code = session_pin(request->session, request->at, &view);
+        int code = session_view(request->session, request->at, &view);
         if (code != OK) {
             request_refuse(request, code, to);
             return false;

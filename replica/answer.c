@@ -365,9 +365,11 @@ static void on_close(struct link *link, int error)
 
 // ---- the handshake -----------------------------------------------------------------------------
 
-// Why this proxy cannot be served here, NULL when it can.
-static const char *refusal(struct instance *instance, const struct message_hello *hello)
+// Why this proxy cannot be served here, NULL when it can. What will pass by itself is `*ret_soon`.
+static const char *refusal(struct instance *instance, const struct message_hello *hello,
+                           bool *ret_soon)
 {
+    *ret_soon = false;
     if (hello->protocol != PEER_PROTOCOL) {
         return "another protocol version";
     }
@@ -381,7 +383,8 @@ static const char *refusal(struct instance *instance, const struct message_hello
         return "another digest algorithm";
     }
     if (!journal_has_history(instance->journal)) {
-        return "this node has no history yet";
+        *ret_soon = true;
+        return "it has no history yet";
     }
     struct bytes history = bytes_of(journal_history(instance->journal), HISTORY_ID_BYTES);
     return bytes_equal(hello->history, history) ? NULL : "another history";
@@ -400,12 +403,15 @@ bool answer_accept(struct instance *instance, struct readers *readers, struct li
     link_adopt(link, &ops, answerer);
     link->scope = instance->name;
 
-    const char *reason = refusal(instance, hello);
+    bool soon;
+    const char *reason = refusal(instance, hello, &soon);
+    enum hello_answer answer = soon ? ANSWER_BEHIND : ANSWER_REFUSED;
     if (reason == NULL) {
         memcpy(answerer->history, hello->history.data, HISTORY_ID_BYTES);
+        answer = ANSWER_RESUME;
     }
     struct message_welcome welcome = {.protocol = PEER_PROTOCOL,
-                                      .answer = reason == NULL ? ANSWER_RESUME : ANSWER_REFUSED,
+                                      .answer = (uint64_t)answer,
                                       .reason = bytes_text(reason == NULL ? "" : reason),
                                       .node = bytes_text(instance->node->node),
                                       .role = (uint64_t)instance->options->role};

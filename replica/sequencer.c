@@ -81,8 +81,12 @@ int sequencer_submit(struct instance *instance, struct transaction *transaction)
     default:
         break;
     }
-    if (!instance_leads(instance)) {
+    if (!instance_leads(instance) ||
+        (instance->lead != NULL && atomic_load(&instance->lead->gate) == LEAD_GATE_SHUT)) {
         return ERR_READONLY;
+    }
+    if (atomic_load(&instance->missing) != 0) {
+        return ERR_LACKS;
     }
     transaction->submitted_ns = instance->lead == NULL ? 0 : clock_mono_ns();
     uint64_t limit = instance->options->submit_queue;
@@ -276,6 +280,9 @@ static bool may_sequence(struct sequencer *sequencer)
     pthread_mutex_lock(&sequencer->lock);
     list_move_all(&sequencer->waiting, &sequencer->incoming);
     pthread_mutex_unlock(&sequencer->lock);
+    if (atomic_load(&instance->lead->gate) == LEAD_GATE_SHUT) {
+        answer_all(sequencer, &sequencer->waiting, ERR_READONLY);
+    }
     expire_old(sequencer);
     struct view *view = instance_pin(instance);
     bool ready = view != NULL && lead_ready(instance->lead, view);
@@ -289,6 +296,9 @@ bool sequencer_turn(struct instance *instance)
     sequencer->instance = instance;
     if (instance_state(instance) == INSTANCE_STOPPED) {
         answer_ended(sequencer, ERR_STOPPED);
+        if (instance->lead != NULL) {
+            instance->lead->due_ns = 0; // nothing is left that could expire
+        }
         return false;
     }
     if (instance->lead != NULL && !may_sequence(sequencer)) {
@@ -296,6 +306,10 @@ bool sequencer_turn(struct instance *instance)
     }
     if (instance_disk_full(instance)) {
         refuse_waiting(sequencer, ERR_DISK_FULL);
+        return false;
+    }
+    if (atomic_load(&instance->missing) != 0) {
+        refuse_waiting(sequencer, ERR_LACKS);
         return false;
     }
     if (instance_apply_full(instance)) {

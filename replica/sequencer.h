@@ -22,7 +22,8 @@ struct transaction {
     // business; a returned error refuses the whole transaction: nothing is written.
     int (*evaluate)(struct transaction *transaction, struct txn *txn);
     // out: OK, the refusal, or ERR_UNKNOWN_OUTCOME; where nothing was done ERR_STOPPED,
-    // ERR_DISK_FULL, of several roots also ERR_READONLY (it does not lead), ERR_BUSY (commit_wait)
+    // ERR_DISK_FULL, ERR_LACKS, of several roots also ERR_READONLY (it does not lead), ERR_BUSY
+    // (commit_wait)
     int status;
     uint64_t
         index; // out: index of its batch, or the newest sequenced index when it changed nothing
@@ -37,7 +38,7 @@ void sequencer_answer(struct instance *instance); // the setup's `answer`
 
 // Queues `transaction` (owned until done). Transactions of one thread keep their order.
 // ERR_BUSY: submit_queue is full; ERR_STOPPED; ERR_LOADING; ERR_DISK_FULL; ERR_READONLY (another
-// root leads): nothing is queued.
+// root leads); ERR_LACKS (a child holds blocks that this root does not): nothing is queued.
 int sequencer_submit(struct instance *instance, struct transaction *transaction) MUST_CHECK;
 
 // Inside evaluate: reads see the transaction's own writes.

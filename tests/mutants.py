@@ -33,6 +33,7 @@ SIM_SECONDS = 600  # for all its seeds, so that a busy machine is not taken for 
 LEAST_SECONDS, FACTOR = 15, 5
 E2E = "e2e:"  # and the name of an end-to-end test, or of a file of them
 SIM = "sim"  # all of SIM_SEEDS; "sim:N" is seed N alone
+ROOTS = "sim-roots"  # likewise, instances with several roots
 FAILED_SEED = re.compile(r"FAILED seed (\d+)")
 SIM_SEEDS = os.environ.get("MUTANT_SEEDS", "1..600")
 # Copies of one tree compile to the same objects: paths are relative.
@@ -158,7 +159,8 @@ class Slot:
             alarm.cancel()
             end_group(process.pid)  # what it left behind
             under_way.discard(process.pid)
-        return f"{SIM}:{seed[1]}" if seed else "hangs" if hung else "fails" if failed else ""
+        family = finder.split(":")[0]
+        return f"{family}:{seed[1]}" if seed else "hangs" if hung else "fails" if failed else ""
 
 
 under_way = set()  # groups of processes
@@ -178,14 +180,15 @@ def end_group(pid):
 
 
 def is_sim(finder):
-    return finder.split(":")[0] == SIM
+    return finder.split(":")[0] in (SIM, ROOTS)
 
 
 def command(finder):
     if is_sim(finder):
-        seed = finder.removeprefix(SIM).removeprefix(":")
+        family, _, seed = finder.partition(":")
         seeds = f"{seed}..{seed}" if seed else SIM_SEEDS
-        return ["build/release/sim", "--seeds", seeds, "--jobs", "1"]
+        kind = ["--roots"] if family == ROOTS else []
+        return ["build/release/sim", *kind, "--seeds", seeds, "--jobs", "1"]
     if finder.startswith(E2E):
         return ["make", "-s", *CC, "e2e", f"E2E_ARGS=-q -x -k {finder.removeprefix(E2E)}",
                 "PYTEST_JOBS=1"]
@@ -203,7 +206,7 @@ class Proof:
         self.seconds = {}
 
     def limit(self, finder):
-        if finder == SIM:
+        if finder in (SIM, ROOTS):
             return SIM_SECONDS
         known = self.seconds.get(finder)
         return TEST_SECONDS if known is None else max(LEAST_SECONDS, FACTOR * known)

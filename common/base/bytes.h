@@ -43,6 +43,19 @@ static inline bool bytes_prefix(struct bytes a, struct bytes prefix)
            (prefix.size == 0 || memcmp(a.data, prefix.data, prefix.size) == 0);
 }
 
+// Splits a text at its blanks; returns how many words there are. More than `max` is a bug.
+static inline size_t bytes_words(const char *text, struct bytes *words, size_t max)
+{
+    size_t count = 0;
+    while (*text != '\0') {
+        size_t size = strcspn(text, " ");
+        CHECK(count < max && size > 0);
+        words[count++] = bytes_of(text, size);
+        text += size + strspn(text + size, " ");
+    }
+    return count;
+}
+
 // Little-endian numbers at any alignment.
 static inline uint16_t load_u16(const void *from)
 {

@@ -67,10 +67,18 @@ static int sync_name(const char *path)
     return error;
 }
 
+int file_fresh(int folder, const char *name, int access)
+{
+    if (unlinkat(folder, name, 0) != 0 && errno != ENOENT) {
+        return -1;
+    }
+    return openat(folder, name, access | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+}
+
 int file_save(const char *path, struct bytes content)
 {
     char *temporary = mem_format("%s.new", path);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    int fd = file_fresh(AT_FDCWD, temporary, O_WRONLY);
     int error = fd >= 0 ? file_write_all(fd, content) : error_from_errno(errno);
     if (error == OK && (fsync(fd) != 0 || rename(temporary, path) != 0)) {
         error = error_from_errno(errno);

@@ -7,6 +7,11 @@
 #include "common/base/bytes.h"
 #include "common/base/error.h"
 
+// Opens a new file of this name in a directory (or AT_FDCWD); `access` is O_WRONLY or O_RDWR. One
+// that is there goes first: a power cut in the middle of a rename may have left it as another name
+// of the file that is in use, which must not be cut to nothing. -1 and errno.
+int file_fresh(int folder, const char *name, int access) MUST_CHECK;
+
 // Writes `content` to `path`.new, synced, and renames that; then the name is made certain, too.
 // After a failure of the very last step it is not known which of both a power cut would leave.
 // ERR_DISK_FULL, ERR_IO.

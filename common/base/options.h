@@ -19,6 +19,7 @@ typedef uint64_t option_SPACE; // bytes, or SPACE_PERCENT + a percentage; 0 = no
 typedef int option_IO;    // enum io_kind
 typedef int option_ROLE;  // enum role_kind
 typedef int option_LEVEL; // enum log_level
+typedef int option_SWITCH; // 0 no, 1 yes
 
 #define SPACE_PERCENT ((uint64_t)1 << 63)
 

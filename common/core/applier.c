@@ -15,6 +15,7 @@
 #define CHECKS_PER_REPLAY 4
 #define IDLE_EVERY_NS (30 * NS_PER_S)
 #define SPACE_LOOK_NS (2 * NS_PER_S) // somebody else may fill the disk
+#define SPACE_WAIT_NS (NS_PER_S / 4)  // ... and free it again
 
 struct handed {
     struct list node;
@@ -479,6 +480,8 @@ static bool apply_next(struct applier *applier)
 static uint64_t apply_turn(struct applier *applier)
 {
     space_poll(applier->instance, false);
+    // A root that refuses writes takes them again once there is room, though no block comes.
+    bool full = atomic_load(&applier->instance->space_level) == SPACE_RESERVE;
     bool waits = !apply_next(applier);
     show_fills(applier);
     if (waits) {
@@ -487,7 +490,7 @@ static uint64_t apply_turn(struct applier *applier)
     }
     idle(applier);
     come_back(applier);
-    return SPACE_LOOK_NS;
+    return full ? SPACE_WAIT_NS : SPACE_LOOK_NS;
 }
 
 static uint64_t applier_turn(void *argument)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "common/base/clock.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
@@ -51,6 +52,41 @@ int birth_decode(struct birth *ret_birth, struct bytes stored)
         *ret_birth = birth;
     }
     block_release(block);
+    return error;
+}
+
+// ---- founding ----------------------------------------------------------------------------------
+
+struct block *birth_make(const struct instance *instance, uint64_t epoch)
+{
+    const struct block_header *last = journal_last(instance->journal);
+    CHECK(last->number == 0);
+    struct buf payload = {0};
+    birth_encode(&payload, bytes_of(NULL, 0), bytes_text(instance->node->node));
+    struct block_stamp stamp = {.epoch = epoch, .commit_index = 0, .root_ms = clock_wall_ms()};
+    struct block *birth = block_mark(last, stamp, buf_bytes(&payload));
+    buf_free(&payload);
+    return birth;
+}
+
+int birth_found(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
+                uint64_t epoch)
+{
+    struct journal *journal = instance->journal;
+    int error = OK;
+    if (!journal_has_history(journal)) {
+        error = journal_begin(journal, history);
+    }
+    if (error == OK && memcmp(journal_history(journal), history, HISTORY_ID_BYTES) != 0) {
+        error = ERR_HISTORY;
+    }
+    if (error != OK || journal_last(journal)->number > 0) {
+        return error;
+    }
+    error = instance_commit(instance, birth_make(instance, epoch));
+    if (error == OK) {
+        birth_find(instance);
+    }
     return error;
 }
 

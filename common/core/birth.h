@@ -23,6 +23,13 @@ struct birth {
 // ERR_PROTOCOL, ERR_CHECKSUM: these bytes are no birth block.
 int birth_decode(struct birth *ret_birth, struct bytes stored) MUST_CHECK;
 
+// The first block of a history that forked from none, on a journal that has no block of it yet.
+struct block *birth_make(const struct instance *instance, uint64_t epoch) MUST_CHECK;
+// Begins `history` in an empty journal, with its birth block; goes on where that has been begun.
+// Writer's thread. ERR_HISTORY: the journal is in another one; others as instance_commit.
+int birth_found(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
+                uint64_t epoch) MUST_CHECK;
+
 // Looks in the file and in the journal, and keeps in the file what only the journal had. Once the
 // journal is open, again before it is trimmed; nothing happens when it is known. Blocks.
 void birth_find(struct instance *instance);

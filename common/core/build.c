@@ -200,7 +200,9 @@ static int judge(struct build *build, int error)
     struct instance *instance = build->instance;
     close_cursor(build);
     if (error == ERR_DAMAGED && atomic_load(&instance->damaged_first) == 0) {
-        instance_recheck(instance, build->row.state.place.number + 1); // nobody else reads there
+        // Nobody else may read there. Is it the next block, or the one that it must follow?
+        instance_recheck(instance, build->row.state.place.number);
+        instance_recheck(instance, build->row.state.place.number + 1);
     }
     bool mendable = error == ERR_DAMAGED && ++build->damaged_polls < DAMAGED_POLLS_MAX;
     if (error == ERR_DISK_FULL || mendable) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 
@@ -17,7 +18,7 @@ void children_file_write(const char *directory, const char *scope, struct bytes 
 {
     char *path = mem_format("%s/children.txt", directory);
     char *temporary = mem_format("%s/children.txt.new", directory);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    int fd = file_fresh(AT_FDCWD, temporary, O_WRONLY);
     bool written = fd >= 0 && write(fd, text.data, text.size) == (ssize_t)text.size;
     if (fd >= 0 && close(fd) != 0) {
         written = false;

@@ -94,7 +94,7 @@ void front_save(const char *directory, const char *scope, const struct front_gen
     memcpy(head.history, history, HISTORY_ID_BYTES);
     char *path = mem_format("%s/front", directory);
     char *temporary = mem_format("%s/front.new", directory);
-    int fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    int fd = file_fresh(AT_FDCWD, temporary, O_WRONLY);
     bool written = fd >= 0 && write_file(fd, &generation->bloom, &head);
     if (!written || rename(temporary, path) != 0 || file_sync_directory(directory) != OK) {
         LOG_GATED(&gate, LOG_WARN, scope, "cannot write %s: %s", path, strerror(errno));

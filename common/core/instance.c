@@ -323,17 +323,13 @@ static int found_history(struct instance *instance)
     if (error != OK || journal_last(instance->journal)->number > 0) {
         return error;
     }
-    struct buf payload = {0};
-    birth_encode(&payload, bytes_of(NULL, 0), bytes_text(instance->node->node));
-    struct block_stamp stamp = {.epoch = 1, .commit_index = 0, .root_ms = clock_wall_ms()};
-    struct block *birth = block_mark(journal_last(instance->journal), stamp, buf_bytes(&payload));
-    buf_free(&payload);
+    struct block *birth = birth_make(instance, 1);
     error = journal_append(instance->journal, birth);
     block_release(birth);
     return error == OK ? journal_sync(instance->journal) : error;
 }
 
-static int open_data(struct instance *instance, struct state *ret_state)
+static int open_data(struct instance *instance, bool council, struct state *ret_state)
 {
     int error = identity_claim(instance->directory, instance->node, instance->options,
                                &instance->lock_fd);
@@ -352,7 +348,7 @@ static int open_data(struct instance *instance, struct state *ret_state)
         error = open_store(instance, ret_state);
     }
     if (error == OK) {
-        error = lead_open(instance);
+        error = lead_open(instance, council);
     }
     if (error == OK) {
         error = open_journal(instance, ret_state);
@@ -442,16 +438,13 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     struct state state = {0};
     int error = fill_feeds(instance);
     if (error == OK) {
-        error = open_data(instance, &state);
+        error = open_data(instance, setup->council, &state);
     }
     if (error == OK) {
         error = start(instance, &state);
     }
-    if (error == OK && instance->lead != NULL) {
-        instance->lead->council = setup->council;
-        if (!setup->council) {
-            lead_start(instance);
-        }
+    if (error == OK && instance->lead != NULL && !setup->council) {
+        lead_start(instance);
     }
     if (error != OK) {
         instance_close(instance);

@@ -137,6 +137,11 @@ struct instance {
     struct beats *beats;          // common/tree/beat.c
     struct census *census;        // common/tree/census.c, as long as there is a fanout
     struct desk *desk;            // common/tree/picture.c, likewise
+    struct forward *forward;      // common/tree/forward.c, likewise
+    struct regain *regain;        // common/tree/regain.c, at the only root
+    // At the only root: others have this history up to this block, which is not here yet. No writes
+    // are taken meanwhile. 0 = nothing is known to be missing.
+    _Atomic uint64_t missing;
     _Atomic uint64_t damaged_first, damaged_last; // block numbers that must be fetched again, or 0
     // Nothing beyond this index is applied; UINT64_MAX = no limit. The journal may go on.
     _Atomic uint64_t apply_limit;
@@ -244,7 +249,8 @@ void instance_store_failed(struct instance *instance, const char *reason);
 
 // Begins the journal anew behind a block (journal_restart), on the writer's thread. What was
 // received and is not synced is dropped. `answered` is posted to `loop` with `error` set:
-// ERR_DISK_FULL, nothing has changed; any other has stopped the instance. The order lives until
+// ERR_DISK_FULL, ERR_BUSY (one of several roots holds more than that), nothing has changed; any
+// other has stopped the instance. The order lives until
 // then.
 struct restart_order {
     struct task task; // writer.c's own

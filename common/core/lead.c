@@ -18,60 +18,6 @@
 
 static struct log_gate full_gate, other_gate;
 
-// ---- facts -------------------------------------------------------------------------------------
-
-bool instance_leads(const struct instance *instance)
-{
-    const struct lead *lead = instance->lead;
-    return lead == NULL ? instance->options->role == ROLE_ROOT : atomic_load(&lead->opened) != 0;
-}
-
-bool lead_ready(const struct lead *lead, const struct view *view)
-{
-    return view->place.number >= atomic_load(&lead->opened);
-}
-
-const char *instance_part(const struct instance *instance)
-{
-    if (instance->lead == NULL) {
-        return role_text((int)instance->options->role);
-    }
-    return instance_leads(instance) ? "leader" : "standby";
-}
-
-const struct block_header *lead_end(const struct lead *lead)
-{
-    return journal_last(lead->instance->journal);
-}
-
-bool lead_serves(const struct lead *lead, unsigned root)
-{
-    bool promised = atomic_load(&lead->leader) == (int)root && !atomic_load(&lead->takes_over);
-    return atomic_load(&lead->opened) != 0 || promised;
-}
-
-struct journal_place lead_known(const struct lead *lead) { return commit_known(lead->commit); }
-
-uint64_t lead_acknowledged(const struct lead *lead, unsigned root)
-{
-    return atomic_load(&lead->acknowledged[root]);
-}
-
-struct lead_word lead_say(struct lead *lead)
-{
-    pthread_mutex_lock(&lead->instance->lock);
-    struct lead_word word = lead->word;
-    pthread_mutex_unlock(&lead->instance->lock);
-    return word;
-}
-
-void lead_observe(struct instance *instance, struct notice *changed)
-{
-    pthread_mutex_lock(&instance->lock);
-    instance->lead->observer = changed;
-    pthread_mutex_unlock(&instance->lock);
-}
-
 struct block_stamp instance_stamp(const struct instance *instance)
 {
     const struct block_header *last = journal_last(instance->journal);
@@ -146,6 +92,31 @@ static void commit_to(struct lead *lead, uint64_t number)
     }
 }
 
+static struct log_end synced_end(const struct lead *lead)
+{
+    if (!journal_has_history(lead->instance->journal) || lead_end(lead)->number == 0) {
+        return (struct log_end){0};
+    }
+    const struct block_header *last = lead_end(lead);
+    return (struct log_end){.epoch = last->epoch,
+                            .block = last->number,
+                            .index = block_end(last),
+                            .chain = last->chain};
+}
+
+bool lead_tell_end(struct lead *lead)
+{
+    struct log_end end = synced_end(lead);
+    if (instance_state(lead->instance) == INSTANCE_STOPPED) {
+        return false; // nobody knows what the disk holds
+    }
+    pthread_mutex_lock(&lead->instance->lock);
+    bool news = !hash128_equal(end.chain, lead->report.end.chain);
+    lead->report.end = end;
+    pthread_mutex_unlock(&lead->instance->lock);
+    return news;
+}
+
 // What a standby may acknowledge: all of the leader's log that is synced here.
 static bool set_word(struct lead *lead)
 {
@@ -177,8 +148,8 @@ void lead_settle(struct lead *lead)
         commit_to(lead, committed);
     }
     METRIC_SET(lead->instance->metrics, instance, uncommitted, lead->tail.count);
-    bool news = set_word(lead);
-    if (news || commit_known(lead->commit).number != before) {
+    bool news = set_word(lead), moved = lead_tell_end(lead);
+    if (news || moved || commit_known(lead->commit).number != before) {
         announce(lead, news);
     }
 }
@@ -236,8 +207,8 @@ static int set_aside(struct lead *lead, uint64_t number)
         atomic_fetch_add(&lead->set_aside, count);
         METRIC_ADD(instance->metrics, instance, set_aside, count);
         log_line(LOG_WARN, instance->name,
-                 "%zu blocks from number %" PRIu64 " on were never committed and are not in the "
-                 "leader's log: set aside in %s", count, number, path);
+                 "%zu blocks from number %" PRIu64 " on were never committed here and are not, or "
+                 "not all, in the leader's log: set aside in %s", count, number, path);
         atomic_store(&instance->synced, block_end(lead_end(lead)));
     } else if (error == ERR_DISK_FULL) {
         LOG_GATED(&full_gate, LOG_ERROR, instance->name,
@@ -249,10 +220,17 @@ static int set_aside(struct lead *lead, uint64_t number)
     return error;
 }
 
+int lead_leave_tail(struct lead *lead)
+{
+    uint64_t known = commit_known(lead->commit).number;
+    return tail_find(&lead->tail, known + 1) == NULL ? OK : set_aside(lead, known + 1);
+}
+
 enum lead_verdict lead_judge(struct lead *lead, uint64_t link, const struct block *block)
 {
     const struct block_header *header = &block->header;
-    if (lead->link == 0 || link != lead->link ||
+    // One of a later epoch comes from a leader that was elected again: not before that is promised.
+    if (lead->link == 0 || link != lead->link || header->epoch > atomic_load(&lead->epoch) ||
         header->number <= commit_known(lead->commit).number) {
         return LEAD_DROP;
     }
@@ -276,10 +254,11 @@ enum lead_verdict lead_judge(struct lead *lead, uint64_t link, const struct bloc
 struct lead_order {
     struct task task;
     struct lead *lead;
-    uint64_t epoch, link, number;
+    uint64_t epoch, link, number, shared;
     uint32_t set;
-    int root;
+    int root, serves;
     struct hash128 chain;
+    uint8_t history[HISTORY_ID_BYTES];
 };
 
 static void post(struct instance *instance, struct lead_order given, void (*run)(struct task *))
@@ -312,9 +291,9 @@ static void publish_leader(struct lead *lead, int leader)
     endpoint_feed_publish(&lead->instance->parents, list);
 }
 
-static void follow(struct lead *lead, uint64_t epoch, int leader, bool takes_over)
+static void follow(struct lead *lead, uint64_t epoch, int leader, int serves)
 {
-    atomic_store(&lead->takes_over, takes_over);
+    atomic_store(&lead->serves, serves);
     atomic_store(&lead->opened, 0);
     METRIC_SET(lead->instance->metrics, instance, leads, 0);
     tally_end(&lead->tally);
@@ -327,6 +306,7 @@ static void follow(struct lead *lead, uint64_t epoch, int leader, bool takes_ove
     atomic_store(&lead->leader, leader);
     publish_leader(lead, leader);
     (void)set_word(lead);
+    (void)lead_tell_end(lead);
     journal_reveal(lead->instance->journal); // links of another epoch end
     announce(lead, true);
 }
@@ -335,26 +315,33 @@ static void on_stand(struct task *task)
 {
     struct lead_order order = take_order(task);
     struct lead *lead = order.lead;
-    bool leads = instance_leads(lead->instance), takes_over = order.number != 0;
+    bool leads = instance_leads(lead->instance);
     if (!leads && order.epoch == atomic_load(&lead->epoch) &&
-        order.root == atomic_load(&lead->leader) && takes_over == atomic_load(&lead->takes_over)) {
+        order.root == atomic_load(&lead->leader) && order.serves == atomic_load(&lead->serves)) {
         return; // what has been compared by this link stays so
     }
     if (leads) {
         log_line(LOG_WARN, lead->instance->name, "leads no more: stands by in epoch %" PRIu64,
                  order.epoch);
     }
-    follow(lead, order.epoch, order.root, takes_over);
+    follow(lead, order.epoch, order.root, order.serves);
 }
 
 void instance_stand(struct instance *instance, uint64_t epoch, int leader)
 {
-    post(instance, (struct lead_order){.epoch = epoch, .root = leader}, on_stand);
+    post(instance, (struct lead_order){.epoch = epoch, .root = leader, .serves = leader}, on_stand);
 }
 
 void instance_take_over(struct instance *instance, uint64_t epoch, int donor)
 {
-    post(instance, (struct lead_order){.epoch = epoch, .root = donor, .number = 1}, on_stand);
+    post(instance, (struct lead_order){.epoch = epoch, .root = donor, .serves = LEAD_NOBODY},
+         on_stand);
+}
+
+void instance_promise(struct instance *instance, uint64_t epoch, int root)
+{
+    post(instance, (struct lead_order){.epoch = epoch, .root = LEAD_NOBODY, .serves = root},
+         on_stand);
 }
 
 // The first block of an epoch says who wrote it.
@@ -369,12 +356,12 @@ static int open_epoch(struct lead *lead, uint64_t epoch)
     return instance_commit(instance, block);
 }
 
-static void on_lead(struct task *task)
+static void begin_to_lead(const struct lead_order *given)
 {
-    struct lead_order order = take_order(task);
+    const struct lead_order order = *given;
     struct lead *lead = order.lead;
     struct instance *instance = lead->instance;
-    follow(lead, order.epoch, (int)lead->members.own, false);
+    follow(lead, order.epoch, (int)lead->members.own, LEAD_NOBODY);
     if (!journal_has_history(instance->journal) || lead_end(lead)->epoch > order.epoch) {
         log_line(LOG_ERROR, instance->name,
                  "cannot lead in epoch %" PRIu64 ": the log is empty, or of a later one",
@@ -388,10 +375,9 @@ static void on_lead(struct task *task)
         return;
     }
     uint64_t opened = lead_end(lead)->number;
-    unsigned least = (unsigned)instance->options->in_sync_min;
-    least = least != 0 ? least : tally_in_sync_min(lead->members.count);
-    tally_begin(&lead->tally, order.epoch, opened, least, order.set);
+    tally_begin(&lead->tally, order.epoch, opened, lead_least(lead), order.set);
     count(lead, lead->members.own, opened);
+    atomic_store(&lead->opened_ns, clock_mono_ns());
     atomic_store(&lead->opened, opened);
     METRIC_SET(instance->metrics, instance, leads, 1);
     log_line(LOG_INFO, instance->name, "leads in epoch %" PRIu64 " from block %" PRIu64 " on",
@@ -399,9 +385,62 @@ static void on_lead(struct task *task)
     announce(lead, true);
 }
 
+static void on_lead(struct task *task)
+{
+    struct lead_order order = take_order(task);
+    begin_to_lead(&order);
+}
+
 void instance_lead(struct instance *instance, uint64_t epoch, uint32_t counted)
 {
     post(instance, (struct lead_order){.epoch = epoch, .set = counted}, on_lead);
+}
+
+static void on_found(struct task *task)
+{
+    struct lead_order order = take_order(task);
+    struct instance *instance = order.lead->instance;
+    int error = birth_found(instance, order.history, order.epoch);
+    if (error == OK) {
+        begin_to_lead(&order);
+    } else {
+        log_line(LOG_ERROR, instance->name, "cannot found a history: %s", error_text(error));
+    }
+}
+
+void instance_found(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
+                    uint64_t epoch, uint32_t counted)
+{
+    struct lead_order order = {.epoch = epoch, .set = counted};
+    memcpy(order.history, history, HISTORY_ID_BYTES);
+    post(instance, order, on_found);
+}
+
+static void on_gate(struct task *task)
+{
+    struct lead_order order = take_order(task);
+    atomic_store(&order.lead->gate, order.root); // the sequencer's turn comes after this
+}
+
+void instance_gate(struct instance *instance, enum lead_gate gate)
+{
+    post(instance, (struct lead_order){.root = (int)gate}, on_gate);
+}
+
+static void on_mark(struct task *task)
+{
+    struct lead_order order = take_order(task);
+    struct lead *lead = order.lead;
+    (void)lead_tell_end(lead);
+    pthread_mutex_lock(&lead->instance->lock);
+    lead->report.marked = order.number;
+    pthread_mutex_unlock(&lead->instance->lock);
+    announce(lead, false);
+}
+
+void instance_mark(struct instance *instance, uint64_t number)
+{
+    post(instance, (struct lead_order){.number = number}, on_mark);
 }
 
 static void on_committed(struct task *task)
@@ -432,7 +471,9 @@ static void on_acknowledged(struct task *task)
 {
     struct lead_order order = take_order(task);
     struct lead *lead = order.lead;
-    if (order.epoch != atomic_load(&lead->epoch) || atomic_load(&lead->opened) == 0) {
+    if (order.epoch != atomic_load(&lead->epoch) || atomic_load(&lead->opened) == 0 ||
+        order.link != atomic_load(&lead->takers[order.root]) ||
+        lead_forgot(lead, (unsigned)order.root, order.link)) {
         return;
     }
     const struct block *own = tail_find(&lead->tail, order.number);
@@ -447,13 +488,40 @@ static void on_acknowledged(struct task *task)
     }
 }
 
-void instance_acknowledged(struct instance *instance, unsigned root, uint64_t epoch,
+void instance_acknowledged(struct instance *instance, unsigned root, uint64_t taker, uint64_t epoch,
                            uint64_t number, struct hash128 chain)
 {
     CHECK(root < instance->lead->members.count);
     post(instance,
-         (struct lead_order){.root = (int)root, .epoch = epoch, .number = number, .chain = chain},
+         (struct lead_order){.root = (int)root, .link = taker, .epoch = epoch, .number = number,
+                             .chain = chain},
          on_acknowledged);
+}
+
+static void on_taken(struct task *task)
+{
+    struct lead_order order = take_order(task);
+    struct lead *lead = order.lead;
+    lead->tally.acknowledged[order.root] = 0;
+    atomic_store(&lead->acknowledged[order.root], 0);
+}
+
+// Zero before any later link of that root can be counted: it comes after what is told to it, and
+// that after a mark.
+void instance_forget(struct instance *instance, unsigned root)
+{
+    struct lead *lead = instance->lead;
+    CHECK(root < lead->members.count);
+    atomic_store(&lead->forgotten[root], atomic_load(&lead->takers[root]));
+    post(instance, (struct lead_order){.root = (int)root}, on_taken);
+}
+
+uint64_t instance_taken(struct instance *instance, unsigned root)
+{
+    CHECK(root < instance->lead->members.count);
+    uint64_t taker = atomic_fetch_add(&instance->lead->takers[root], 1) + 1;
+    post(instance, (struct lead_order){.root = (int)root}, on_taken);
+    return taker;
 }
 
 // The first word on a link is that it is of the epoch stood by in: its blocks are taken.
@@ -466,13 +534,19 @@ static void on_told(struct task *task)
         return;
     }
     if (lead->link != order.link) {
+        const struct block *shared = tail_find(&lead->tail, order.shared);
+        bool here = shared != NULL && hash128_equal(shared->header.chain, order.chain);
         lead->link = order.link;
-        lead->common = commit_known(lead->commit).number;
+        lead->common = here ? order.shared : commit_known(lead->commit).number;
     }
     lead->told = u64_max(lead->told, order.number);
 }
 
-void instance_told(struct instance *instance, uint64_t link, uint64_t epoch, uint64_t number)
+void instance_told(struct instance *instance, uint64_t link, uint64_t epoch, uint64_t number,
+                   const struct journal_place *shared)
 {
-    post(instance, (struct lead_order){.link = link, .epoch = epoch, .number = number}, on_told);
+    post(instance,
+         (struct lead_order){.link = link, .epoch = epoch, .number = number,
+                             .shared = shared->number, .chain = shared->chain},
+         on_told);
 }

@@ -15,6 +15,8 @@
 #include "common/core/tail.h"
 #include "common/roots/commit.h"
 #include "common/roots/members.h"
+#include "common/roots/promise.h"
+#include "common/roots/roots.h"
 #include "common/roots/tally.h"
 
 #define LEAD_NOBODY (-1)
@@ -26,17 +28,32 @@ struct lead_word {
     struct journal_place place;
 };
 
+// Whether a leader sequences writes.
+enum lead_gate {
+    LEAD_GATE_OPEN,
+    LEAD_GATE_WAIT, // they wait in the queue
+    LEAD_GATE_SHUT, // they are refused, nothing was done
+};
+
+// How far the writer is with what a council ordered.
+struct lead_report {
+    uint64_t marked;    // the last instance_mark that it has come to
+    struct log_end end; // of the synced journal, at that mark or later
+};
+
 struct lead {
     struct instance *instance;
     struct members members;
     struct commit *commit;
     struct commit_record found; // in its file, at the start
+    struct promise promise;     // likewise, for the council
     bool council;               // somebody else says what is committed of its own log
     struct tally tally;         // of a leader
     struct tail tail;
     _Atomic uint64_t epoch;  // led, or stood by in
     _Atomic int leader;      // the number of that root, or LEAD_NOBODY
-    _Atomic bool takes_over; // it takes that one's log to lead itself: nobody may take its own yet
+    _Atomic int serves;      // that root may take this one's log as long as nobody leads, or nobody
+    _Atomic int gate;        // enum lead_gate
     _Atomic uint64_t opened; // it leads: writes are taken once this block is shown; 0 = it does not
     _Atomic uint64_t generation; // of the record, which whoever decides about it keeps here
     _Atomic uint64_t heard_generation; // the highest that a leader spoke of
@@ -47,15 +64,21 @@ struct lead {
     uint64_t due_ns;         // when the sequencer wants its next turn, 0 = it does not
     _Atomic uint64_t set_aside; // blocks, since the start
     _Atomic uint64_t acknowledged[ROOTS_MAX]; // of `tally`, for any thread
+    _Atomic uint64_t opened_ns; // when it began to lead
+    _Atomic uint64_t heard_ns[ROOTS_MAX]; // when each said last that it takes this epoch's log
+    _Atomic uint64_t takers[ROOTS_MAX]; // counts the links by which a root takes this one's log
+    _Atomic uint64_t forgotten[ROOTS_MAX]; // links up to this one are of an earlier disk of it
     struct lead_word word;   // instance->lock
+    struct lead_report report; // instance->lock
     struct notice *changed;  // instance->lock: raised when the word is another, or whom it follows
     struct notice *observer; // instance->lock: raised when an end or the commit has moved
 };
 
 // ---- life; instance.c and writer.c -------------------------------------------------------------
 
-// Before the journal is opened. ERR_CONFIG (`roots`), ERR_CORRUPT, ERR_IO.
-int lead_open(struct instance *instance) MUST_CHECK;
+// Before the journal is opened. `council`: of instance_setup. ERR_CONFIG (`roots`), ERR_CORRUPT,
+// ERR_IO.
+int lead_open(struct instance *instance, bool council) MUST_CHECK;
 void lead_close(struct instance *instance);
 // Does this root begin the history where there is none?
 bool lead_founds(const struct instance *instance);
@@ -71,8 +94,14 @@ enum lead_verdict { LEAD_TAKE, LEAD_DROP, LEAD_WAIT };
 enum lead_verdict lead_judge(struct lead *lead, uint64_t link, const struct block *block);
 // Everything appended is synced, `block` is the next of it (one reference is taken over).
 void lead_synced(struct lead *lead, struct block *block);
+// The journal is to begin anew behind a block of a later epoch: what is not known to be committed
+// is set aside and cut. ERR_DISK_FULL; any other error has stopped the instance.
+int lead_leave_tail(struct lead *lead) MUST_CHECK;
 // The journal begins anew behind a block, which is committed as all that others give for it is.
 void lead_restarted(struct lead *lead, const struct block_header *before);
+// Says where the synced journal ends: everything appended is, unless the sync has failed. True:
+// that is elsewhere than before. The writer's, and at the start.
+bool lead_tell_end(struct lead *lead);
 // Commits what can be, and says what has changed. Each turn of the writer.
 void lead_settle(struct lead *lead);
 
@@ -87,21 +116,43 @@ void instance_stand(struct instance *instance, uint64_t epoch, int leader);
 // It is elected, and takes the log of root `donor`, the best of those that promised, up to its end
 // before it leads.
 void instance_take_over(struct instance *instance, uint64_t epoch, int donor);
+// It has promised root `root`, which does not lead yet: nobody's log is taken, but that root may
+// take over this one's.
+void instance_promise(struct instance *instance, uint64_t epoch, int root);
+// It is empty: it begins `history` by a birth block of this epoch, and leads then. Where it has
+// that history already it only leads.
+void instance_found(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
+                    uint64_t epoch, uint32_t counted);
+void instance_gate(struct instance *instance, enum lead_gate gate);
+// Once all that was ordered before has been done the report says `number`, and the observer is
+// told: from then on the journal takes no block of a leader that is followed no more.
+void instance_mark(struct instance *instance, uint64_t number);
+struct lead_report lead_look(struct lead *lead);
 // At the leader, where a council decides: its log is committed up to block `number`.
 void instance_committed(struct instance *instance, uint64_t number);
 // At the leader, where none does: the set is another one (R9, R10 say when that may be told).
 void instance_count(struct instance *instance, uint32_t counted);
-// At the leader: a root has all blocks of this epoch's log up to `number`, whose chain is `chain`.
-void instance_acknowledged(struct instance *instance, unsigned root, uint64_t epoch,
+// Root `root` takes this one's log by a new link: what it acknowledged by the one before does not
+// count, for it may have lost its disk between them. Returns the number of the link.
+uint64_t instance_taken(struct instance *instance, unsigned root);
+// Root `root` has lost its disk: what it says by the links that it has does not count any more, and
+// they end.
+void instance_forget(struct instance *instance, unsigned root);
+// At the leader: a root has all blocks of this epoch's log up to `number`, whose chain is `chain`,
+// as it says by that link.
+void instance_acknowledged(struct instance *instance, unsigned root, uint64_t taker, uint64_t epoch,
                            uint64_t number, struct hash128 chain);
 // At a standby: whoever is at the other end of link number `link` leads in `epoch`, and has
-// committed its log up to block `number`.
-void instance_told(struct instance *instance, uint64_t link, uint64_t epoch, uint64_t number);
+// committed its log up to block `number`. Its log is the one here up to `shared` where that chain
+// is here still, or else to what is committed.
+void instance_told(struct instance *instance, uint64_t link, uint64_t epoch, uint64_t number,
+                   const struct journal_place *shared);
 
-// Is `view` new enough to sequence on? A leader first shows what it found.
+// Is `view` new enough to sequence on, and the gate open? A leader first shows what it found.
 bool lead_ready(const struct lead *lead, const struct view *view);
 // What the next block says beside its content.
 struct block_stamp instance_stamp(const struct instance *instance);
+unsigned lead_least(const struct lead *lead); // in_sync_min, whether it is given or not
 // The end of the synced journal, and its epoch. Writer's thread.
 const struct block_header *lead_end(const struct lead *lead);
 struct journal_place lead_known(const struct lead *lead); // committed
@@ -111,6 +162,13 @@ struct lead_word lead_say(struct lead *lead);
 bool lead_serves(const struct lead *lead, unsigned root);
 // At the leader: the last block of this epoch's log that a root has acknowledged, 0 = none yet.
 uint64_t lead_acknowledged(const struct lead *lead, unsigned root);
+bool lead_forgot(const struct lead *lead, unsigned root, uint64_t taker); // is it such a link?
+// At the leader: a root says, by a link of this epoch, that it takes the log.
+void lead_heard(struct lead *lead, unsigned root, uint64_t now_ns);
+// At the leader: for how long another one may lead without its knowledge. Whoever takes over needs
+// promises of so many that in_sync_min roots, this one among them, cannot be following this one
+// then; as long as those have spoken within `silence` it is 0. It is too low by that at most.
+uint64_t lead_doubt_ns(const struct lead *lead, uint64_t now_ns);
 void lead_observe(struct instance *instance, struct notice *changed); // NULL: no more
 // "root" for the only one, "leader", "standby", else the role.
 const char *instance_part(const struct instance *instance);

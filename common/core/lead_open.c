@@ -8,7 +8,7 @@
 #include "common/base/mem.h"
 #include "common/core/lead.h"
 
-int lead_open(struct instance *instance)
+int lead_open(struct instance *instance, bool council)
 {
     const struct instance_options *options = instance->options;
     if (options->role != ROLE_ROOT || options->roots == NULL || options->roots[0] == NULL ||
@@ -19,6 +19,8 @@ int lead_open(struct instance *instance)
     lead->instance = instance;
     instance->lead = lead;
     atomic_store(&lead->leader, LEAD_NOBODY);
+    atomic_store(&lead->serves, LEAD_NOBODY);
+    lead->council = council;
     const char *bad, *reason;
     int error = members_parse(&lead->members, options->roots, instance->node->node, &bad, &reason);
     if (error != OK) {
@@ -42,7 +44,8 @@ void lead_close(struct instance *instance)
 
 bool lead_founds(const struct instance *instance)
 {
-    return instance->lead == NULL || instance->lead->members.own == instance->lead->members.first;
+    const struct lead *lead = instance->lead;
+    return lead == NULL || (!lead->council && lead->members.own == lead->members.first);
 }
 
 // ---- what is committed -------------------------------------------------------------------------
@@ -76,6 +79,67 @@ static int check_found(const struct lead *lead, uint64_t oldest)
     return error;
 }
 
+// R13. A root that has a log of epochs before any council's was the only one, or one of several
+// without a council: it has promised nobody, and is asked to begin.
+static int find_promise(struct lead *lead)
+{
+    struct instance *instance = lead->instance;
+    struct journal *journal = instance->journal;
+    bool empty = !journal_has_history(journal) || journal_last(journal)->number == 0;
+    if (!empty && journal_last(journal)->epoch <= 1 &&
+        promise_load(instance->directory, &lead->members, &lead->promise) == ERR_NOT_FOUND) {
+        struct promise first = {.leadership = {.epoch = 1, .leader = ROOT_NOBODY}};
+        memcpy(first.history, journal_history(instance->journal), HISTORY_ID_BYTES);
+        int error = promise_save(instance->directory, instance->name, &first, &lead->members);
+        if (error != OK) {
+            return error;
+        }
+    }
+    return promise_open(instance->directory, instance->name, empty, &lead->members,
+                        &lead->promise);
+}
+
+// Was it the only root until now? With a council only the promise can say so: else a file `commit`
+// that is lost would make everything committed.
+static bool was_alone(const struct lead *lead)
+{
+    static const uint8_t nothing[HISTORY_ID_BYTES];
+    const struct promise *promise = &lead->promise;
+    bool unwritten = !lead->found.found ||
+                     memcmp(lead->found.history, nothing, HISTORY_ID_BYTES) == 0;
+    return lead->council ? unwritten && !promise->blank && promise->generation == 0 &&
+                               promise->leadership.leader == ROOT_NOBODY
+                         : !lead->found.found;
+}
+
+// Only a root that is blank may be without blocks, or one that was about to begin a history.
+static bool lost_journal(const struct lead *lead)
+{
+    const struct promise *promise = &lead->promise;
+    bool begins = promise->leadership.leader == lead->members.own && promise->generation <= 1;
+    return lead->found.place.number > 0 || (!promise->blank && !begins);
+}
+
+static int check_files(const struct lead *lead, uint64_t end)
+{
+    if (end == 0 && !journal_has_history(lead->instance->journal) && lost_journal(lead)) {
+        log_line(LOG_ERROR, lead->instance->name,
+                 "the journal in %s is missing, and this root had one: it must not take part "
+                 "without it; begin with an empty directory, and it is built anew from the other "
+                 "roots",
+                 lead->instance->directory);
+        return ERR_AHEAD;
+    }
+    if (!lead->found.found && end > 0 && !was_alone(lead) && !lead->promise.blank) {
+        log_line(LOG_ERROR, lead->instance->name,
+                 "%s/commit is missing: this root does not know what of its journal is committed; "
+                 "begin with an empty directory, and it is built anew from the other roots",
+                 lead->instance->directory);
+        return ERR_CORRUPT;
+    }
+    return OK;
+}
+
 // By file and store; where several roots are new here, by what the single one had synced.
 static int find_known(const struct lead *lead, const struct journal_place *flushed,
                       uint64_t *ret_number)
@@ -86,7 +150,7 @@ static int find_known(const struct lead *lead, const struct journal_place *flush
     const uint8_t *history = journal_history(instance->journal);
     bool same = memcmp(lead->found.history, history, HISTORY_ID_BYTES) == 0;
     *ret_number = u64_max(oldest, flushed->number);
-    if (!lead->found.found && end > 1) { // more than the birth block that this start has made
+    if (was_alone(lead) && end > 1) { // more than the birth block that this start has made
         log_line(LOG_INFO, instance->name,
                  "one of %u roots from now on: all that is in the journal counts as committed",
                  lead->members.count);
@@ -131,12 +195,17 @@ int lead_recover(struct instance *instance, const struct journal_place *flushed)
 {
     struct lead *lead = instance->lead;
     struct journal *journal = instance->journal;
-    if (!journal_has_history(journal)) {
-        return journal_hold(journal, 0);
+    int error = lead->council ? find_promise(lead) : OK;
+    if (error == OK && lead->council) {
+        error = check_files(lead, journal_end(journal).number);
     }
+    if (error != OK || !journal_has_history(journal)) {
+        return error != OK ? error : journal_hold(journal, 0);
+    }
+    (void)lead_tell_end(lead);
     uint64_t number;
     struct block_header header;
-    int error = find_known(lead, flushed, &number);
+    error = find_known(lead, flushed, &number);
     if (error == OK) {
         error = read_tail(lead, &number);
     }
@@ -162,6 +231,9 @@ int lead_recover(struct instance *instance, const struct journal_place *flushed)
 void lead_start(struct instance *instance)
 {
     const struct members *members = &instance->lead->members;
+    log_line(LOG_INFO, instance->name,
+             "without consul { } nobody takes over: root %s leads, whatever happens",
+             members->all[members->first].name);
     if (members->own == members->first) {
         instance_lead(instance, 1, members_all(members));
     } else {

@@ -109,12 +109,18 @@ static void patch(struct instance *instance, struct block *block)
         log_line(LOG_INFO, instance->name, "the journal is whole again: block %llu was the last "
                  "damaged one", (unsigned long long)block->header.number);
         journal_publish(instance->journal);
-        applier_mended(instance, journal_last(instance->journal)->number);
+        // Of several roots the rest is not known to be committed.
+        applier_mended(instance, instance->lead != NULL
+                                     ? journal_end(instance->journal).number
+                                     : journal_last(instance->journal)->number);
     } else if (error == ERR_DAMAGED) {
         instance_damaged(instance, &report);
     } else if (error != ERR_NOT_FOUND) {
         log_line(LOG_WARN, instance->name, "block %llu does not mend the journal: %s",
                  (unsigned long long)block->header.number, error_text(error));
+        if (journal_has_failed(instance->journal)) {
+            instance_stop_updates(instance, error, "the journal could not be mended");
+        }
     }
 }
 
@@ -331,13 +337,40 @@ static uint64_t one_of_several(struct writer *writer)
     return u64_min(pause_ns, wait_ns);
 }
 
+// The only root fetches what it lacks. What it was given meanwhile becomes its log before anything
+// is sequenced behind it.
+static uint64_t lacking_turn(struct writer *writer)
+{
+    struct instance *instance = writer->instance;
+    uint64_t missing = atomic_load(&instance->missing);
+    if (missing != 0) {
+        (void)instance->sequence(instance); // refuses what waits
+    }
+    uint64_t pause_ns = follower_turn(writer);
+    uint64_t end = journal_last(instance->journal)->number;
+    if (!list_empty(&writer->unsynced) || !list_empty(&writer->incoming) || end < missing) {
+        return pause_ns;
+    }
+    if (missing != 0 && atomic_compare_exchange_strong(&instance->missing, &missing, 0)) {
+        METRIC_SET(instance->metrics, instance, lacks, 0);
+        log_line(LOG_WARN, instance->name,
+                 "what this root lacked is here, up to block %llu: writes are taken again",
+                 (unsigned long long)end);
+    }
+    return 0;
+}
+
 static uint64_t writer_turn(void *argument)
 {
     struct writer *writer = argument;
+    bool given = !list_empty(&writer->unsynced) || !list_empty(&writer->incoming);
     if (writer->instance->lead != NULL) {
         return one_of_several(writer);
     }
     if (writer->instance->sequence != NULL) {
+        if (given || atomic_load(&writer->instance->missing) != 0) {
+            return lacking_turn(writer);
+        }
         return writer->instance->sequence(writer->instance) ? 0 : WORKER_IDLE;
     }
     return follower_turn(writer);
@@ -410,13 +443,38 @@ static void drop_all(struct list *received)
     }
 }
 
+// One of several roots keeps what others may count on: its log while it leads, and what it has
+// acknowledged beyond that place. A tail of an earlier epoch than that committed place counts no
+// more: what is committed of it is before that. It is set aside.
+static int leave_log(struct instance *instance, const struct block_header *before)
+{
+    const struct journal *journal = instance->journal;
+    struct lead *lead = instance->lead;
+    if (lead == NULL || instance_leads(instance)) {
+        return lead == NULL ? OK : ERR_BUSY;
+    }
+    bool same = journal_has_history(journal) &&
+                memcmp(journal_history(journal), before->history, HISTORY_ID_BYTES) == 0;
+    if (same && before->epoch > journal_last(journal)->epoch) {
+        return lead_leave_tail(lead);
+    }
+    return same && before->number < journal_last(journal)->number ? ERR_BUSY : OK;
+}
+
 static void on_restart(struct task *task)
 {
     struct restart_order *order = CONTAINER_OF(task, struct restart_order, task);
     struct instance *instance = order->instance;
     const struct block_header *before = &order->before;
-    order->error = journal_restart(instance->journal, before);
-    if (order->error == ERR_DISK_FULL) {
+    order->error = leave_log(instance, before);
+    if (order->error == OK) {
+        order->error = journal_restart(instance->journal, before);
+    }
+    if (order->error == ERR_BUSY) {
+        log_line(LOG_INFO, instance->name,
+                 "the journal is not begun anew behind block %llu: this root holds more",
+                 (unsigned long long)before->number);
+    } else if (order->error == ERR_DISK_FULL) {
         log_line(LOG_ERROR, instance->name, "the disk is full: the journal cannot be begun anew");
     } else if (order->error != OK) {
         instance_stop_updates(instance, order->error, "the journal could not be begun anew");

@@ -246,6 +246,8 @@ int journal_sync(struct journal *journal)
     return OK;
 }
 
+bool journal_has_failed(const struct journal *journal) { return journal->failed; }
+
 uint64_t journal_unsynced(const struct journal *journal) { return journal->unsynced; }
 
 void journal_raise(struct journal *journal)

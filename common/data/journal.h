@@ -78,6 +78,8 @@ const struct block_header *journal_last(const struct journal *journal);
 int journal_append(struct journal *journal, const struct block *block) MUST_CHECK;
 // fdatasync of what was appended. A failure is final: the caller stops the instance.
 int journal_sync(struct journal *journal) MUST_CHECK;
+// Something failed that is final: it takes nothing any more (writer thread).
+bool journal_has_failed(const struct journal *journal);
 // Bytes appended since the last sync.
 uint64_t journal_unsynced(const struct journal *journal);
 // Lets cursors see everything appended so far, and raises the subscribed notices.
@@ -107,7 +109,8 @@ int journal_header(struct journal *journal, uint64_t number,
 // Writes a block of the damaged range back into its place (same bytes at every node, so it fits
 // exactly), syncs it, and once the range is whole reads on and ends like journal_open:
 // OK = the journal is whole up to its end; ERR_NOT_FOUND = more of the range is missing;
-// ERR_DAMAGED = the next damaged range is in *report; ERR_PROTOCOL = not a block of this range.
+// ERR_DAMAGED = the next damaged range is in *report; ERR_PROTOCOL = not a block of this range;
+// ERR_DISK_FULL, ERR_IO: it may be tried again unless journal_has_failed says otherwise.
 int journal_patch(struct journal *journal, const struct block *block,
                   struct journal_report *report) MUST_CHECK;
 

@@ -107,7 +107,11 @@ int journal_mend_copy(struct journal *journal, struct segment *segment,
     pthread_mutex_lock(&journal->lock);
     int error = segment_write_copy(segment, before);
     pthread_mutex_unlock(&journal->lock);
-    return error == OK ? segment_sync(segment) : error;
+    if (error == OK && segment_sync(segment) != OK) {
+        journal->failed = true;
+        error = ERR_IO;
+    }
+    return error;
 }
 
 // A bad copy is written anew where the header that it copies can still be read.

@@ -37,7 +37,7 @@ static int write_intent(const struct journal *journal, const struct block_header
 {
     uint8_t bytes[BLOCK_HEADER_BYTES];
     block_header_encode(before, bytes);
-    int fd = openat(journal->home.fd, INTENT_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    int fd = file_fresh(journal->home.fd, INTENT_NEW, O_WRONLY);
     if (fd < 0) {
         return failed(journal, "create");
     }

@@ -4,7 +4,8 @@
 //
 // Torn is only what the store does not rely on and what cannot have been synced, or at least may
 // not have been: nothing sound of a later block stands behind it, or, on a follower, it lies in
-// the last two groups of blocks, which may have reached the disk in any order. Writer's thread.
+// the last two groups of blocks, which may have reached the disk in any order. What lies before the
+// newest segment was synced before that one was begun. Writer's thread.
 #include <stdio.h>
 
 #include "common/base/log.h"
@@ -191,7 +192,8 @@ static int in_last_groups(const struct journal *journal, const struct journal_sc
 
 // What stands behind the bad block at the scan's place.
 struct behind {
-    bool later;           // something sound of a later block, or proof that this one was synced
+    bool synced;          // there is proof that it once was
+    bool later;           // ... or something sound of a later block
     uint64_t next_number; // the next sound header in the same segment, 0 = none
     uint64_t next_offset;
 };
@@ -215,6 +217,17 @@ static int search_start(struct journal *journal, const struct journal_scan *scan
     return error == ERR_IO ? ERR_IO : OK;
 }
 
+// A segment is begun only when all before it is synced, so the copy with which it begins is proof.
+static bool was_synced(const struct journal *journal, const struct journal_scan *scan)
+{
+    bool proven = false;
+    for (size_t i = scan->at + 1; i < journal->count && !proven; i++) {
+        const struct segment *segment = journal->segments[i];
+        proven = segment->before_sound && segment->before.number > scan->previous.number;
+    }
+    return proven;
+}
+
 static int look_behind(struct journal *journal, const struct journal_scan *scan,
                        struct behind *ret_behind)
 {
@@ -226,22 +239,20 @@ static int look_behind(struct journal *journal, const struct journal_scan *scan,
     if (error != OK) {
         return error;
     }
+    behind.synced = was_synced(journal, scan);
     struct segment *segment = scanned(journal, scan);
     error = segment_search(segment, offset, size_of(segment), number, journal->history,
                            &behind.next_offset, &header);
     if (error == OK) {
         behind.next_number = header.number;
-        behind.later = true;
     }
-    for (size_t i = scan->at + 1; i < journal->count && error == ERR_NOT_FOUND; i++) {
-        // A segment is begun only when all before it is synced, so its copy alone is proof.
+    for (size_t i = scan->at + 1;
+         i < journal->count && error == ERR_NOT_FOUND && !behind.synced; i++) {
         segment = journal->segments[i];
-        bool proof = segment->before_sound && segment->before.number >= number;
-        error = proof ? OK
-                      : segment_search(segment, 0, size_of(segment), number, journal->history,
-                                       &offset, &header);
-        behind.later = error == OK;
+        error = segment_search(segment, 0, size_of(segment), number, journal->history, &offset,
+                               &header);
     }
+    behind.later = behind.synced || error == OK;
     if (error == ERR_IO) {
         return error;
     }
@@ -354,7 +365,7 @@ static int judge(struct journal *journal, const struct journal_scan *scan,
     uint64_t certain = u64_max(journal->flushed.number, journal->certain);
     if (error == OK && scan->previous.number + 1 > certain) {
         torn = !behind.later;
-        if (!torn && !journal->root) {
+        if (!torn && !journal->root && !behind.synced) {
             error = in_last_groups(journal, scan, &torn);
         }
     }

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/data/segment_read.h"
@@ -61,7 +62,7 @@ static const char *file_name(const struct segment *segment)
 static int create_file(struct segment *segment, const struct segment_home *home,
                        const char *temporary, const struct block_header *before)
 {
-    segment->fd = openat(home->fd, temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0640);
+    segment->fd = file_fresh(home->fd, temporary, O_RDWR);
     if (segment->fd < 0) {
         return file_failed(segment, "create");
     }

@@ -14,8 +14,12 @@
 static json_t *tags_of(const struct agent_setup *setup, const struct agent_facts *facts)
 {
     json_t *tags = json_array();
-    json_array_append_new(tags, json_string(role_text(setup->role)));
-    if (setup->role == ROLE_REPLICA && facts->feeds) {
+    bool alone = setup->role != ROLE_ROOT || facts->part == AGENT_ALONE;
+    json_array_append_new(tags, json_string(alone ? role_text(setup->role) : "replica"));
+    if (!alone) {
+        json_array_append_new(tags, json_string(facts->part == AGENT_LEADER ? "root" : "standby"));
+    }
+    if ((setup->role == ROLE_REPLICA || !alone) && facts->feeds) {
         json_array_append_new(tags, json_string("intermediate"));
     }
     return tags;
@@ -171,7 +175,7 @@ static void on_answer(struct consul_call *call, const struct consul_answer *answ
 static bool facts_changed(const struct agent_facts *a, const struct agent_facts *b)
 {
     return a->feeds != b->feeds || strcmp(a->history, b->history) != 0 || a->epoch != b->epoch ||
-           a->depth != b->depth;
+           a->depth != b->depth || a->part != b->part;
 }
 
 void agent_open(struct agent *agent, const struct agent_setup *setup)

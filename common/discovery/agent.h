@@ -5,7 +5,8 @@
 //
 //   service  <service_prefix><instance>
 //   id       <service>:<node>
-//   tags     root; or replica, and intermediate while it has children; or proxy
+//   tags     root; or replica, and intermediate while it has children; or proxy; of several roots
+//            replica, and root the one that leads, standby the others
 //   meta     node, cluster, role, history, epoch, depth
 //   check    <id>:ttl; passing while it serves, critical while it loads, warning once it has
 //            stopped taking updates
@@ -23,6 +24,7 @@
 struct agent_facts {
     enum { AGENT_LOADING, AGENT_SERVING, AGENT_STOPPED } state;
     bool feeds;           // others follow it now
+    enum { AGENT_ALONE, AGENT_LEADER, AGENT_STANDBY } part; // of a root
     char history[33];     // in hexadecimal, "" = none yet
     uint64_t epoch;
     unsigned depth;       // UINT32_MAX = not known

@@ -99,6 +99,12 @@ static void count_registered(struct finder *finder)
     METRIC_SET(finder->setup.metrics, node, consul_registered, registered);
 }
 
+static const struct finder_guest *guest_of(const struct finder *finder, size_t member)
+{
+    const struct finder_guest *guest = &finder->setup.instances[member].guest;
+    return guest->owner != NULL ? guest : NULL;
+}
+
 // Does what is due; returns when the next thing is.
 static uint64_t take_turn(struct finder *finder)
 {
@@ -111,6 +117,10 @@ static uint64_t take_turn(struct finder *finder)
         }
         if (member->seeks) {
             next_ns = u64_min(next_ns, seeker_turn(&member->seeker, now_ns));
+        }
+        if (guest_of(finder, i) != NULL) {
+            const struct finder_guest *guest = guest_of(finder, i);
+            next_ns = u64_min(next_ns, guest->turn(guest->owner, clock_mono_ns()));
         }
     }
     count_registered(finder);
@@ -156,12 +166,43 @@ static void leave(struct finder *finder)
     }
 }
 
+static bool parting(const struct finder *finder)
+{
+    bool more = false;
+    for (size_t i = 0; i < finder->member_count; i++) {
+        const struct finder_guest *guest = guest_of(finder, i);
+        more = (guest != NULL && guest->parting(guest->owner)) || more;
+    }
+    return more;
+}
+
+static void let_guests_part(struct finder *finder)
+{
+    uint64_t until_ns = clock_mono_ns() + AGENT_LEAVE_MS * NS_PER_MS;
+    while (clock_mono_ns() < until_ns && parting(finder)) {
+        wait_until(finder, u64_min(take_turn(finder), until_ns));
+    }
+}
+
 static void *finder_main(void *argument)
 {
     struct finder *finder = argument;
     pthread_setname_np(pthread_self(), "qs-finder");
+    for (size_t i = 0; i < finder->member_count; i++) {
+        const struct finder_guest *guest = guest_of(finder, i);
+        if (guest != NULL) {
+            guest->join(guest->owner, finder->consul);
+        }
+    }
     while (!atomic_load(&finder->stopping)) {
         wait_until(finder, take_turn(finder));
+    }
+    let_guests_part(finder);
+    for (size_t i = 0; i < finder->member_count; i++) {
+        const struct finder_guest *guest = guest_of(finder, i);
+        if (guest != NULL) {
+            guest->leave(guest->owner);
+        }
     }
     leave(finder);
     return NULL;
@@ -180,6 +221,14 @@ static void split_address(struct finder *finder, const char *text)
     CHECK(sscanf(colon + 1, "%u", &finder->port) == 1);
 }
 
+// How soon a root is missed that may have led is a part of how soon another one leads.
+static uint64_t ttl_ms(const struct finder_setup *setup, const struct finder_instance *instance)
+{
+    uint64_t soon_ms = u64_max(FINDER_SOON_MS, setup->node->silence);
+    return instance->guest.owner != NULL ? u64_min(setup->consul->ttl, soon_ms)
+                                         : setup->consul->ttl;
+}
+
 static void open_member(struct finder *finder, struct member *member,
                         const struct finder_instance *instance)
 {
@@ -196,7 +245,7 @@ static void open_member(struct finder *finder, struct member *member,
                                    .host = finder->host,
                                    .port = finder->port,
                                    .role = instance->role,
-                                   .ttl_ms = setup->consul->ttl,
+                                   .ttl_ms = ttl_ms(setup, instance),
                                    .facts = instance->facts,
                                    .owner = instance->owner,
                                });

@@ -12,7 +12,19 @@
 #include "common/discovery/endpoints.h"
 
 #define FINDER_SITES_MS 300000 // between two looks at which data centres there are
+#define FINDER_SOON_MS 1000   // least `ttl` of an instance with a guest, which is else `silence`
 #define FINDER_ALONE_MS 5000   // ... while there is but one: its servers may be joining the others
+
+// Whoever else asks Consul, on the finder's thread. `turn` does what is due and returns when it is
+// to be called again at the latest; consul_wake makes it sooner.
+struct finder_guest {
+    void (*join)(void *owner, struct consul *consul); // before the first turn
+    uint64_t (*turn)(void *owner, uint64_t now_ns);
+    // The node is about to end: does it want further turns before? Asked between them.
+    bool (*parting)(void *owner);
+    void (*leave)(void *owner); // after the last one
+    void *owner;                // NULL: there is none
+};
 
 // One instance of this node. What it points to outlives the finder.
 struct finder_instance {
@@ -23,6 +35,7 @@ struct finder_instance {
     struct instance_metrics *metrics;
     void (*facts)(void *owner, struct agent_facts *ret_facts); // on the finder's thread
     void *owner;
+    struct finder_guest guest;
 };
 
 struct finder_setup {

@@ -59,6 +59,10 @@ static void on_nodes(struct inquiry *inquiry, const struct consul_answer *answer
             source->look_ns = u64_min(source->look_ns, now_ns + random_jitter_ms(
                                                                     INQUIRY_LEAST_MS) * NS_PER_MS);
         }
+        if (seeker->setup.parents != NULL && seeker->parents->count == 0) {
+            uint64_t soon_ns = now_ns + random_jitter_ms(SEEKER_LOST_MS) * NS_PER_MS;
+            inquiry->next_ns = u64_min(inquiry->next_ns, soon_ns);
+        }
         source->said = said;
         seeker->changed = true;
         return;

@@ -23,6 +23,7 @@
 #define SEEKER_NEAR 3        // so many other data centres are asked as often as this:
 #define SEEKER_NEAR_MS 30000
 #define SEEKER_FAR_MS 300000 // ... and the rest
+#define SEEKER_LOST_MS 2000  // ... and all of them while nobody is known who could be followed
 #define SEEKER_STAGGER_MS 200 // for each of them, before the first question
 #define SEEKER_SAVE_NS (10 * NS_PER_S) // between two writes of the file, at least
 

@@ -75,6 +75,7 @@ void council_turn(struct council *council)
 void council_tick(struct council *council, bool leader_gone, uint32_t lagging)
 {
     council->leader_gone = leader_gone;
+    council->gone = council_awaited_one(council);
     council->lagging = lagging;
     council->looked = false;
     if (council->read_again) {
@@ -134,11 +135,11 @@ static bool next_here(struct council *council, struct council_action *action)
         action->role = council->told_role;
         action->writes = council->told_writes;
     } else if (take(council, action->act = COUNCIL_FOLLOW)) {
+        bool follows = council_follows(council, council->promised.leadership) &&
+                       council->promised.leadership.leader != council->setup.self;
         action->leadership = council->promised.leadership;
-        if (!council_follows(council, council->promised.leadership) || !council->heard ||
-            council->promised.leadership.leader == council->setup.self) {
-            action->leadership.leader = ROOT_NOBODY;
-        }
+        action->root = follows ? action->leadership.leader : ROOT_NOBODY;
+        action->leadership.leader = council->heard ? action->root : ROOT_NOBODY;
     } else if (take(council, action->act = COUNCIL_PROMISE)) {
         council->is_writing = true;
         council->writing = council->wanted;

@@ -31,7 +31,8 @@ enum council_writes {
 enum council_act {
     COUNCIL_STOP,        // the instance takes nothing more: `text`
     COUNCIL_ROLE,        // `role`, `writes`, `leadership`
-    COUNCIL_FOLLOW,      // take blocks of `leadership` only (ROOT_NOBODY: none); council_common
+    COUNCIL_FOLLOW,      // take blocks of `leadership` only (ROOT_NOBODY: none); council_common.
+                         // `root` has the promise, and may take over this one's log
     COUNCIL_PROMISE,     // make `promise` durable; then council_promised
     COUNCIL_READ,        // read the record in consistent mode; council_record with `ticket`
     COUNCIL_CHANGE,      // write `record` if its ModifyIndex is `modify_index` (0: if there is
@@ -101,7 +102,9 @@ struct council {
     } request; // R11
 
     bool leader_gone;
-    bool go, forced, loss; // tries that somebody asked for
+    struct leadership gone; // whose leader that was
+    bool go, forced, loss, founds; // tries that somebody asked for
+    bool unable;                   // it could not lead
     uint8_t loss_history[HISTORY_ID_BYTES];
 
     uint32_t granted, blank; // of those that answered a claim
@@ -182,6 +185,15 @@ void council_on_go(struct council *council, unsigned root, struct leadership lea
 // appended.
 void council_common(struct council *council, unsigned root, uint64_t block);
 void council_fetch_failed(struct council *council, unsigned root);
+// Its epoch block cannot be written, or can again: until then it stands by, and does not try.
+void council_unable(struct council *council, bool unable);
+
+// Whose heartbeats are awaited: of the leader that the record names, or that was promised.
+unsigned council_awaited(const struct council *council);
+
+// All other roots are empty, and so is this one, or it was the only one: if there is no record
+// either, it makes one and leads, in this history. Nothing happens otherwise; it may be said again.
+void council_found(struct council *council, const uint8_t history[HISTORY_ID_BYTES]);
 
 // ---- a person ----------------------------------------------------------------------------------
 

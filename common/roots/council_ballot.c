@@ -26,6 +26,14 @@ static unsigned best_log(const struct council *council, uint32_t voters)
     return best;
 }
 
+// The record that it has won names it alone, and all others have promised, and lost what they had:
+// nobody else can hold what was committed.
+static bool is_last(const struct council *council)
+{
+    return council->members == ROOT_BIT(council->setup.self) &&
+           (council->granted & council->blank) == council_others(council);
+}
+
 void council_rule_open(struct council *council)
 {
     uint32_t voters = council->granted & ~council->blank;
@@ -33,7 +41,8 @@ void council_rule_open(struct council *council)
         council->end.block != council->appended) {
         return;
     }
-    if (!council->birth && set_size(voters) + 1 < council->setup.promote_min) {
+    if (!council->birth && set_size(voters) + 1 < council->setup.promote_min &&
+        !is_last(council)) {
         return;
     }
     unsigned best = council->birth ? council->setup.self : best_log(council, voters);
@@ -57,6 +66,15 @@ void council_fetch_failed(struct council *council, unsigned root)
         council_undue(council, COUNCIL_FETCH);
         council_turn(council);
     }
+}
+
+void council_unable(struct council *council, bool unable)
+{
+    council->unable = unable;
+    if (unable && council->role != COUNCIL_LEADING && council->role != COUNCIL_STANDBY) {
+        council_rest(council);
+    }
+    council_turn(council);
 }
 
 void council_opened(struct council *council, struct leadership leadership, uint64_t block)

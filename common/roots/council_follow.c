@@ -64,6 +64,8 @@ void council_on_lead(struct council *council, unsigned root, struct leadership l
         council->heard = true;
         council_due(council, COUNCIL_FOLLOW);
     }
+    // Whatever was said of it, or asked because none was there, before this came.
+    council->leader_gone = council->forced = false;
     council_see_generation(council, generation);
     council->leader_commit = u64_max(council->leader_commit, committed);
     council->wanted.blank = council->wanted.blank && !member;

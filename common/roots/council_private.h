@@ -56,6 +56,7 @@ bool council_may_answer(const struct council *council, unsigned root);
 
 // R1 to R3, R11.
 bool council_record_current(const struct council *council); // of this history, none newer is known
+struct leadership council_awaited_one(const struct council *council);
 void council_ask_record(struct council *council);
 void council_request(struct council *council, const struct root_record *record,
                      uint64_t modify_index);

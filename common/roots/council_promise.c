@@ -112,7 +112,8 @@ void council_on_answer(struct council *council, unsigned root, bool granted,
         council->granted |= ROOT_BIT(root);
         council->absent &= ~ROOT_BIT(root);
         if (council->donor == root && council->ends[root].block != end->block) {
-            council->donor = ROOT_NOBODY; // there is more to fetch by now
+            council->donor = ROOT_NOBODY; // there is more to fetch by now, or nothing
+            council_undue(council, COUNCIL_FETCH);
         }
         council->ends[root] = *end;
         council->blank &= ~ROOT_BIT(root);

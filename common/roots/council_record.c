@@ -135,6 +135,18 @@ void council_changed(struct council *council, uint64_t ticket, int result)
 
 // ---- trying ------------------------------------------------------------------------------------
 
+struct leadership council_awaited_one(const struct council *council)
+{
+    return council_record_current(council) ? council->record.leadership
+                                           : council->promised.leadership;
+}
+
+// What was said of one that led before says nothing of the one that is awaited now.
+static bool is_gone(const struct council *council)
+{
+    return council->leader_gone && leadership_equal(council->gone, council_awaited_one(council));
+}
+
 // R1, and not what only a read of this moment may say.
 static bool has_reason(const struct council *council)
 {
@@ -143,8 +155,9 @@ static bool has_reason(const struct council *council)
     }
     bool named = council->record_present &&
                  council->record.leadership.leader == council->setup.self;
-    return council->role == COUNCIL_STANDBY && (council->leader_gone || named || council->go ||
-                                                council->forced || council->loss);
+    return council->role == COUNCIL_STANDBY &&
+           (is_gone(council) || named || council->go || council->forced || council->loss ||
+            council->founds);
 }
 
 static void try(struct council *council, const struct root_record *base, uint32_t in_sync)
@@ -164,15 +177,26 @@ static void try(struct council *council, const struct root_record *base, uint32_
     council_undue(council, COUNCIL_CHANGE); // not before the promise is on the disk
 }
 
+static void begin_history(struct council *council, const struct root_record *base)
+{
+    memcpy(council->wanted.history, council->loss_history, HISTORY_ID_BYTES);
+    council->wanted.blank = false;
+    try(council, base, ROOT_BIT(council->setup.self));
+    council->birth = true;
+}
+
 // A person: a new history, whatever the record says.
 static void try_with_loss(struct council *council)
 {
     const struct root_record nothing = {0};
-    memcpy(council->wanted.history, council->loss_history, HISTORY_ID_BYTES);
-    council->wanted.blank = false;
-    try(council, council->record_present ? &council->record : &nothing,
-        ROOT_BIT(council->setup.self));
-    council->birth = true;
+    begin_history(council, council->record_present ? &council->record : &nothing);
+}
+
+// Epochs up to 1 are those of a single root, and of several without a council.
+static void try_to_found(struct council *council)
+{
+    const struct root_record nothing = {.leadership.epoch = 1};
+    begin_history(council, &nothing);
 }
 
 // A person, where the record is missing or older than what was seen: as if it named nobody, and
@@ -188,9 +212,9 @@ void council_rule_try(struct council *council)
     if (council->role == COUNCIL_TRYING && council_settled(council) && !council->request.sent) {
         council_due(council, COUNCIL_CHANGE);
     }
-    bool may = council->role != COUNCIL_TRYING && !council->request.busy &&
+    bool may = council->role != COUNCIL_TRYING && !council->request.busy && !council->unable &&
                council_settled(council) && !council->opening && has_reason(council) &&
-               (!council->wanted.blank || council->loss);
+               (!council->wanted.blank || council->loss || council->founds);
     if (may && !council->fresh && !council->looked) {
         council->looked = true;
         council_ask_record(council);
@@ -198,17 +222,34 @@ void council_rule_try(struct council *council)
     if (!may || !council->fresh) {
         return;
     }
-    bool forced = council->forced;
-    council->go = council->forced = false;
-    council->birth = false;
+    bool forced = council->forced, founds = council->founds;
+    council->go = council->forced = council->founds = council->birth = false;
     if (council->loss) {
         try_with_loss(council);
+    } else if (founds && !council->record_present) {
+        try_to_found(council);
+    } else if (council->wanted.blank) {
+        return;
     } else if (council_record_current(council) &&
                set_has(council->record.in_sync, council->setup.self)) {
         try(council, &council->record, council->record.in_sync);
     } else if (forced && (!council->record_present ||
                           (is_own_history(council) && !council_record_current(council)))) {
         try_without_record(council);
+    }
+}
+
+unsigned council_awaited(const struct council *council)
+{
+    return council_awaited_one(council).leader;
+}
+
+void council_found(struct council *council, const uint8_t history[HISTORY_ID_BYTES])
+{
+    if (council->role == COUNCIL_STANDBY && !council->loss) {
+        memcpy(council->loss_history, history, HISTORY_ID_BYTES);
+        council->founds = true;
+        council_turn(council);
     }
 }
 

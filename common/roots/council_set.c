@@ -97,7 +97,9 @@ static uint32_t absentees(const struct council *council)
 static uint32_t newcomers(const struct council *council)
 {
     uint64_t least = u64_max(council->first, council->committed);
-    uint32_t set = council_others(council) & ~council->members & ~council->lagging;
+    // Of a connection that has just begun nothing is known before the answer to a claim (R13).
+    uint32_t set =
+        council_others(council) & ~council->members & ~council->lagging & council->granted;
     for (unsigned root = 0; root < council->setup.roots; root++) {
         set &= council->acknowledged[root] >= least ? ~(uint32_t)0 : ~ROOT_BIT(root);
     }

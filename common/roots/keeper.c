@@ -134,6 +134,50 @@ void keeper_change(struct keeper *keeper, uint64_t ticket, const struct root_rec
     mem_free(path);
 }
 
+// ---- health ------------------------------------------------------------------------------------
+
+// A list of checks, of which there is one at most; none may be passing. False: it is no such list.
+static bool take_checks(struct bytes body, bool *ret_gone)
+{
+    json_error_t error;
+    json_t *rows = body.size == 0 || body.size > ANSWER_BYTES_MAX
+                       ? NULL
+                       : json_loadb((const char *)body.data, body.size, 0, &error);
+    bool gone = true, sound = json_is_array(rows);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const char *status =
+            json_string_value(json_object_get(json_array_get(rows, i), "Status"));
+        sound = sound && status != NULL;
+        gone = gone && status != NULL && strcmp(status, "passing") != 0;
+    }
+    json_decref(rows);
+    *ret_gone = gone;
+    return sound;
+}
+
+static void on_look(struct consul_call *call, const struct consul_answer *answer)
+{
+    struct keeper *keeper = CONTAINER_OF(call, struct keeper, look);
+    bool gone;
+    if (answer->error == OK && answer->leader && take_checks(answer->body, &gone)) {
+        keeper->setup.looked(keeper->setup.owner, keeper->looked_at, gone);
+    }
+}
+
+void keeper_look(struct keeper *keeper, unsigned root)
+{
+    const struct keeper_setup *setup = &keeper->setup;
+    if (consul_busy(&keeper->look)) {
+        return;
+    }
+    CHECK(root < setup->names->count);
+    keeper->looked_at = root;
+    char *path = mem_format("/v1/health/checks/%s?filter=CheckID%%20==%%20%%22%s:%s:ttl%%22",
+                            setup->service, setup->service, setup->names->all[root].name);
+    consul_get(keeper->consul, &keeper->look, path, KEEPER_TIMEOUT_MS);
+    mem_free(path);
+}
+
 // ---- watching ----------------------------------------------------------------------------------
 
 static void on_watch(struct inquiry *watch, const struct consul_answer *answer)
@@ -160,6 +204,7 @@ void keeper_open(struct keeper *keeper, const struct keeper_setup *setup, struct
         .path = mem_format("/v1/kv/%s%s/record", setup->prefix, setup->scope),
         .read.answered = on_read,
         .change.answered = on_change,
+        .look.answered = on_look,
     };
     inquiry_open(&keeper->watch, mem_text(keeper->path), 0, on_watch);
 }
@@ -169,5 +214,6 @@ void keeper_close(struct keeper *keeper)
     inquiry_close(&keeper->watch);
     consul_cancel(&keeper->read);
     consul_cancel(&keeper->change);
+    consul_cancel(&keeper->look);
     mem_free(keeper->path);
 }

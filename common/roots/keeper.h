@@ -20,6 +20,7 @@
 struct keeper_setup {
     const char *scope;  // the instance's name, for the log
     const char *prefix; // of the key: <prefix><scope>/record
+    const char *service; // as which the roots are registered (common/discovery/agent.h)
     const struct members *names;
     void *owner;
     // `record` is NULL when there is none, with an index of 0. One that cannot be read is told as a
@@ -30,13 +31,17 @@ struct keeper_setup {
     // OK, ERR_CONFLICT, or what became of the request: it may be done yet.
     void (*changed)(void *owner, uint64_t ticket, int result);
     void (*moved)(void *owner);
+    // Of keeper_look: `root` is not registered, or its health check says that it does not serve or
+    // takes no updates. Not told when Consul could not say.
+    void (*looked)(void *owner, unsigned root, bool gone);
 };
 
 struct keeper {
     struct keeper_setup setup;
     struct consul *consul;
     char *path; // owned
-    struct consul_call read, change;
+    struct consul_call read, change, look;
+    unsigned looked_at;
     uint64_t read_ticket, change_ticket;
     struct inquiry watch;
     uint64_t watched; // index of the watch's last answer
@@ -49,6 +54,9 @@ void keeper_close(struct keeper *keeper); // a change that is under way may be d
 void keeper_read(struct keeper *keeper, uint64_t ticket);
 void keeper_change(struct keeper *keeper, uint64_t ticket, const struct root_record *record,
                    uint64_t modify_index);
+
+// Asks what Consul thinks of the health of `root`; nothing happens while it is asked already.
+void keeper_look(struct keeper *keeper, unsigned root);
 
 // Watches. Returns when to call again at the latest, UINT64_MAX while an answer is awaited.
 uint64_t keeper_turn(struct keeper *keeper, uint64_t now_ns);

@@ -7,7 +7,8 @@
 // FIELD(message, key, type, field)     key 1..127; type U64, BYTES (borrowed), TEXT (bytes, shown)
 //
 // On the wire: a frame (common/wire/frame.h) whose payload is one msgpack map {key: value}.
-// Unknown keys are skipped, missing ones refused.
+// Unknown keys are skipped, missing ones refused but in a hello and a welcome. Whoever adds a
+// message or a field that others need, or changes what one means, raises PEER_PROTOCOL.
 #ifndef MESSAGE
 #define MESSAGE(name, code)
 #endif
@@ -18,7 +19,9 @@
 #define RETIRED(code)
 #endif
 
-// First on every connection, from the side that connected. `purpose`: enum hello_purpose.
+// First on every connection, from the side that connected. `purpose`: enum hello_purpose. Hello and
+// welcome can be read whatever the other side's version, so that it is refused in words: of theirs
+// the fields behind the twelfth, which the first version lacked, may be missing, and are 0 or empty.
 MESSAGE(hello, 1)
 FIELD(hello, 1, U64, protocol)
 FIELD(hello, 2, TEXT, cluster)
@@ -84,6 +87,12 @@ FIELD(progress, 1, U64, received)
 FIELD(progress, 2, U64, synced)
 FIELD(progress, 3, U64, visible)
 FIELD(progress, 4, U64, age_ns)
+FIELD(progress, 5, U64, room) // so many more it would feed; 2^64 - 1: no limit
+
+// Parent to child, with heartbeats, when it feeds more than it may: the child is to go to one of
+// these, which have room (as in welcome, `elsewhere`), and is fed until it does.
+MESSAGE(make_room, 14)
+FIELD(make_room, 1, BYTES, elsewhere)
 
 // Either way: round-trip time.
 MESSAGE(ping, 6)
@@ -190,6 +199,37 @@ FIELD(tree_page, 2, BYTES, items)
 FIELD(tree_page, 3, U64, last) // 1: there is nothing behind these
 FIELD(tree_page, 4, TEXT, reason)
 FIELD(tree_page, 5, U64, age_ns) // of the picture: to be added to what the items say
+// Between roots of one instance, each on the links of PURPOSE_TALK that it has made itself
+// (docs/commit.md). `history`: of the sender's journal, empty while it has none. A root is named by
+// the hello, and leads or claims to in its own name.
+MESSAGE(claim, 43)
+FIELD(claim, 1, BYTES, history)
+FIELD(claim, 2, U64, epoch)
+// The answer to a claim: the sender's own promise, and where its synced journal ends.
+MESSAGE(promise, 44)
+FIELD(promise, 1, BYTES, history)
+FIELD(promise, 2, U64, granted) // 1: the claim is what was promised
+FIELD(promise, 3, U64, epoch)
+FIELD(promise, 4, TEXT, leader) // empty: nobody
+FIELD(promise, 5, U64, generation)
+FIELD(promise, 6, U64, blank)   // 1: its disk was empty, and no leader has added it yet
+FIELD(promise, 7, U64, end_epoch)
+FIELD(promise, 8, U64, end_block)
+FIELD(promise, 9, U64, end_index)
+FIELD(promise, 10, BYTES, end_chain)
+// From the one that leads, with each heartbeat.
+MESSAGE(word, 45)
+FIELD(word, 1, BYTES, history)
+FIELD(word, 2, U64, epoch)
+FIELD(word, 3, U64, block)      // committed up to here
+FIELD(word, 4, U64, generation) // of the record
+FIELD(word, 5, U64, member)     // 1: the receiver is one that the record names
+// To the one that leads: hand over to me. And the answer: try, my epoch ends.
+MESSAGE(ask, 46)
+FIELD(ask, 1, U64, epoch)
+MESSAGE(go, 47)
+FIELD(go, 1, U64, epoch)
+
 // Between roots of one instance, on a link of PURPOSE_STAND beside what a parent and a child say.
 // From the one whose log is taken, first of all, then when that changes and with heartbeats: the
 // epoch that it leads, or has promised, and what it knows to be committed.
@@ -203,6 +243,22 @@ MESSAGE(acknowledge, 49)
 FIELD(acknowledge, 1, U64, epoch)
 FIELD(acknowledge, 2, U64, block)
 FIELD(acknowledge, 3, BYTES, chain)
+// Child to parent: a write of a client of the child, or of a node below, on its way to the root that
+// leads. The parent sends it on to its own; whoever leads carries it out. The answer is of use for
+// `patience_ns` still.
+MESSAGE(forward, 50)
+FIELD(forward, 1, U64, id)
+FIELD(forward, 2, BYTES, path) // names of the nodes it came through, each with a zero byte behind it
+FIELD(forward, 3, U64, patience_ns)
+FIELD(forward, 4, BYTES, items) // the transaction (common/wire/write_items.h)
+// The answer, by the same way. `error`: 0, or the positive number of a row; then nothing of it was
+// done, unless that is "outcome unknown".
+MESSAGE(forwarded, 51)
+FIELD(forwarded, 1, U64, id)
+FIELD(forwarded, 2, U64, error)
+FIELD(forwarded, 3, BYTES, history) // without an error: whose `index` is at least that of the write
+FIELD(forwarded, 4, U64, index)
+FIELD(forwarded, 5, BYTES, reply)   // RESP, as the client is to get it
 
 #undef MESSAGE
 #undef FIELD

@@ -6,6 +6,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/core/lead.h"
 #include "common/tree/tree.h"
 
 #define BEATS_MAX 64
@@ -211,7 +212,7 @@ int beat_encode(struct buf *to, const struct beat *beat, const char *node, uint6
 uint64_t instance_age_ns(struct instance *instance)
 {
     if (instance_leads(instance)) {
-        return 0;
+        return instance->lead == NULL ? 0 : lead_doubt_ns(instance->lead, clock_mono_ns());
     }
     struct view *view = instance_pin(instance);
     if (view == NULL) {

@@ -202,6 +202,16 @@ void census_lose(struct census *census, const void *via)
     pthread_mutex_unlock(&census->lock);
 }
 
+bool census_below(struct census *census, const char *node)
+{
+    bool found;
+    pthread_mutex_lock(&census->lock);
+    size_t at = place_of(census, bytes_text(node), &found);
+    bool below = found && (census->residents[at]->said.flags & CENSUS_LOST) == 0;
+    pthread_mutex_unlock(&census->lock);
+    return below;
+}
+
 // ---- what is told ------------------------------------------------------------------------------
 
 static void append(struct buf *to, const struct resident *resident, uint64_t now_ns)

@@ -39,6 +39,9 @@ int census_take(struct census *census, const void *via, struct bytes items, uint
 // That link has ended.
 void census_lose(struct census *census, const void *via);
 
+// Does the log of that node come from this one, as far as is known?
+bool census_below(struct census *census, const char *node);
+
 // Appends what the parent was not told yet, CENSUS_REPORT_BYTES at most.
 void census_tell(struct census *census, struct buf *to, uint64_t now_ns);
 // Another parent: it was told nothing yet.

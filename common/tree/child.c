@@ -10,6 +10,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/tree/fanout.h"
+#include "common/tree/forward.h"
 #include "common/tree/pages.h"
 
 // One announcement, so that heartbeats find a gap; what one turn of the loop may send.
@@ -43,6 +44,7 @@ struct child {
     bool complained;
     struct pages pages; // of the tree, as it asked for them
     struct stand_giver stand; // a root that stands by
+    struct forward_giver forward; // writes that it gave
 };
 
 // ---- heartbeats --------------------------------------------------------------------------------
@@ -58,6 +60,7 @@ static bool own_beat(struct child *child, struct beat *ret_beat)
                               .commit_index = view->place.index,
                               .block = view->place.number,
                               .root_ms = clock_wall_ms(),
+                              .delay_ns = instance_age_ns(child->instance),
                               .sequence = ++child->sequence,
                               .chain = view->place.chain,
                               .digest = view->digest.sum,
@@ -65,6 +68,20 @@ static bool own_beat(struct child *child, struct beat *ret_beat)
     memcpy(ret_beat->history, journal_history(child->instance->journal), HISTORY_ID_BYTES);
     view_release(view);
     return true;
+}
+
+// Too many are fed here: this one is told who has room, if it is to go.
+static void send_away(struct child *child)
+{
+    char elsewhere[ELSEWHERE_BYTES];
+    size_t size = child->stand.stands
+                      ? 0
+                      : fanout_make_room(child->fanout, &child->entry, elsewhere);
+    if (size > 0) {
+        struct message_make_room message = {.elsewhere = bytes_of(elsewhere, size)};
+        message_make_room_encode(link_out(child->link), &message);
+        link_wrote(child->link);
+    }
 }
 
 static void send_beat(struct child *child)
@@ -84,6 +101,7 @@ static void send_beat(struct child *child)
     link_wrote(child->link);
     child->beat_due = false;
     child->beat_received_ns = beat.received_ns;
+    send_away(child);
     loop_timer_set(child->loop, &child->beat_timer, child->instance->node->heartbeat * NS_PER_MS);
 }
 
@@ -93,6 +111,7 @@ static void beat_if_due(struct child *child)
     if ((child->beat_due || !root) && link_may_talk(child->link)) {
         send_beat(child);
     }
+    forward_tell(&child->forward, child->link);
     pages_send(&child->pages, child->link);
 }
 
@@ -241,6 +260,7 @@ static int on_progress(struct child *child, struct bytes payload)
     int error = message_progress_decode(payload, &progress);
     if (error == OK) {
         fanout_progress(child->fanout, &child->entry, &progress, child->link->rtt_ns);
+        stand_on_progress(&child->stand, child->instance);
     }
     return error;
 }
@@ -304,6 +324,8 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
         return pages_on_ask(&child->pages, payload);
     case MESSAGE_acknowledge:
         return stand_on_acknowledge(&child->stand, child->instance, payload);
+    case MESSAGE_forward:
+        return forward_on_write(&child->forward, payload);
     default:
         return ERR_PROTOCOL;
     }
@@ -333,6 +355,11 @@ static void on_pages(struct pages *pages)
     child_free_if_over(child);
 }
 
+static void on_forwarded(struct forward_giver *giver)
+{
+    child_turn(CONTAINER_OF(giver, struct child, forward));
+}
+
 static void on_close(struct link *link, int error)
 {
     struct child *child = link->owner;
@@ -343,6 +370,7 @@ static void on_close(struct link *link, int error)
     beats_unsubscribe(child->instance->beats, &child->beats_subscriber);
     fanout_remove(child->fanout, &child->entry);
     census_lose(child->instance->census, child);
+    forward_giver_close(&child->forward);
     loop_timer_clear(&child->beat_timer);
     journal_cursor_close(&child->cursor);
     journal_cursor_close(&child->again);
@@ -351,9 +379,8 @@ static void on_close(struct link *link, int error)
     child_free_if_over(child);
 }
 
-// Where others may follow a child: what it said, at the host that it comes from if it said none.
-static void note_reach(struct fanout_child *entry, const struct link *link,
-                       const struct message_hello *hello)
+void child_reach(const struct link *link, const struct message_hello *hello,
+                 char to[ADDRESS_TEXT_BYTES])
 {
     char text[ADDRESS_TEXT_BYTES];
     struct address reach, from;
@@ -363,9 +390,8 @@ static void note_reach(struct fanout_child *entry, const struct link *link,
         if (address_parse(&from, link->address, &reason) == OK) {
             address_at_host(&reach, &from);
         }
-        address_text(&reach, entry->reach);
+        address_text(&reach, to);
     }
-    link_words(entry->site, sizeof entry->site, hello->site);
 }
 
 void child_open(struct fanout *fanout, struct link *link, struct journal_cursor *cursor,
@@ -384,12 +410,15 @@ void child_open(struct fanout *fanout, struct link *link, struct journal_cursor 
     *status = (struct child_status){.role = (int)hello->role,
                                     .received = hello->index,
                                     .age_ns = UINT64_MAX,
-                                    .since_ns = clock_mono_ns()};
+                                    .since_ns = clock_mono_ns(),
+                                    .heard_ns = clock_mono_ns()};
     link_words(status->node, sizeof status->node, hello->node);
     memcpy(status->address, link->address, sizeof status->address);
-    note_reach(&child->entry, link, hello);
+    child_reach(link, hello, child->entry.reach);
+    link_words(child->entry.site, sizeof child->entry.site, hello->site);
     list_init(&child->entry.node);
     pages_open(&child->pages, child->instance, child->loop, on_pages);
+    forward_giver_open(&child->forward, child->instance, child->loop, on_forwarded);
     notice_init(&child->news, loop_mailbox(child->loop), on_news);
     timer_init(&child->beat_timer, on_beat_timer);
     loop_timer_set(child->loop, &child->beat_timer,

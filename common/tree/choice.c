@@ -39,9 +39,29 @@ uint64_t choice_patience_ns(const struct follow *follow)
     return longest_ns >> (rounds(follow) < PATIENCE_SHIFT ? PATIENCE_SHIFT - rounds(follow) : 0);
 }
 
+void choice_look_below(struct follow *follow)
+{
+    for (unsigned i = 0; i < follow->parents.count; i++) {
+        struct parent *parent = follow->parents.all[i];
+        if (parent->endpoint.node[0] != '\0') {
+            parent->below = census_below(follow->instance->census, parent->endpoint.node);
+        }
+    }
+}
+
 static struct parent *best(const struct follow *follow)
 {
     return parents_choose(&follow->parents, damaged(follow), loop_now_ns(follow->loop));
+}
+
+// One that is insisted on may still feed this node, and mend what is damaged.
+static void new_round(struct follow *follow)
+{
+    if (follow->insists) {
+        parents_new_round(&follow->parents);
+    } else {
+        parents_in_vain(&follow->parents, damaged(follow), loop_now_ns(follow->loop));
+    }
 }
 
 void choice_wait(struct follow *follow)
@@ -50,21 +70,20 @@ void choice_wait(struct follow *follow)
     follow->named = false;
     follow->stage = FOLLOW_IDLE;
     follow->failures += at_once ? 0 : 1;
-    uint64_t pause = at_once ? 0 : pause_ms(follow);
     bool round_over = !at_once && best(follow) == NULL;
     if (round_over) {
-        parents_new_round(&follow->parents, damaged(follow));
+        follow->insists = follow->full;
+        follow->full = false;
+        follow->slow = follow->slow && !follow->insists; // a full one may answer otherwise at once
+        new_round(follow);
     }
+    uint64_t pause = at_once ? 0 : pause_ms(follow);
     if (follow->slow && !round_over) {
         pause = 0; // the others may answer better
     } else {
         follow->slow = false;
     }
     loop_timer_set(follow->loop, &follow->retry, pause * NS_PER_MS);
-    if (round_over) {
-        follow->insists = follow->full && !follow->insists;
-        follow->full = false;
-    }
     // Who insists may still get the log.
     if (round_over && !follow->insists && (follow->too_old || intake_is_stuck(follow))) {
         follow->too_old = false;
@@ -79,9 +98,10 @@ bool choice_make(struct follow *follow)
     if (same) {
         return true;
     }
+    choice_look_below(follow);
     struct parent *next = follow->next != NULL ? follow->next : best(follow);
     if (next == NULL) {
-        parents_new_round(&follow->parents, damaged(follow));
+        new_round(follow);
         next = best(follow);
     }
     parents_hold(&follow->parents, &follow->at, next);

@@ -6,11 +6,13 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/core/children_file.h"
+#include "common/tree/forward.h"
 #include "common/tree/picture.h"
 
 #define REMEMBER_EVERY_NS (5 * NS_PER_S)
 #define REMEMBERED_MAX 16
-#define NEAR 2 // the merit of a child of the same site
+// Of the children that could feed another one the best has the greatest merit.
+enum merit { MERIT_NONE, MERIT_ABLE, MERIT_NEAR, MERIT_ROOM, MERIT_ROOM_NEAR };
 #define MUCH_ENTRIES 10000 // of the log
 #define SITE_FIRST_NS (10 * NS_PER_S)
 
@@ -53,8 +55,10 @@ struct fanout *fanout_open(struct instance *instance)
     notice_init(&fanout->remember, instance_applier(instance), remember);
     instance->census = census_open(instance);
     instance->desk = desk_open(instance);
+    instance->forward = forward_open(instance);
     fanout->census = instance->census;
     fanout->desk = instance->desk;
+    fanout->forward = instance->forward;
     return fanout;
 }
 
@@ -62,6 +66,7 @@ void fanout_close(struct fanout *fanout)
 {
     CHECK(list_empty(&fanout->children));
     CHECK(list_empty(&fanout->subscribers));
+    forward_close(fanout->forward);
     desk_close(fanout->desk);
     census_close(fanout->census);
     permits_close(&fanout->permits);
@@ -83,7 +88,7 @@ static void raise_all(struct fanout *fanout)
     }
 }
 
-static struct fanout_child *child_at(struct list *node)
+static struct fanout_child *child_at(const struct list *node)
 {
     return CONTAINER_OF(node, struct fanout_child, node);
 }
@@ -104,19 +109,70 @@ static bool has_place(const struct fanout *fanout, struct bytes node)
     return false;
 }
 
-// How well a child suits to be asked instead, 0 = not at all. A proxy feeds nobody, and gives
-// snapshots to proxies alone.
-static unsigned merit(const struct fanout_child *child, const struct message_hello *hello)
+// Three heartbeats at default settings: likely it is gone, and whom it fed looks for another place
+// now.
+static bool is_quiet(const struct fanout *fanout, const struct fanout_child *child)
 {
-    bool snapshot = hello->purpose == PURPOSE_SNAPSHOT;
-    bool near = hello->site.size > 0 && bytes_equal_text(hello->site, child->site);
-    bool able = child->reach[0] != '\0' && !is_node(child, hello->node) &&
-                (child->status.role != ROLE_PROXY || (snapshot && hello->role == ROLE_PROXY));
-    if (snapshot) {
-        bool gives = child->status.visible > 0 && bytes_equal_text(hello->site, child->site);
-        return able && gives ? NEAR : 0;
+    uint64_t patience_ns = fanout->instance->node->silence * NS_PER_MS / 4 * 3;
+    return clock_mono_ns() - child->status.heard_ns > patience_ns;
+}
+
+// Under lock.
+static unsigned taken(const struct fanout *fanout)
+{
+    unsigned count = fanout->count;
+    LIST_FOR_EACH(each, &fanout->children) {
+        count -= is_quiet(fanout, child_at(each)) ? 1 : 0;
     }
-    return able ? 1 + (unsigned)near : 0;
+    return count;
+}
+
+static bool is_near(const struct fanout_child *child, const struct message_hello *hello)
+{
+    return hello->site.size > 0 && bytes_equal_text(hello->site, child->site);
+}
+
+// Could a child be asked instead? A proxy feeds nobody, and gives snapshots to proxies alone.
+static bool is_able(const struct fanout *fanout, const struct fanout_child *child,
+                    const struct message_hello *hello)
+{
+    bool able = child->reach[0] != '\0' && !is_node(child, hello->node);
+    if (hello->purpose == PURPOSE_SNAPSHOT) {
+        bool gives = child->status.role != ROLE_PROXY || hello->role == ROLE_PROXY;
+        return able && gives && child->status.visible > 0 && is_near(child, hello);
+    }
+    return able && child->status.role != ROLE_PROXY && !is_quiet(fanout, child);
+}
+
+// By what it said last: it would take one more, and has come far enough to feed it.
+static bool has_room(const struct fanout_child *child, const struct message_hello *hello)
+{
+    return child->status.room > 0 && child->status.received + MUCH_ENTRIES >= hello->index;
+}
+
+// How well a child suits to be asked instead.
+static enum merit merit(const struct fanout *fanout, const struct fanout_child *child,
+                        const struct message_hello *hello)
+{
+    if (!is_able(fanout, child, hello)) {
+        return MERIT_NONE;
+    }
+    bool near = is_near(child, hello);
+    if (hello->purpose == PURPOSE_FOLLOW && has_room(child, hello)) {
+        return near ? MERIT_ROOM_NEAR : MERIT_ROOM;
+    }
+    return near ? MERIT_NEAR : MERIT_ABLE;
+}
+
+// Under lock.
+static bool knows_another(const struct fanout *fanout, const struct message_hello *hello)
+{
+    LIST_FOR_EACH(each, &fanout->children) {
+        if (is_able(fanout, child_at(each), hello)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 // Is much of the log to go to a site that gets it already? It need not cross the way there twice.
@@ -131,7 +187,8 @@ static bool comes_twice(const struct fanout *fanout, const struct message_hello 
     LIST_FOR_EACH(each, &fanout->children) {
         const struct fanout_child *child = child_at(each);
         bool first = now_ns - child->status.since_ns < SITE_FIRST_NS;
-        if (merit(child, hello) == NEAR && (first || hello->insists == INSISTS_NOT)) {
+        bool gets = is_able(fanout, child, hello) && is_near(child, hello);
+        if (gets && (first || hello->insists == INSISTS_NOT)) {
             return true;
         }
     }
@@ -143,8 +200,10 @@ bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool
     uint64_t limit = fanout->instance->options->children_max;
     bool near = follow_is_own_site(fanout->instance, hello->site);
     pthread_mutex_lock(&fanout->lock);
-    bool room = limit == 0 || fanout->count < limit || hello->insists != INSISTS_NOT;
-    bool admitted = hello->purpose == PURPOSE_STAND || has_place(fanout, hello->node) ||
+    bool room = limit == 0 || taken(fanout) < limit || hello->insists != INSISTS_NOT ||
+                !knows_another(fanout, hello);
+    bool rooted = hello->purpose == PURPOSE_STAND || hello->purpose == PURPOSE_REGAIN;
+    bool admitted = rooted || has_place(fanout, hello->node) ||
                     (room && (near || !comes_twice(fanout, hello)));
     if (admitted && take) {
         count_children(fanout, fanout->count + 1);
@@ -160,39 +219,94 @@ static size_t put_text(char *to, const char *text)
     return size;
 }
 
-size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello, char *to)
+size_t elsewhere_put(char *to, const char *address, const char *node, const char *site)
+{
+    size_t size = put_text(to, address);
+    size += put_text(to + size, node);
+    return size + put_text(to + size, site);
+}
+
+// Children of that merit and a greater one, best first. Under lock.
+static size_t name_children(struct fanout *fanout, const struct message_hello *hello,
+                            enum merit least, char *to)
 {
     size_t size = 0;
     unsigned told = 0;
-    pthread_mutex_lock(&fanout->lock);
-    for (unsigned wanted = NEAR; wanted > 0; wanted--) {
-        unsigned skipped = fanout->count == 0 ? 0 : fanout->sent_on % fanout->count;
+    unsigned skipped = fanout->count == 0 ? 0 : fanout->sent_on % fanout->count;
+    for (enum merit wanted = MERIT_ROOM_NEAR; wanted >= least; wanted--) {
         for (unsigned pass = 0; pass < 2; pass++) {
             unsigned at = 0;
             LIST_FOR_EACH(each, &fanout->children) {
                 const struct fanout_child *child = child_at(each);
                 bool turn = pass == 0 ? at >= skipped : at < skipped;
                 at++;
-                if (turn && told < ELSEWHERE_MAX && merit(child, hello) == wanted) {
-                    size += put_text(to + size, child->reach);
-                    size += put_text(to + size, child->status.node);
-                    size += put_text(to + size, child->site);
+                if (turn && told < ELSEWHERE_MAX && merit(fanout, child, hello) == wanted) {
+                    size += elsewhere_put(to + size, child->reach, child->status.node,
+                                          child->site);
                     told++;
                 }
             }
         }
     }
     fanout->sent_on++;
+    return size;
+}
+
+size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello, char *to)
+{
+    pthread_mutex_lock(&fanout->lock);
+    size_t size = name_children(fanout, hello, MERIT_ABLE, to);
     pthread_mutex_unlock(&fanout->lock);
     bool follows = hello->purpose == PURPOSE_FOLLOW;
     METRIC_ADD(fanout->instance->metrics, instance, children_sent_on, follows ? 1 : 0);
     return size;
 }
 
+// As if it asked anew.
+static struct message_hello hello_of(const struct fanout_child *child)
+{
+    return (struct message_hello){.purpose = PURPOSE_FOLLOW,
+                                  .node = bytes_text(child->status.node),
+                                  .site = bytes_text(child->site),
+                                  .index = child->status.received};
+}
+
+// Could one of the others feed it? Under lock.
+static bool may_go(const struct fanout *fanout, const struct fanout_child *child)
+{
+    struct message_hello hello = hello_of(child);
+    LIST_FOR_EACH(each, &fanout->children) {
+        if (merit(fanout, child_at(each), &hello) >= MERIT_ROOM) {
+            return true;
+        }
+    }
+    return false;
+}
+
+size_t fanout_make_room(struct fanout *fanout, const struct fanout_child *child, char *to)
+{
+    size_t size = 0;
+    uint64_t limit = fanout->instance->options->children_max;
+    pthread_mutex_lock(&fanout->lock);
+    if (limit != 0 && taken(fanout) > limit) {
+        // One at a time, the last one first.
+        const struct list *last = fanout->children.prev;
+        while (last != &child->node && !may_go(fanout, child_at(last))) {
+            last = last->prev;
+        }
+        if (last == &child->node) {
+            struct message_hello hello = hello_of(child);
+            size = name_children(fanout, &hello, MERIT_ROOM, to);
+        }
+    }
+    pthread_mutex_unlock(&fanout->lock);
+    return size;
+}
+
 unsigned fanout_count(struct fanout *fanout)
 {
     pthread_mutex_lock(&fanout->lock);
-    unsigned count = fanout->count;
+    unsigned count = taken(fanout);
     pthread_mutex_unlock(&fanout->lock);
     return count;
 }
@@ -219,10 +333,12 @@ void fanout_progress(struct fanout *fanout, struct fanout_child *child,
 {
     pthread_mutex_lock(&fanout->lock);
     bool news = child->status.synced != progress->synced;
+    child->status.heard_ns = clock_mono_ns();
     child->status.received = progress->received;
     child->status.synced = progress->synced;
     child->status.visible = progress->visible;
     child->status.age_ns = progress->age_ns;
+    child->status.room = progress->room;
     child->status.rtt_ns = rtt_ns;
     if (news) {
         raise_all(fanout);

@@ -26,6 +26,7 @@ struct fanout {
     _Atomic uint64_t remembered_ns;
     struct census *census; // the instance's, which is gone before this is
     struct desk *desk;
+    struct forward *forward;
 };
 
 // A child as the registry knows it; embedded in child.c's own struct.
@@ -36,18 +37,27 @@ struct fanout_child {
     char site[ENDPOINT_SITE_MAX + 1];
 };
 
-// May the node that says this hello follow too? It may when there is room, when it has a place
-// already (its link before is dead, if not buried), and when it has found none elsewhere: whom a
-// child cannot give what it needs is fed from here. `take`: it has a place from now on, until
-// fanout_remove.
+// May the node that says this hello follow too? It may when there is room (the place of a child
+// that has fallen silent counts as free, long before its link is given up), when it has a place
+// already (its link before is dead, if not buried), when no child could feed it, and when it has
+// found none elsewhere: whom a child cannot give what it needs is fed from here. `take`: it has a
+// place from now on, until fanout_remove.
 bool fanout_admit(struct fanout *fanout, const struct message_hello *hello, bool take);
-// Writes to `to` which children it may follow instead (message welcome, `elsewhere`): those of its
-// site first, and in turn, so that all get their share. For a snapshot: which of its site serve.
+// Writes to `to` which children it may follow instead (message welcome, `elsewhere`): those that
+// have room first, then those of its site, and in turn, so that all get their share. For a
+// snapshot: which of its site serve.
 #define ELSEWHERE_MAX 8
+_Static_assert(NODE_NAME_MAX >= ENDPOINT_NODE_MAX, "a name of a list fits");
 #define ELSEWHERE_BYTES                                                                            \
     (ELSEWHERE_MAX * (ADDRESS_TEXT_BYTES + NODE_NAME_MAX + ENDPOINT_SITE_MAX + 3))
 size_t fanout_elsewhere(struct fanout *fanout, const struct message_hello *hello, char *to);
-unsigned fanout_count(struct fanout *fanout);
+// The same for a child, when there are more than there may be, and it is the one that is to go:
+// those that have room for it. 0 bytes: it may stay. A child of more is let in when nobody below
+// would feed it, or returns after its place was given away.
+size_t fanout_make_room(struct fanout *fanout, const struct fanout_child *child, char *to);
+// Writes one of them: texts that fit a message's; returns their bytes.
+size_t elsewhere_put(char *to, const char *address, const char *node, const char *site);
+unsigned fanout_count(struct fanout *fanout); // places that are taken
 
 void fanout_add(struct fanout *fanout, struct fanout_child *child);
 void fanout_remove(struct fanout *fanout, struct fanout_child *child);
@@ -70,6 +80,10 @@ void greeting_about(struct greeting *ret_greeting, struct fanout *fanout, bool t
 void greeting_make(struct greeting *ret_greeting, struct fanout *fanout,
                    const struct message_hello *hello);
 
+// Where others may follow a child: what it said, at the host that it comes from if it said none;
+// left as it is where that is no address.
+void child_reach(const struct link *link, const struct message_hello *hello,
+                 char to[ADDRESS_TEXT_BYTES]);
 // Takes the link over and feeds it from the cursor (taken over) on; the welcome has been written.
 void child_open(struct fanout *fanout, struct link *link, struct journal_cursor *cursor,
                 const struct message_hello *hello);

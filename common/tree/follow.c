@@ -10,8 +10,6 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
-#define LITTLE_BLOCKS 1000 // what a parent may be behind by, to be asked again at once
-#define BEHIND_MAX 5       // ... and how often in a row
 #define UNIT_MS 10000u // of the oracle, where nobody is probed
 
 static struct follow *follow_of(const struct instance *instance) { return instance->upstream; }
@@ -55,7 +53,7 @@ void follow_flows(struct follow *follow)
     follow->alarm[0] = '\0';
 }
 
-static void set_connected(struct follow *follow, bool connected, const char *node)
+void follow_connected(struct follow *follow, bool connected, const char *node)
 {
     struct instance_metrics *metrics = follow->instance->metrics;
     METRIC_SET(metrics, instance, parent_connected, connected);
@@ -83,8 +81,9 @@ static void disconnected(struct follow *follow)
             memcpy(follow->lost, follow->before, sizeof follow->lost);
         }
         METRIC_ADD(follow->instance->metrics, instance, parent_lost, lost ? 1 : 0);
-        set_connected(follow, false, "");
+        follow_connected(follow, false, "");
         report_stop(follow);
+        forward_lost(follow);
         scout_stop(follow);
     }
 }
@@ -155,183 +154,27 @@ void follow_hello(struct follow *follow, struct link *link, enum hello_purpose p
     link_wrote(link);
 }
 
+// A root that has begun the history itself follows from what it wrote, not from the first block.
+static void know_own(struct follow *follow)
+{
+    const struct journal *journal = follow->instance->journal;
+    if (!follow->has_history && journal_has_history(journal)) {
+        memcpy(follow->history, journal_history(journal), HISTORY_ID_BYTES);
+        follow->has_history = true;
+        follow->last_known = false;
+    }
+}
+
 static void on_connected(struct link *link)
 {
     struct follow *follow = link->owner;
     bool stands = follow->instance->lead != NULL;
     if (stands) {
+        know_own(follow);
         stand_greet(follow);
     }
     intake_locate(follow);
     follow_hello(follow, link, stands ? PURPOSE_STAND : PURPOSE_FOLLOW);
-}
-
-static void on_resume(struct follow *follow, const struct message_welcome *welcome)
-{
-    if (!follow->has_history) {
-        memcpy(follow->history, welcome->history.data, HISTORY_ID_BYTES);
-        follow->has_history = true;
-        block_genesis(&follow->last, follow->history);
-        follow->last_known = true;
-        instance_adopt(follow->instance, follow->history);
-    }
-    follow->too_old = follow->full = follow->insists = false;
-    follow->at->behind = 0;
-    if (!intake_is_stuck(follow)) {
-        bootstrap_resumed(follow);
-    }
-    follow->stage = FOLLOW_STREAM;
-    parents_new_round(&follow->parents, 0);
-    follow->link.silence_ns = follow->instance->node->silence * NS_PER_MS;
-    char node[NODE_NAME_MAX + 1];
-    link_words(node, sizeof node, welcome->node);
-    set_connected(follow, true, node);
-    follow_state(follow, "following");
-    log_line(LOG_INFO, follow->instance->name, "following %s at %s from block %llu", node,
-             follow->link.address, (unsigned long long)follow->last.number + 1);
-    report_start(follow);
-    scout_start(follow);
-    intake_repair(follow, false);
-    intake_check_room(follow);
-}
-
-static void diverged(struct follow *follow, uint64_t index)
-{
-    follow->slow = true;
-    follow_alarm(follow, LOG_ERROR,
-                 "diverged at %llu: %s holds another log up to there; serving on, nothing is taken",
-                 (unsigned long long)index, follow->link.address);
-    follow_leave(follow, ERR_DIVERGED, false, "the logs have diverged");
-    if (follow->instance->lead != NULL) { // it differs where this root knows it to be committed
-        instance_stop_updates(follow->instance, ERR_DIVERGED,
-                              "the leader's log lacks what is committed here");
-    }
-}
-
-// The parent stands lower: is its log a part of ours?
-static void on_behind(struct follow *follow, const struct message_welcome *welcome)
-{
-    struct block_header header;
-    if (welcome->history.size != 0 && follow->has_history && welcome->chain.size == HASH128_BYTES &&
-        journal_header(follow->instance->journal, welcome->block, &header) == OK &&
-        !hash128_equal(header.chain, hash128_load(welcome->chain.data))) {
-        diverged(follow, welcome->index);
-        return;
-    }
-    follow_alarm(follow, LOG_INFO, "%s is behind, at index %llu: waiting", follow->link.address,
-                 (unsigned long long)welcome->index);
-    // While writes flow one is nearly always a little lower than who came from a quicker parent.
-    bool little = follow->has_history && welcome->block + LITTLE_BLOCKS > follow->last.number;
-    bool again = little && ++follow->at->behind <= BEHIND_MAX;
-    follow_leave(follow, ERR_BEHIND, again, "you stand lower");
-}
-
-static void on_full(struct follow *follow, const struct message_welcome *welcome)
-{
-    bool named = choice_named(follow, welcome->elsewhere);
-    follow->full = true;
-    follow_alarm(follow, LOG_INFO, "%s has as many children as it may have: %s",
-                 follow->link.address, named ? "going on to one of them" : "looking elsewhere");
-    follow_leave(follow, ERR_BUSY, false, "going elsewhere");
-}
-
-static void on_answer(struct follow *follow, const struct message_welcome *welcome)
-{
-    switch (welcome->answer) {
-    case ANSWER_RESUME:
-        on_resume(follow, welcome);
-        return;
-    case ANSWER_BEHIND:
-        on_behind(follow, welcome);
-        return;
-    case ANSWER_TOO_OLD:
-        follow->slow = true;
-        follow->too_old = true;
-        follow_alarm(follow, LOG_WARN, "too old: the journal of %s begins at index %llu",
-                     follow->link.address, (unsigned long long)welcome->oldest);
-        follow_leave(follow, ERR_TOO_OLD, false, "too old");
-        return;
-    case ANSWER_FULL:
-        on_full(follow, welcome);
-        return;
-    case ANSWER_DIVERGED:
-        diverged(follow, welcome->diverged_at);
-        return;
-    default:
-        follow_leave(follow, ERR_PROTOCOL, false, "unknown answer");
-        return;
-    }
-}
-
-// Does the parent's history name ours as the one that it forked from? Then ours has ended.
-static bool is_fork(const struct follow *follow, const struct message_welcome *welcome,
-                    struct birth *ret_birth)
-{
-    return follow->has_history && welcome->protocol == PEER_PROTOCOL &&
-           welcome->history.size == HISTORY_ID_BYTES &&
-           birth_decode(ret_birth, welcome->birth) == OK && ret_birth->forked &&
-           memcmp(ret_birth->history, welcome->history.data, HISTORY_ID_BYTES) == 0 &&
-           memcmp(ret_birth->ancestor, follow->history, HISTORY_ID_BYTES) == 0;
-}
-
-static void loops(struct follow *follow)
-{
-    follow_alarm(follow, LOG_WARN, "%s gets its log from this node: a loop", follow->link.address);
-    follow_leave(follow, ERR_REFUSED, false, "your log comes from this node: a loop");
-}
-
-static int on_welcome(struct follow *follow, struct bytes payload)
-{
-    struct message_welcome welcome;
-    int error = message_welcome_decode(payload, &welcome);
-    if (error != OK) {
-        return error;
-    }
-    parent_learn(&follow->parents, follow->at, &welcome, clock_mono_ns() - follow->link.opened_ns,
-                 loop_now_ns(follow->loop));
-    follow->at->doubtful = choice_doubts(follow, &welcome);
-    const char *node = follow->instance->node->node;
-    if (welcome.answer == ANSWER_RESUME && path_passed(welcome.path, node)) {
-        loops(follow);
-        return OK;
-    }
-    struct birth birth;
-    if (is_fork(follow, &welcome, &birth)) {
-        follow_alarm(follow, LOG_WARN,
-                     "the history of %s forked from the one here: its data takes this one's place",
-                     follow->link.address);
-        follow_leave(follow, ERR_HISTORY, true, "your history forked from mine");
-        bootstrap_fork(follow, &birth);
-        return OK;
-    }
-    char words[128];
-    link_words(words, sizeof words, welcome.reason);
-    if (welcome.answer == ANSWER_REFUSED || welcome.protocol != PEER_PROTOCOL) {
-        follow_alarm(follow, LOG_WARN, "refused by %s: %s", follow->link.address,
-                     welcome.answer == ANSWER_REFUSED ? words : "another protocol version");
-        follow_leave(follow, ERR_REFUSED, false, "refused");
-        return OK;
-    }
-    if (!link_name_valid(welcome.node, NODE_NAME_MAX)) {
-        return ERR_PROTOCOL;
-    }
-    bool empty = welcome.history.size == 0 && welcome.answer == ANSWER_BEHIND;
-    if (!empty && welcome.history.size != HISTORY_ID_BYTES) {
-        return ERR_PROTOCOL;
-    }
-    if (!empty && follow->has_history &&
-        memcmp(welcome.history.data, follow->history, HISTORY_ID_BYTES) != 0) {
-        follow->slow = true;
-        follow_alarm(follow, LOG_ERROR, "%s holds another history: nothing is taken from it",
-                     follow->link.address);
-        follow_leave(follow, ERR_HISTORY, false, "another history");
-        return OK;
-    }
-    if (!empty && follow->has_history) {
-        birth_learn(follow->instance, welcome.birth);
-    }
-    on_answer(follow, &welcome);
-    return OK;
 }
 
 // ---- link --------------------------------------------------------------------------------------
@@ -340,7 +183,7 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
 {
     struct follow *follow = link->owner;
     if (follow->stage == FOLLOW_GREETING) {
-        return code == MESSAGE_welcome ? on_welcome(follow, payload) : ERR_PROTOCOL;
+        return code == MESSAGE_welcome ? follow_on_welcome(follow, payload) : ERR_PROTOCOL;
     }
     if (follow->stage != FOLLOW_STREAM) {
         return OK;
@@ -352,6 +195,10 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
         return intake_on_bad_block(follow, payload);
     case MESSAGE_tree_page:
         return ask_on_page(follow, payload);
+    case MESSAGE_make_room:
+        return scout_on_make_room(follow, payload);
+    case MESSAGE_forwarded:
+        return forward_on_answer(follow, payload);
     case MESSAGE_lead:
         return stand_on_lead(follow, payload);
     default:
@@ -510,6 +357,7 @@ static void close_run(struct task *task)
 static void start_run(struct task *task)
 {
     struct follow *follow = CONTAINER_OF(task, struct follow, start_task);
+    (void)choice_take_list(follow); // of what came before it was subscribed to
     connect_parent(follow);
     bootstrap_look(follow);
     age_alarm_open(follow);
@@ -525,6 +373,7 @@ int follow_open(struct instance *instance)
     bootstrap_open(follow);
     scout_open(follow);
     ask_open(follow);
+    forward_up_open(follow);
     uint64_t probe_ms = instance->options->probe;
     follow->parents.unit_ns = (probe_ms != 0 ? probe_ms : UNIT_MS) * NS_PER_MS;
     snprintf(follow->parents.site, sizeof follow->parents.site, "%s",
@@ -541,7 +390,6 @@ int follow_open(struct instance *instance)
     follow_state(follow, "connecting");
     hook(follow, true);
     stand_taker_open(follow);
-    (void)choice_take_list(follow);
     endpoint_feed_subscribe(&instance->parents, &follow->list);
     loop_post(follow->loop, &follow->start_task);
     return OK;

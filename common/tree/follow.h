@@ -12,6 +12,7 @@
 #include "common/tree/age_alarm.h"
 #include "common/tree/ask.h"
 #include "common/tree/bootstrap.h"
+#include "common/tree/forward.h"
 #include "common/tree/link.h"
 #include "common/tree/parents.h"
 #include "common/tree/scout.h"
@@ -40,7 +41,8 @@ struct follow {
     struct parent *at; // the parent in use, or that was; held. NULL before the first
     struct parent *next; // the oracle's choice for a move, held; NULL = none is under way
     bool same;         // the one in use is tried again before any other
-    bool full;         // somebody was, in this round
+    bool full;         // somebody was, in this round, and was not insisted on
+    bool sent_on;      // the one in use was named by a full one
     bool insists;      // ... in the round before, and nobody that was named gave the log
     bool named;        // the one in use was full and named others, which are tried at once
     bool starving;     // the list is empty: nothing is tried before another one comes
@@ -87,6 +89,7 @@ struct follow {
         uint64_t state, flags, visible;
     } said;
     struct ask ask;
+    struct forward_up forward;
     struct age_alarm age_alarm;
     struct beat judged;    // the newest heartbeat not compared yet; sequence 0 = none
     bool mismatch_logged;
@@ -112,6 +115,11 @@ void follow_flows(struct follow *follow);
 void follow_hello(struct follow *follow, struct link *link, enum hello_purpose purpose);
 // Leaves the parent in use, which works, for a better one.
 void follow_move(struct follow *follow, struct parent *next);
+// Blocks flow from `node` from now on, or no more.
+void follow_connected(struct follow *follow, bool connected, const char *node);
+
+// follow_welcome.c
+int follow_on_welcome(struct follow *follow, struct bytes payload) MUST_CHECK;
 
 // choice.c
 // The list in force is looked at. True: somebody is new.
@@ -121,6 +129,8 @@ void choice_wait(struct follow *follow);
 // How long a connection may take to be welcomed: short at first, so that one that is silent does
 // not keep this node from the next.
 uint64_t choice_patience_ns(const struct follow *follow);
+// Notes which of the others get their log from here, of all whose names are known.
+void choice_look_below(struct follow *follow);
 // Whom to connect to now: becomes the one in use. False: there is nobody.
 bool choice_make(struct follow *follow);
 // Whether who says so may have no news either.

@@ -4,6 +4,7 @@
 // sent on to a child where there are children enough.
 #include "common/base/log.h"
 #include "common/tree/fanout.h"
+#include "common/tree/regain.h"
 
 static struct log_gate diverged_gate;
 
@@ -75,11 +76,13 @@ static bool unrelated(const struct greeting *greeting, const struct message_hell
 }
 
 // Children of a root get only what it has synced: one that holds more shows that this root lost
-// blocks, or was restored from an older copy.
+// blocks, or was restored from an older copy. The only root gets them back (regain.c).
 static void alarm_ahead(const struct instance *instance, const struct message_hello *hello)
 {
     static struct log_gate gate;
-    if (instance_leads(instance)) {
+    // What a root holds that has just begun to lead need not be known as committed yet.
+    bool lacks = hello->block > journal_tail(instance->journal).number;
+    if (lacks && instance_leads(instance) && instance->regain == NULL) {
         LOG_GATED(&gate, LOG_ERROR, instance->name,
                   "child %.*s says that it holds block %llu of this history, which this root lacks",
                   (int)u64_min(hello->node.size, NODE_NAME_MAX), (const char *)hello->node.data,
@@ -88,11 +91,38 @@ static void alarm_ahead(const struct instance *instance, const struct message_he
 }
 
 // Two nodes that choose each other at the same time would form a circle before any heartbeat tells.
-static bool is_our_parent(struct instance *instance, const struct message_hello *hello)
+static bool feeds_us(const struct greeting *greeting, struct instance *instance,
+                     const struct message_hello *hello)
 {
     struct upstream_status upstream;
+    char node[NODE_NAME_MAX + 1];
     follow_status(instance, &upstream);
-    return upstream.connected && bytes_equal_text(hello->node, upstream.node);
+    link_words(node, sizeof node, hello->node);
+    // What roots take from each other, or from a child, may once have come from there.
+    bool follows = hello->purpose != PURPOSE_STAND && hello->purpose != PURPOSE_REGAIN;
+    return (upstream.connected && strcmp(upstream.node, node) == 0) ||
+           (follows && path_passed(greeting->welcome.path, node));
+}
+
+// Whoever is refused because it feeds this node may know none but those below it, and this node
+// somebody else: those that it would ask itself.
+static void name_known(struct greeting *greeting, struct instance *instance,
+                       const struct message_hello *hello)
+{
+    size_t size = 0;
+    unsigned told = 0;
+    struct endpoints *list = endpoint_feed_get(&instance->parents);
+    for (size_t i = 0; i < list->count && told < ELSEWHERE_MAX; i++) {
+        const struct endpoint *known = &list->endpoint[i];
+        if (!bytes_equal_text(hello->node, known->node) &&
+            !bytes_equal_text(hello->address, known->address)) {
+            size += elsewhere_put(greeting->elsewhere + size, known->address, known->node,
+                                  known->site);
+            told++;
+        }
+    }
+    endpoints_release(list);
+    greeting->welcome.elsewhere = bytes_of(greeting->elsewhere, size);
 }
 
 static void decide(struct greeting *greeting, struct instance *instance,
@@ -104,10 +134,11 @@ static void decide(struct greeting *greeting, struct instance *instance,
         refuse(greeting, "this is none of the roots here");
     } else if (stands(hello) && !lead_serves(instance->lead, root)) {
         refuse(greeting, "this root does not lead, and has not promised to follow you");
-    } else if (hello->role == ROLE_ROOT && !stands(hello)) {
+    } else if (hello->role == ROLE_ROOT && !stands(hello) && hello->purpose != PURPOSE_REGAIN) {
         refuse(greeting, "a root follows nobody");
-    } else if (is_our_parent(instance, hello)) {
+    } else if (feeds_us(greeting, instance, hello)) {
         refuse(greeting, "this node gets its log from you");
+        name_known(greeting, instance, hello);
     } else if (end->number == 0) {
         greeting->welcome.answer = ANSWER_BEHIND;
     } else if (unrelated(greeting, hello)) {
@@ -227,6 +258,11 @@ bool fanout_accept(struct fanout *fanout, struct link *link, const struct messag
     }
     struct greeting greeting;
     greeting_make(&greeting, fanout, hello);
+    if (greeting.welcome.answer == ANSWER_BEHIND && hello->purpose == PURPOSE_FOLLOW) {
+        char reach[ADDRESS_TEXT_BYTES] = "";
+        child_reach(link, hello, reach);
+        regain_ahead(instance, hello, reach);
+    }
     message_welcome_encode(link_out(link), &greeting.welcome);
     link_wrote(link);
     if (hello->purpose == PURPOSE_PROBE) {

@@ -30,7 +30,9 @@ void intake_locate(struct follow *follow)
         return; // what was handed over last is on its way into the journal
     }
     struct journal_place end = journal_end(instance->journal);
-    if (follow->last_known && end.number == follow->last.number) {
+    end = stands ? stand_place(follow, &end) : end;
+    // Of several roots the block of that number that came last may be a former leader's.
+    if (follow->last_known && end.number == follow->last.number && !stands) {
         return;
     }
     block_genesis(&follow->last, follow->history);
@@ -232,6 +234,9 @@ bool intake_is_stuck(struct follow *follow)
 
 static bool others_may_repair(const struct follow *follow, uint64_t block)
 {
+    if (!parents_may_mend(&follow->parents, block, loop_now_ns(follow->loop))) {
+        return false;
+    }
     for (unsigned i = 0; i < follow->parents.listed; i++) {
         if (follow->parents.all[i]->no_repair != block) {
             return true;
@@ -252,6 +257,7 @@ int intake_on_bad_block(struct follow *follow, struct bytes payload)
     follow->at->no_repair = bad.block;
     follow->unmended = bad.block;
     if (others_may_repair(follow, bad.block)) {
+        follow->insists = follow->sent_on; // or the full one would name this one again
         follow_leave(follow, ERR_DAMAGED, false, "looking elsewhere for a block to repair");
     } else if (intake_is_stuck(follow)) {
         follow_leave(follow, ERR_DAMAGED, true, "nobody has a block to repair");

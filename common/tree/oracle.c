@@ -40,6 +40,7 @@ bool oracle_before(const struct prospect *a, const struct prospect *b)
 {
     const int order[] = {
         compare(a->rests, b->rests),
+        compare(a->below, b->below),
         compare(is_old(a), is_old(b)),
         compare(b->own_site, a->own_site),
         compare(class_of(a->rtt_ns, NEAR_NS), class_of(b->rtt_ns, NEAR_NS)),
@@ -61,7 +62,7 @@ bool oracle_before(const struct prospect *a, const struct prospect *b)
 bool oracle_much_better(const struct prospect *other, const struct prospect *used)
 {
     bool full = other->children_max != 0 && other->children >= other->children_max;
-    if (other->rests || full || is_old(other)) {
+    if (other->rests || other->below || full || is_old(other)) {
         return false;
     }
     if (is_old(used) && other->age_ns < used->age_ns / 2) {

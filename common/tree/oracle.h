@@ -2,10 +2,11 @@
 // Which parent is to be used, and when a working one is left for a better one. Pure: what is known
 // comes in as numbers, time too.
 //
-// Who is asked first, where all before is equal: whoever has not been lost lately; whose data is
-// not old; own site; the nearer by round trip (in steps of a factor of two: less is noise), known
-// before unknown; the newer data; not a root, which should feed few; the higher in the tree; the
-// less loaded; the one found further down by being sent on; the finder's order.
+// Who is asked first, where all before is equal: whoever has not been lost lately; whose log does
+// not come from here; whose data is not old; own site; the nearer by round trip (in steps of a
+// factor of two: less is noise), known before unknown; the newer data; not a root, which should
+// feed few; the higher in the tree; the less loaded; the one found further down by being sent on;
+// the finder's order.
 //
 // A working parent is left only by a clear margin, for some time, and not again before a pause that
 // doubles from move to move. A parent that was lost rests: it is no better one for a time that
@@ -26,6 +27,7 @@
 
 struct prospect {
     bool rests;      // oracle_rests
+    bool below;      // its log comes from this node, as far as is known
     bool own_site;
     bool root;
     uint64_t rtt_ns; // measured, else by coordinates; UINT64_MAX = not known

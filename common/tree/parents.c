@@ -124,11 +124,12 @@ bool parent_is_left(const struct parent *parent, uint64_t damaged)
 
 struct parent *parents_choose(const struct parents *parents, uint64_t damaged, uint64_t now_ns)
 {
+    uint64_t mended = parents_may_mend(parents, damaged, now_ns) ? damaged : 0;
     struct parent *best = NULL;
     struct prospect best_prospect;
     for (unsigned i = 0; i < parents->count; i++) {
         struct parent *parent = parents->all[i];
-        if (parent->tried || parent_is_left(parent, damaged) ||
+        if (parent->tried || parent_is_left(parent, mended) ||
             (!parent->listed && parent->hops == 0)) {
             continue;
         }
@@ -141,22 +142,41 @@ struct parent *parents_choose(const struct parents *parents, uint64_t damaged, u
     return best;
 }
 
-void parents_new_round(struct parents *parents, uint64_t damaged)
+static void forget_named(struct parents *parents)
 {
-    bool all_left = true;
     for (unsigned i = 0; i < parents->count; i++) {
-        parents->all[i]->tried = false;
         parents->all[i]->hops = 0;
     }
     parents->named = 0;
     drop_unwanted(parents);
+}
+
+void parents_new_round(struct parents *parents)
+{
+    forget_named(parents);
+    for (unsigned i = 0; i < parents->count; i++) {
+        parents->all[i]->tried = false;
+    }
+}
+
+// The others may be out of reach, or get their log from here, for ever.
+void parents_in_vain(struct parents *parents, uint64_t damaged, uint64_t now_ns)
+{
+    parents_new_round(parents);
     for (unsigned i = 0; i < parents->listed; i++) {
-        all_left = all_left && parent_is_left(parents->all[i], damaged);
+        struct parent *parent = parents->all[i];
+        if (damaged != 0 && parent->no_repair == damaged) {
+            parents->unmendable = damaged;
+            parents->unmendable_ns = now_ns;
+        }
+        parent->no_repair = 0; // it may be mended there when this is over
+        parent->bad_count = 0;
     }
-    for (unsigned i = 0; i < parents->listed && all_left; i++) {
-        parents->all[i]->bad_count = 0;
-        parents->all[i]->no_repair = 0;
-    }
+}
+
+bool parents_may_mend(const struct parents *parents, uint64_t damaged, uint64_t now_ns)
+{
+    return damaged != parents->unmendable || now_ns - parents->unmendable_ns >= LATELY_NS;
 }
 
 // ---- those who are named -----------------------------------------------------------------------
@@ -206,6 +226,21 @@ unsigned parents_named(struct parents *parents, const struct parent *by, struct 
     return added;
 }
 
+struct parent *parents_sent_to(struct parents *parents, struct bytes elsewhere, const char *node)
+{
+    struct endpoint endpoint;
+    forget_named(parents);
+    bool found = next_named(&elsewhere, &endpoint) && strcmp(endpoint.node, node) != 0;
+    struct parent *parent = found ? find(parents, endpoint.address) : NULL;
+    if (found && parent == NULL) {
+        parent = parent_new(&endpoint);
+        parent->hops = 1;
+        parents->all[parents->count++] = parent;
+        parents->named++;
+    }
+    return parent;
+}
+
 void parents_named_donors(struct parents *parents, struct bytes elsewhere, const char *node)
 {
     unsigned count = 0;
@@ -248,13 +283,13 @@ void parent_learn(const struct parents *parents, struct parent *parent,
     parent->fits = welcome->answer == ANSWER_RESUME;
 }
 
-// Connecting and asking take two round trips.
+// Connecting and asking take two round trips, also of one at the other end of the world.
 uint64_t parent_patience_ns(const struct parent *parent, uint64_t silence_ns)
 {
     uint64_t rtt_ns =
         parent->rtt_ns != UINT64_MAX ? parent->rtt_ns : parent->endpoint.distance_ns;
     bool known = rtt_ns < silence_ns;
-    return u64_min(silence_ns / 4, known ? silence_ns / 8 + 3 * rtt_ns : silence_ns);
+    return known ? u64_min(silence_ns / 2, silence_ns / 8 + 5 * rtt_ns / 2) : silence_ns / 4;
 }
 
 struct prospect parent_prospect(const struct parents *parents, const struct parent *parent,
@@ -268,6 +303,7 @@ struct prospect parent_prospect(const struct parents *parents, const struct pare
     const struct endpoint *endpoint = &parent->endpoint;
     return (struct prospect){
         .rests = oracle_rests(&parent->lost, parents->unit_ns, now_ns),
+        .below = parent->below,
         .own_site = endpoint->own_site || parent->near,
         .root = parent->told_ns != 0 ? parent->root : endpoint->kind == ENDPOINT_ROOT,
         .rtt_ns = parent->rtt_ns != UINT64_MAX ? parent->rtt_ns : endpoint->distance_ns,
@@ -280,39 +316,60 @@ struct prospect parent_prospect(const struct parents *parents, const struct pare
     };
 }
 
-struct parent *parents_unasked(const struct parents *parents, const struct parent *used,
-                               uint64_t since_ns, uint64_t now_ns)
+typedef bool condition(const struct parent *parent, uint64_t since_ns, uint64_t now_ns);
+
+// Of the listed ones but `used`, the first by the oracle.
+static struct parent *first(const struct parents *parents, const struct parent *used,
+                            uint64_t since_ns, uint64_t now_ns, condition *holds)
 {
-    struct parent *first = NULL;
-    struct prospect first_prospect;
+    struct parent *found = NULL;
+    struct prospect found_prospect;
     for (unsigned i = 0; i < parents->listed; i++) {
         struct parent *parent = parents->all[i];
         struct prospect prospect = parent_prospect(parents, parent, now_ns);
-        if (parent != used && parent->told_ns < since_ns && !parent_is_left(parent, 0) &&
-            (first == NULL || oracle_before(&prospect, &first_prospect))) {
-            first = parent;
-            first_prospect = prospect;
+        if (parent != used && !parent_is_left(parent, 0) && holds(parent, since_ns, now_ns) &&
+            (found == NULL || oracle_before(&prospect, &found_prospect))) {
+            found = parent;
+            found_prospect = prospect;
         }
     }
-    return first;
+    return found;
+}
+
+static bool is_unasked(const struct parent *parent, uint64_t since_ns, uint64_t now_ns)
+{
+    (void)now_ns;
+    return parent->told_ns < since_ns;
+}
+
+static bool has_no_room(const struct parent *parent, uint64_t since_ns, uint64_t now_ns)
+{
+    (void)now_ns;
+    return parent->full && !parent->doubtful && parent->told_ns >= since_ns;
+}
+
+static bool fits_lately(const struct parent *parent, uint64_t since_ns, uint64_t now_ns)
+{
+    (void)since_ns;
+    return parent->fits && parent->told_ns != 0 && now_ns - parent->told_ns < LATELY_NS;
+}
+
+struct parent *parents_unasked(const struct parents *parents, const struct parent *used,
+                               uint64_t since_ns, uint64_t now_ns)
+{
+    return first(parents, used, since_ns, now_ns, is_unasked);
+}
+
+struct parent *parents_full(const struct parents *parents, const struct parent *used,
+                            uint64_t since_ns, uint64_t now_ns)
+{
+    return first(parents, used, since_ns, now_ns, has_no_room);
 }
 
 struct parent *parents_best(const struct parents *parents, const struct parent *used,
                             uint64_t now_ns)
 {
-    struct parent *best = NULL;
-    struct prospect best_prospect;
-    for (unsigned i = 0; i < parents->listed; i++) {
-        struct parent *parent = parents->all[i];
-        struct prospect prospect = parent_prospect(parents, parent, now_ns);
-        bool known = parent->fits && parent->told_ns != 0 && now_ns - parent->told_ns < LATELY_NS;
-        if (known && parent != used && !parent_is_left(parent, 0) &&
-            (best == NULL || oracle_before(&prospect, &best_prospect))) {
-            best = parent;
-            best_prospect = prospect;
-        }
-    }
-    return best;
+    return first(parents, used, 0, now_ns, fits_lately);
 }
 
 struct parent *parents_quietest(const struct parents *parents, const struct parent *used)

@@ -44,6 +44,8 @@ struct parent {
     bool root;
     bool near;           // its site is ours
     bool fits;           // it would feed us
+    bool full;           // ... if it had room
+    bool below;          // it gets its log from here, as far as is known
     bool doubtful;       // it may have had no news from the root
     unsigned behind;     // how often in a row it stood a little lower than we
 };
@@ -55,6 +57,8 @@ struct parents {
     unsigned count, listed, named;
     char site[ENDPOINT_SITE_MAX + 1]; // this node's own, "" = not known
     uint64_t unit_ns;                 // the oracle's
+    uint64_t unmendable;    // a damaged block that no parent in reach could give, 0 = none
+    uint64_t unmendable_ns; // when that was found
 };
 
 void parents_close(struct parents *parents); // nobody holds any
@@ -67,16 +71,24 @@ void parents_hold(struct parents *parents, struct parent **holder, struct parent
 
 // Has it sent bad blocks, or could it not give what is damaged here from block `damaged` (or 0) on?
 bool parent_is_left(const struct parent *parent, uint64_t damaged);
+// May one who has block `damaged` be looked for? Not for a minute after nobody in reach had it: who
+// cannot give it is followed then, as being fed matters more.
+bool parents_may_mend(const struct parents *parents, uint64_t damaged, uint64_t now_ns);
 // Whom to try now, NULL: the round is over.
 struct parent *parents_choose(const struct parents *parents, uint64_t damaged, uint64_t now_ns);
-// Everybody may be tried again; if all are left, all get another chance. Those who were only named
-// are forgotten.
-void parents_new_round(struct parents *parents, uint64_t damaged);
+// Everybody may be tried again. Those who were only named are forgotten.
+void parents_new_round(struct parents *parents);
+// The same after a round in which nobody fed this node: those who are left get another chance.
+void parents_in_vain(struct parents *parents, uint64_t damaged, uint64_t now_ns);
 
 // `parent` is full and named others (message welcome, `elsewhere`) to be tried in this round; one
 // of them may be this `node`. Returns how many are new.
 unsigned parents_named(struct parents *parents, const struct parent *by, struct bytes elsewhere,
                        const char *node);
+
+// The first of those whom the parent in use, which works, names for this node to go to; the ones
+// that were named before are forgotten. NULL: there is none.
+struct parent *parents_sent_to(struct parents *parents, struct bytes elsewhere, const char *node);
 
 // The same of who would give a snapshot: that counts until `named_donor` is taken back.
 void parents_named_donors(struct parents *parents, struct bytes elsewhere, const char *node);
@@ -84,8 +96,9 @@ void parents_named_donors(struct parents *parents, struct bytes elsewhere, const
 // What a welcome says of its sender, and the `way_ns` (two round trips) from connecting to it.
 void parent_learn(const struct parents *parents, struct parent *parent,
                   const struct message_welcome *welcome, uint64_t way_ns, uint64_t now_ns);
-// How long it may take to answer: by the way to it, at most a quarter of the limit on silence, so
-// that one that is silent does not keep this node from the next.
+// How long it may take to answer: by the way to it, at most half of the limit on silence, and a
+// quarter where the way is not known, so that one that is silent does not keep this node from the
+// next.
 uint64_t parent_patience_ns(const struct parent *parent, uint64_t silence_ns);
 // As the oracle sees one of them.
 struct prospect parent_prospect(const struct parents *parents, const struct parent *parent,
@@ -97,6 +110,10 @@ struct parent *parents_best(const struct parents *parents, const struct parent *
 // NULL: there is nobody.
 struct parent *parents_unasked(const struct parents *parents, const struct parent *used,
                                uint64_t since_ns, uint64_t now_ns);
+// The first by the oracle of those that said since then that they have news, but no room; never
+// `used`. NULL: there is nobody.
+struct parent *parents_full(const struct parents *parents, const struct parent *used,
+                            uint64_t since_ns, uint64_t now_ns);
 // Who has told nothing of itself for longest, but `used`. NULL: there is nobody.
 struct parent *parents_quietest(const struct parents *parents, const struct parent *used);
 

@@ -107,12 +107,17 @@ static void on_hello(struct peers *peers, struct link *link, const struct messag
     if (reason != NULL) {
         refuse(peers, link, hello, reason);
     } else if (hello->purpose == PURPOSE_FOLLOW || hello->purpose == PURPOSE_PROBE ||
-               hello->purpose == PURPOSE_STAND) {
+               hello->purpose == PURPOSE_STAND || hello->purpose == PURPOSE_REGAIN) {
         if (!fanout_accept(fanout, link, hello)) {
             METRIC_ADD(peers->setup.metrics, node, peers_refused, 1);
         }
     } else if (hello->purpose == PURPOSE_SNAPSHOT && peers->setup.readers != NULL) {
         reason = donor_accept(fanout, &peers->site, link, hello);
+        if (reason != NULL) {
+            refuse(peers, link, hello, reason);
+        }
+    } else if (hello->purpose == PURPOSE_TALK && peers->setup.talk != NULL) {
+        reason = peers->setup.talk(peers->setup.owner, link, hello);
         if (reason != NULL) {
             refuse(peers, link, hello, reason);
         }

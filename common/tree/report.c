@@ -107,7 +107,11 @@ int report_on_beat(struct follow *follow, struct bytes payload)
     if (memcmp(beat.history, follow->history, HISTORY_ID_BYTES) != 0) {
         return ERR_PROTOCOL;
     }
-    if (path_passed(bytes_of(beat.path, beat.path_size), instance->node->node)) {
+    bool passed = path_passed(bytes_of(beat.path, beat.path_size), instance->node->node);
+    if (passed && instance->lead != NULL) {
+        return OK; // of when this root led: nobody is fed by it now
+    }
+    if (passed) {
         follow_alarm(follow, LOG_WARN, "%s gets its log from this node: a loop",
                      follow->link.address);
         follow_leave(follow, ERR_REFUSED, false, "your log comes from this node: a loop");
@@ -184,6 +188,15 @@ static void publish_status(struct follow *follow, uint64_t received)
     pthread_mutex_unlock(&follow->instance->lock);
 }
 
+static uint64_t room_of(const struct instance *instance)
+{
+    uint64_t limit = instance->options->children_max;
+    uint64_t fed = METRIC_GET(instance->metrics, instance, children);
+    return instance->options->role == ROLE_PROXY ? 0
+           : limit == 0                          ? UINT64_MAX
+                                                 : limit - u64_min(limit, fed);
+}
+
 // Tells the parent where this node stands. True while that will change by itself.
 static bool tell(struct follow *follow)
 {
@@ -193,6 +206,7 @@ static bool tell(struct follow *follow)
         .received = block_end(&follow->last),
         .synced = atomic_load(&instance->synced),
         .visible = view != NULL ? view->place.index : 0,
+        .room = room_of(instance),
     };
     if (view != NULL) {
         judge(follow, view);

@@ -8,6 +8,7 @@
 
 #define HURRY_PAUSE_MS 20u  // before all others are asked again; it doubles from round to round
 #define HURRY_ROUNDS_MAX 10u
+#define HURRY_INSISTS 6u // after so many rounds, 0.6 s, one that is full is insisted on
 
 static struct parent *best(const struct follow *follow)
 {
@@ -40,6 +41,12 @@ static bool found_news(struct follow *follow, uint64_t now_ns)
     return true;
 }
 
+static bool is_sent(const struct follow *follow)
+{
+    const struct parent *target = follow->scout.target;
+    return follow->scout.sent && target != follow->at && target->fits && !target->doubtful;
+}
+
 static void consider(struct follow *follow)
 {
     struct parent *other = best(follow);
@@ -47,7 +54,7 @@ static void consider(struct follow *follow)
         return;
     }
     uint64_t now_ns = loop_now_ns(follow->loop);
-    if (found_news(follow, now_ns)) {
+    if (is_sent(follow) || found_news(follow, now_ns)) {
         follow_move(follow, follow->scout.target);
         return;
     }
@@ -88,7 +95,9 @@ static int on_message(struct link *link, uint16_t code, struct bytes payload)
                 bytes_equal(welcome.history, bytes_of(follow->history, HISTORY_ID_BYTES));
     // One that stands a little lower at this moment would be there when we come.
     bool fits = welcome.answer == ANSWER_RESUME || welcome.answer == ANSWER_BEHIND;
-    target->fits = ours && fits && !path_passed(welcome.path, follow->instance->node->node);
+    target->below = path_passed(welcome.path, follow->instance->node->node);
+    target->fits = ours && fits && !target->below;
+    target->full = ours && welcome.answer == ANSWER_FULL && !target->below;
     link_close(link, OK);
     return OK;
 }
@@ -97,7 +106,7 @@ static void on_close(struct link *link, int error)
 {
     struct follow *follow = link->owner;
     if (error != OK) {
-        follow->scout.target->fits = false;
+        follow->scout.target->fits = follow->scout.target->full = false;
         follow->scout.target->told_ns = loop_now_ns(follow->loop);
     }
     follow->scout.busy = false;
@@ -115,9 +124,10 @@ static void probe(struct follow *follow, struct parent *target)
     const struct node_options *node = follow->instance->node;
     struct scout *scout = &follow->scout;
     parents_hold(&follow->parents, &scout->target, target);
+    scout->sent = false;
     int fd;
     target->told_ns = loop_now_ns(follow->loop); // its turn is over, whatever comes
-    target->fits = false;
+    target->fits = target->full = false;
     if (address_connect(&target->endpoint.parsed, &fd) != OK) {
         hurry_on(follow);
         return;
@@ -142,6 +152,24 @@ static void set_timer(struct follow *follow)
     }
 }
 
+// Nobody who has news has room. Nodes that follow each other in a circle would stay there for ever.
+static bool insist(struct follow *follow, uint64_t now_ns)
+{
+    struct scout *scout = &follow->scout;
+    struct oracle_rest *moves = &scout->oracle.moves;
+    if (scout->rounds < HURRY_INSISTS || follow->link.ending ||
+        oracle_rests(moves, follow->parents.unit_ns, now_ns)) {
+        return false;
+    }
+    struct parent *full = parents_full(&follow->parents, follow->at, scout->hurry_ns, now_ns);
+    if (full != NULL) {
+        oracle_rest_begin(moves, follow->parents.unit_ns, now_ns);
+        follow->insists = true;
+        follow_move(follow, full);
+    }
+    return full != NULL;
+}
+
 // The next one at once; when all were asked, all again after a pause.
 static void hurry_on(struct follow *follow)
 {
@@ -150,7 +178,11 @@ static void hurry_on(struct follow *follow)
     if (scout->hurry_ns == 0 || follow->stage != FOLLOW_STREAM) {
         return;
     }
+    choice_look_below(follow);
     if (parents_unasked(&follow->parents, follow->at, scout->hurry_ns, now_ns) == NULL) {
+        if (insist(follow, now_ns)) {
+            return;
+        }
         pause_ms = random_jitter_ms(
             u64_min(follow->instance->node->reconnect, (uint64_t)HURRY_PAUSE_MS << scout->rounds));
         scout->hurry_ns = now_ns + pause_ms * NS_PER_MS;
@@ -199,6 +231,22 @@ void scout_hurry(struct follow *follow)
     }
 }
 
+int scout_on_make_room(struct follow *follow, struct bytes payload)
+{
+    struct message_make_room message;
+    int error = message_make_room_decode(payload, &message);
+    if (error != OK || follow->link.ending || follow->scout.busy) {
+        return error;
+    }
+    struct parent *target = parents_sent_to(&follow->parents, message.elsewhere,
+                                            follow->instance->node->node);
+    if (target != NULL) {
+        probe(follow, target);
+        follow->scout.sent = true;
+    }
+    return OK;
+}
+
 void scout_calm(struct follow *follow)
 {
     if (follow->scout.hurry_ns != 0) {
@@ -210,6 +258,7 @@ void scout_calm(struct follow *follow)
 void scout_stop(struct follow *follow)
 {
     follow->scout.hurry_ns = 0;
+    follow->scout.sent = false;
     loop_timer_clear(&follow->scout.timer);
 }
 

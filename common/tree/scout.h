@@ -5,7 +5,8 @@
 //
 // A parent may hear of the root no more: it got its log from the one that was lost here too, or has
 // brought nothing new for too long. It is kept while all others are asked at once, and left for the
-// first that has news. So nodes that lost one parent do not wait for each other.
+// first that has news. So nodes that lost one parent do not wait for each other. If all that have
+// news are full, it insists on being fed by one of them, after a while.
 //
 // Part of a follower: on its loop, like everything of it.
 #ifndef QS_COMMON_TREE_SCOUT_H
@@ -22,6 +23,7 @@ struct scout {
     bool busy; // the link is open
     struct timer timer;
     struct parent *target; // asked last, held; NULL = nobody
+    bool sent;             // ... because the parent in use wants this node to go there
     struct oracle oracle;
     uint64_t hurry_ns; // when the round began in which all others are asked at once, 0 = none has
     unsigned rounds;   // of these so far
@@ -36,6 +38,9 @@ void scout_hurry(struct follow *follow);
 void scout_calm(struct follow *follow);
 // What the link to the parent in use has measured, and what this node's data say of its.
 void scout_measure(struct follow *follow);
+// The parent in use feeds too many, and names others that have room: one of them is asked now, and
+// moved to if it would feed this node.
+int scout_on_make_room(struct follow *follow, struct bytes payload) MUST_CHECK;
 // When the follower closes: ends the link. Then scout_over tells when nothing is under way.
 void scout_close(struct follow *follow);
 bool scout_over(const struct follow *follow);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/tree/stand.h"
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/tree/follow.h"
 
@@ -19,6 +20,7 @@ void stand_giver_open(struct stand_giver *giver, struct instance *instance, unsi
 {
     *giver = (struct stand_giver){.stands = true,
                                   .root = root,
+                                  .taker = instance_taken(instance, root),
                                   .epoch = atomic_load(&instance->lead->epoch),
                                   .told = UINT64_MAX};
 }
@@ -28,6 +30,10 @@ bool stand_tell(struct stand_giver *giver, struct instance *instance, struct lin
     const struct lead *lead = instance->lead;
     if (atomic_load(&lead->epoch) != giver->epoch) {
         link_dismiss(link, ERR_REFUSED, "this root is in another epoch now");
+        return false;
+    }
+    if (lead_forgot(lead, giver->root, giver->taker)) {
+        link_dismiss(link, ERR_REFUSED, "this root has begun anew: what it said counts no more");
         return false;
     }
     struct journal_place known = lead_known(lead);
@@ -52,9 +58,21 @@ int stand_on_acknowledge(struct stand_giver *giver, struct instance *instance, s
         message.chain.size != HASH128_BYTES) {
         return ERR_PROTOCOL;
     }
-    instance_acknowledged(instance, giver->root, message.epoch, message.block,
+    if (giver->taker != atomic_load(&instance->lead->takers[giver->root])) {
+        return ERR_REFUSED; // one taken later counts, which may be dead: that root shall come again
+    }
+    instance_acknowledged(instance, giver->root, giver->taker, message.epoch, message.block,
                           hash128_load(message.chain.data));
     return OK;
+}
+
+void stand_on_progress(const struct stand_giver *giver, struct instance *instance)
+{
+    struct lead *lead = instance->lead;
+    if (giver->stands && giver->epoch == atomic_load(&lead->epoch) &&
+        giver->taker == atomic_load(&lead->takers[giver->root])) {
+        lead_heard(lead, giver->root, clock_mono_ns());
+    }
 }
 
 // ---- taking ------------------------------------------------------------------------------------
@@ -129,11 +147,44 @@ void stand_greet(struct follow *follow)
 {
     struct lead *lead = follow->instance->lead;
     struct stand_taker *taker = &follow->stand;
+    taker->offer = is_of_another(follow) ? 0 : taker->offer; // another leader's may begin elsewhere
     taker->epoch = atomic_load(&lead->epoch);
     taker->leader = atomic_load(&lead->leader);
     taker->said = (struct lead_word){0};
     // From here on what is handed over came by this link: blocks of the one before are dropped.
     taker->link = atomic_fetch_add(&lead->links, 1) + 1;
+}
+
+struct journal_place stand_place(struct follow *follow, const struct journal_place *end)
+{
+    struct stand_taker *taker = &follow->stand;
+    struct journal *journal = follow->instance->journal;
+    struct block_header header;
+    taker->offered = (struct journal_place){0};
+    if (taker->offer > end->number &&
+        journal_tail_header(journal, taker->offer, &header) == OK) {
+        taker->offered = (struct journal_place){
+            .number = header.number, .index = block_end(&header), .chain = header.chain};
+    }
+    taker->offer = 0;
+    return taker->offered.number != 0 ? taker->offered : *end;
+}
+
+bool stand_offer(struct follow *follow, uint64_t oldest)
+{
+    struct stand_taker *taker = &follow->stand;
+    struct journal *journal = follow->instance->journal;
+    struct block_header header;
+    uint64_t least = journal_end(journal).number, most = journal_tail(journal).number;
+    while (taker->offered.number == 0 && least < most) { // the highest that ends before `oldest`
+        uint64_t middle = most - (most - least) / 2;
+        int error = journal_tail_header(journal, middle, &header);
+        bool before = error == OK && block_end(&header) < oldest;
+        taker->offer = before ? middle : taker->offer;
+        least = before ? middle : least;
+        most = before ? most : middle - 1;
+    }
+    return taker->offer != 0;
 }
 
 int stand_on_lead(struct follow *follow, struct bytes payload)
@@ -154,6 +205,6 @@ int stand_on_lead(struct follow *follow, struct bytes payload)
     if (message.generation > atomic_load(&lead->heard_generation)) {
         atomic_store(&lead->heard_generation, message.generation);
     }
-    instance_told(follow->instance, taker->link, message.epoch, message.block);
+    instance_told(follow->instance, taker->link, message.epoch, message.block, &taker->offered);
     return OK;
 }

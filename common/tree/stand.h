@@ -16,6 +16,7 @@ struct stand_giver {
     bool stands; // the other side is a root that stands by; else nothing of this is used
     unsigned root;
     uint64_t epoch;
+    uint64_t taker; // number of the link, of instance_taken
     uint64_t told; // committed, as it was told last; UINT64_MAX = nothing yet
 };
 
@@ -27,6 +28,8 @@ void stand_giver_open(struct stand_giver *giver, struct instance *instance, unsi
 bool stand_tell(struct stand_giver *giver, struct instance *instance, struct link *link, bool due);
 int stand_on_acknowledge(struct stand_giver *giver, struct instance *instance,
                          struct bytes payload) MUST_CHECK;
+// It says where it stands: so it takes the log of the link's epoch.
+void stand_on_progress(const struct stand_giver *giver, struct instance *instance);
 
 // ---- at the one that stands by (follow.c); the home loop ---------------------------------------
 
@@ -34,6 +37,8 @@ struct stand_taker {
     uint64_t link;  // number of the one in use
     uint64_t epoch; // that it is of
     int leader;
+    uint64_t offer; // the block that the next hello is to name, 0 = the last committed one
+    struct journal_place offered; // by the one in use beyond that; number 0 = nothing
     struct lead_word said;
     struct notice changed;
 };
@@ -42,6 +47,12 @@ void stand_taker_open(struct follow *follow);
 void stand_taker_close(struct follow *follow);
 bool stand_taker_over(const struct follow *follow); // no notice is on its way
 void stand_greet(struct follow *follow); // a new link is open
+// Where the log is compared from: `end`, what is committed here, or what was offered.
+struct journal_place stand_place(struct follow *follow, const struct journal_place *end);
+// The leader's log begins at this index, behind what is committed here. The blocks here reach there
+// all the same? Then the next hello offers the last one before it: what is the leader's up to there
+// need not come again. False: they do not, or are not the leader's.
+bool stand_offer(struct follow *follow, uint64_t oldest);
 int stand_on_lead(struct follow *follow, struct bytes payload) MUST_CHECK;
 
 #endif

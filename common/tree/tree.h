@@ -8,6 +8,8 @@
 //   donor.c   gives snapshots to nodes that build their store
 //   census.c  what the nodes below have said of themselves
 //   pages.c   the whole tree, told page by page: picture.c, ask.c
+//   forward.c writes on their way to the root that leads
+//   regain.c  what the only root lost, from a child that has it
 //   peers.c   listens, reads the hello, hands the connection to fanout or to the answerer
 #ifndef QS_COMMON_TREE_TREE_H
 #define QS_COMMON_TREE_TREE_H
@@ -62,7 +64,8 @@ int beat_decode(struct beat *ret_beat, struct bytes payload, uint64_t half_rtt_n
 int beat_encode(struct buf *to, const struct beat *beat, const char *node,
                 uint64_t now_ns) MUST_CHECK;
 
-// Age of an instance's data in nanoseconds: 0 at a root, UINT64_MAX when unknown. Any thread.
+// Age of an instance's data in nanoseconds, UINT64_MAX when unknown: 0 at a root, but for one of
+// several that does not hear from the others (lead_doubt_ns). Any thread.
 uint64_t instance_age_ns(struct instance *instance);
 
 // ---- follow ------------------------------------------------------------------------------------
@@ -90,6 +93,8 @@ struct child_status {
     char address[128], node[NODE_NAME_MAX + 1];
     int role;
     uint64_t received, synced, visible, age_ns, rtt_ns, sent_bytes, since_ns;
+    uint64_t heard_ns; // when it last said how far it is
+    uint64_t room;     // so many more it would feed; UINT64_MAX: no limit
 };
 
 struct fanout;
@@ -143,6 +148,8 @@ struct peers_setup {
     // Takes over a link whose hello asked to fetch (welcome not yet sent); false = not possible
     // here (this instance holds no values): refused. On the link's loop.
     bool (*answer)(void *owner, struct link *link, const struct message_hello *hello);
+    // Takes over a link between roots, likewise. NULL; or why not.
+    const char *(*talk)(void *owner, struct link *link, const struct message_hello *hello);
 };
 
 // Listens on node->peer. *ret_reason says what is wrong with the address.

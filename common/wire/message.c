@@ -5,6 +5,10 @@
 
 #include "common/base/msgpack.h"
 
+// Fields of a hello and a welcome that the first version of the protocol had: the others may be
+// missing.
+#define FIRST_FIELDS 12
+
 enum field_type { FIELD_U64, FIELD_BYTES, FIELD_TEXT };
 
 struct field_row {
@@ -45,6 +49,11 @@ static struct field_run fields_of(uint16_t code)
     }
     CHECK(run.count > 0 && run.count < 64);
     return run;
+}
+
+static bool is_optional(const struct field_row *row)
+{
+    return (row->code == MESSAGE_hello || row->code == MESSAGE_welcome) && row->key > FIRST_FIELDS;
 }
 
 static void field_encode(struct buf *to, const struct field_row *row, const void *message)
@@ -108,8 +117,10 @@ static int decode(struct bytes payload, uint16_t code, void *message)
     for (uint32_t i = 0; i < pairs && unpack_ok(&from); i++) {
         pair_decode(&from, run, message, &seen);
     }
-    if (seen != ((uint64_t)1 << run.count) - 1) {
-        unpack_fail(&from);
+    for (unsigned i = 0; i < run.count; i++) {
+        if ((seen >> i & 1) == 0 && !is_optional(&run.first[i])) {
+            unpack_fail(&from);
+        }
     }
     return unpack_end(&from);
 }

@@ -6,7 +6,7 @@
 
 #include "common/wire/frame.h"
 
-#define PEER_PROTOCOL 1
+#define PEER_PROTOCOL 2
 
 enum hello_purpose {
     PURPOSE_FOLLOW = 1,
@@ -14,6 +14,8 @@ enum hello_purpose {
     PURPOSE_SNAPSHOT = 3,
     PURPOSE_PROBE = 4, // how would PURPOSE_FOLLOW be answered? The link ends with the welcome
     PURPOSE_STAND = 5, // a root asks another for its log beyond what is committed
+    PURPOSE_TALK = 6,  // what the councils of two roots say to each other, from the one that asks
+    PURPOSE_REGAIN = 7, // as PURPOSE_FOLLOW, by the only root, which lost the end of its log
 };
 
 enum hello_answer {

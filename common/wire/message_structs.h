@@ -69,6 +69,11 @@ struct message_progress {
     message_U64 synced;
     message_U64 visible;
     message_U64 age_ns;
+    message_U64 room;
+};
+
+struct message_make_room {
+    message_BYTES elsewhere;
 };
 
 struct message_ping {
@@ -178,6 +183,40 @@ struct message_tree_page {
     message_U64 age_ns;
 };
 
+struct message_claim {
+    message_BYTES history;
+    message_U64 epoch;
+};
+
+struct message_promise {
+    message_BYTES history;
+    message_U64 granted;
+    message_U64 epoch;
+    message_TEXT leader;
+    message_U64 generation;
+    message_U64 blank;
+    message_U64 end_epoch;
+    message_U64 end_block;
+    message_U64 end_index;
+    message_BYTES end_chain;
+};
+
+struct message_word {
+    message_BYTES history;
+    message_U64 epoch;
+    message_U64 block;
+    message_U64 generation;
+    message_U64 member;
+};
+
+struct message_ask {
+    message_U64 epoch;
+};
+
+struct message_go {
+    message_U64 epoch;
+};
+
 struct message_lead {
     message_U64 epoch;
     message_U64 generation;
@@ -189,4 +228,19 @@ struct message_acknowledge {
     message_U64 epoch;
     message_U64 block;
     message_BYTES chain;
+};
+
+struct message_forward {
+    message_U64 id;
+    message_BYTES path;
+    message_U64 patience_ns;
+    message_BYTES items;
+};
+
+struct message_forwarded {
+    message_U64 id;
+    message_U64 error;
+    message_BYTES history;
+    message_U64 index;
+    message_BYTES reply;
 };

@@ -82,6 +82,7 @@ int run_wait(struct cli *cli);
 int run_digest(struct cli *cli);
 int run_status(struct cli *cli);
 int run_tree(struct cli *cli);
+int run_promote(struct cli *cli);
 int run_watch(struct cli *cli);
 
 #endif

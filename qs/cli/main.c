@@ -53,6 +53,9 @@ static const struct command commands[] = {
     {"status", "", "shows the daemon and its instances", run_status},
     {"tree", "[--here]", "draws the whole tree; --here: only what this node knows by itself",
      run_tree},
+    {"promote", "[--wait MS]",
+     "of several roots: the one that is asked shall lead; exit code 1 when it does not in time",
+     run_promote},
     {"help", "[COMMAND]", "shows this", run_help},
 };
 

@@ -27,13 +27,13 @@ SIZE = 4000
 COUNT = BIG_BYTES // SIZE
 BATCH = 50
 PIPELINE = 10 * BATCH
-# Five seconds for a small one; no more than the default for a big one.
-RATE = min(64 * MIB, BIG_BYTES // 5)
+# Five seconds for a small one; no more than the default for a big one. BIG_RATE is another one.
+RATE = int(os.environ.get("BIG_RATE", min(64 * MIB, BIG_BYTES // 5)))
 SLICE = max(64 * KIB, RATE // 256)
 JOURNAL = max(16 * MIB, BIG_BYTES // 16)
 WINDOW_S, PAIRS = 0.25, 80  # of each half of a transfer
 FLUSH = 16 * MIB  # what a kill may cost the receiving side, and has to be asked for again
-PATIENCE_S = 120 + BIG_BYTES // (4 * MIB)
+PATIENCE_S = 120 + BIG_BYTES // min(4 * MIB, RATE // 4)
 OPTIONS = {
     "snapshot_rate": RATE,
     "journal_bytes": JOURNAL,

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from peer import FOLLOW, PeerConn, hello, message, pack
+from peer import FOLLOW, PROTOCOL, PeerConn, hello, message, pack
 from qs_cluster import IO, qs, wait_for
 
 NAMES = ["empty", "middle", "proxy", "replica", "root"]
@@ -287,7 +287,7 @@ class Parent(threading.Thread):
         try:
             with PeerConn(sock=sock, timeout=60) as conn:
                 asked = conn.receive_until("hello")
-                conn.send(message("welcome", protocol=1, answer=1, node="by-hand", role=1,
+                conn.send(message("welcome", protocol=PROTOCOL, answer=1, node="by-hand", role=1,
                                   history=asked["history"] or b"h" * 16, oldest=1))
                 while True:
                     name, fields = conn.receive()

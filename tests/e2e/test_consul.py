@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nodes that find each other through a real Consul, and go on when it is gone, empty, or back."""
 import signal
+import subprocess
 import threading
 import time
 
@@ -105,7 +106,6 @@ def test_a_tree_forms_from_nothing_but_consul(cluster, agent, say):
     meta = entries["root"][1]
     assert meta["cluster"] == "qs" and meta["role"] == "root" and len(meta["history"]) == 32
     assert not any("index" in name for name in meta), "an index would be old when it is read"
-    # What a person sees: dig @127.0.0.1 -p ... +tcp replica.qs-main.service.consul SRV
     records = agent.srv("replica.qs-main.service.consul")
     assert {port for port, _ in records} == {port_of(replica)}
     say(f"SRV over TCP: {records}")
@@ -165,19 +165,52 @@ def test_a_start_without_consul_uses_the_last_list(cluster, agent):
     assert proxy.index() == root.index()  # from its own disk
 
 
+def three_lines(cluster, agent, name, role):
+    """A node that is told where it is reached, where Consul is, and which instance it serves; and,
+    since it is not the only one on this host, its name and the place of its data."""
+    node = cluster.node(name, {"main": {"role": role}}, consul=section(agent))
+    own = f'client = "unix:{node.socket}"  node = "{name}"  data_dir = "{node.data}"'
+    lines = [
+        f'peer = "{node.peer}"  {own}',
+        f'consul {{ http = "{agent.http}" dns = "{agent.dns}" }}',
+        f"instance main {{ role = {role} }}",
+    ]
+    node.text = lambda: "\n".join(lines)
+    return node
+
+
 def test_a_node_of_three_lines(cluster, agent):
-    """Nothing but where its data lies, where Consul is, and which instance it serves."""
     root = finding(cluster, agent, "root", "root").start()
     root.call("SET", "key", "value")
-    node = cluster.node("new", {"main": {"role": "proxy"}}, consul=section(agent))
-    node.text = lambda: "\n".join([
-        f'client = "unix:{node.socket}"  data_dir = "{node.data}"',
-        f'consul {{ http = "{agent.http}" dns = "{agent.dns}" }}',
-        "instance main { role = proxy }",
-    ])
-    node.start()
+    node = three_lines(cluster, agent, "new", "proxy").start()
     node.wait_index(root.index())
     assert node.call("GET", "key") == b"value"
+
+
+def dig(agent, *question):
+    """What a person sees who asks Consul."""
+    command = ["dig", f"@{HERE}", "-p", str(agent.dns_port), "+tcp", "+short", *question]
+    asked = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    return asked.stdout.splitlines()
+
+
+def test_dig_lists_the_replicas(cluster, agent, say):
+    """The replicas alone, with their ports: also one that joins with three lines, until it ends."""
+    first = tree(cluster, agent)[1]
+    name = "replica.qs-main.service.consul"
+
+    def listed(*nodes):
+        ports = {int(line.split()[2]) for line in dig(agent, name, "SRV")}
+        return ports == {port_of(node) for node in nodes}
+
+    wait_for(lambda: listed(first), 30, "dig to list one replica")
+    new = three_lines(cluster, agent, "new", "replica")
+    new.start()
+    wait_for(lambda: listed(first, new), 30, "dig to list the new one, too")
+    say(f"dig +tcp {name} SRV: {dig(agent, name, 'SRV')}")
+    assert dig(agent, name, "A") == [HERE]
+    new.stop()
+    assert listed(first)
 
 
 def stir(agent):

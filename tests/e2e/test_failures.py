@@ -145,28 +145,6 @@ def test_a_root_of_another_history_is_refused(cluster):
     assert leaf.call("GET", "a") == b"2"
 
 
-def test_a_child_of_a_replaced_root_is_ahead(cluster):
-    """A root that lost the end of its log is no parent for a child that has it."""
-    root = cluster.root().start()
-    leaf = cluster.replica("leaf", root).start()
-    leaf.wait_index(root.call("QS.PUT", "a", "1"))
-    cluster.settle()
-    root.stop()
-    saved = cluster.directory / "saved"
-    import shutil
-
-    shutil.copytree(root.data, saved)
-    root.start()
-    leaf.wait_index(root.call("QS.PUT", "a", "2"))
-    root.stop()
-    shutil.rmtree(root.data)
-    shutil.copytree(saved, root.data)
-    root.start()
-    assert root.call("GET", "a") == b"1"
-    wait_for(lambda: leaf.place()["parent"]["state"] != "connecting", 20, "an answer")
-    assert leaf.call("GET", "a") == b"2", "a node never gives up data on a peer's word"
-
-
 def test_damaged_journal_of_a_follower_is_fetched_again(cluster):
     root = cluster.root().start()
     leaf = cluster.replica("leaf", root, replay_bytes="1GB").start()

@@ -13,7 +13,7 @@ import threading
 
 import pytest
 
-from peer import FETCH, FOLLOW, MESSAGES, SNAPSHOT, PeerConn
+from peer import FETCH, FOLLOW, MESSAGES, PROTOCOL, SNAPSHOT, PeerConn
 from peer import frame, hello, message, pack, unpack
 from qs_cluster import ROOT, SLOW, wait_for
 from reading import Database
@@ -169,7 +169,24 @@ def random_fields(rng, name):
     if name in ("tree_report", "tree_page"):
         items = b"".join(pack(saying(rng)) for _ in range(rng.randrange(5)))
         out["items"] = mutate(rng, items) if rng.random() < 0.5 else items
+    if name == "forward":
+        items = transaction(rng)
+        out["items"] = mutate(rng, items) if rng.random() < 0.5 else items
+        out["path"] = rng.choice([b"", b"child\0", b"root\0", b"x" * rng.randrange(2000)])
     return out
+
+
+def transaction(rng):
+    """What a child might send on for a client (common/wire/write_items.h), sound or nearly so."""
+    watched = [(b"k%d" % rng.randrange(9), rng.randrange(9)) for _ in range(rng.choice([0, 0, 1]))]
+    calls = []
+    for _ in range(rng.choice([1, 1, 1, 3])):
+        name, arity = rng.choice(COMMANDS)
+        words = [name] + [b"k%d" % rng.randrange(50) for _ in range(abs(arity) - 1)]
+        calls.append(rng.choice([words, words, words + [rng.choice(OPTIONS)], b"+PONG\r\n"]))
+    head = [rng.choice([2, 3]), rng.random() < 0.7, len(watched), len(calls)]
+    flat = [part for pair in watched for part in pair]
+    return b"".join(map(pack, [*head, *flat, *calls]))
 
 
 def saying(rng):
@@ -203,7 +220,7 @@ def test_frames_from_children(cluster):
     bystander.start()
     child = cluster.replica("child", root).start()
     rng = random.Random(f"{SEED}/children")
-    names = list(MESSAGES)
+    names = list(MESSAGES) + ["forward"] * 6
     for number in range(MUTATIONS // 2):
         data = b"".join(mutated_frame(rng, names) for _ in range(rng.choice([1, 2, 4])))
         if rng.random() < 0.8:
@@ -245,11 +262,12 @@ def test_frames_from_above(cluster, role):
                 try:
                     asked = conn.receive_until("hello")
                     if rng.random() < 0.8:
-                        conn.send(message("welcome", protocol=1, answer=1, node="babble", role=1,
-                                          history=asked["history"] or history, index=9, block=9,
-                                          oldest=1))
+                        conn.send(message("welcome", protocol=PROTOCOL, answer=1,
+                                          node="babble", role=1,
+                                          history=asked["history"] or history, index=9,
+                                          block=9, oldest=1))
                     names = ["blocks", "heartbeat", "welcome", "fetched", "goodbye", "ping", "pong",
-                             "tree_page"]
+                             "tree_page", "forwarded"]
                     for _ in range(rng.choice([1, 2, 4])):
                         noise = rng.randbytes(rng.choice([0, 1, 200]))
                         conn.send(mutated_frame(rng, names) + noise)

@@ -267,7 +267,8 @@ def test_an_entry_left_out_by_a_parent(cluster, role):
     node.wait_index(told[2])
     assert told[2] == index + 1 and node.call("QS.GET", key_of(HARMED)) == told
     assert liar.lies >= 1
-    assert node.metrics("main")["parent_bad_blocks"] == liar.lies
+    # It may have left for another before it read the last lie.
+    assert 1 <= node.metrics("main")["parent_bad_blocks"] <= liar.lies
     assert f"from {liar.address} is bad: checksum mismatch" in node.log.read_text()
     assert f"following root at {site.root.peer}" in node.log.read_text()
     cluster.check_equal()

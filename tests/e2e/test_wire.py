@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from peer import FETCH, FOLLOW, PeerConn, hello, message, pack, EXACT
+from peer import EXACT, FETCH, FOLLOW, PROTOCOL, PeerConn, hello, message, pack
 from qs_cluster import PORTS, SLOW, wait_for
 from resp import RespError
 
@@ -204,7 +204,7 @@ def test_lying_replica(cluster):
         with PeerConn(sock=sock, timeout=60) as conn:
             try:
                 asked = conn.receive_until("hello")
-                conn.send(message("welcome", protocol=1, answer=1, node="liar", role=2,
+                conn.send(message("welcome", protocol=PROTOCOL, answer=1, node="liar", role=2,
                                   history=asked["history"], index=1 << 40, oldest=1))
                 while True:
                     name, fields = conn.receive()

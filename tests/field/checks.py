@@ -18,7 +18,9 @@ def all_equal(field):
     for node in field.nodes.values():
         node.check_alive()
     try:
-        return len({node.digest() for node in field.nodes.values()}) == 1
+        first, *others = field.nodes.values()
+        digest = first.digest()
+        return all(node.digest() == digest for node in others)
     except (OSError, RuntimeError):  # still loading
         return False
 
@@ -35,13 +37,14 @@ def reads_everything(node, model):
     return True
 
 
-def settle(field, model):
+def settle(field, load):
     """Seconds from now, while nothing is written, until digests are equal, and all is served."""
     began = time.monotonic()
-    wait_for(lambda: all_equal(field), SETTLE_S, "equal digests")
+    wait_for(lambda: load.is_whole() and all_equal(field), SETTLE_S, "equal digests")
     equal_s = time.monotonic() - began
+    load.learn()
     leaves = field.leaves()
-    wait_for(lambda: all(reads_everything(n, model) for n in leaves), SETTLE_S, "every read")
+    wait_for(lambda: all(reads_everything(n, load.model) for n in leaves), SETTLE_S, "every read")
     return equal_s, time.monotonic() - began
 
 

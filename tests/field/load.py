@@ -22,7 +22,11 @@ PATIENCE_S = 60  # longer than any fault: a session never gives up its own leaf 
 VISIT_S = 1  # ... but where a session might go it does not wait for long
 TOKEN_MS = 300  # for which a visited node may catch up
 # Words that a node may answer when it cannot do better.
-EXCUSES = {"replica": {"LOADING", "BEHIND"}, "proxy": {"LOADING", "BEHIND", "UNAVAILABLE"}}
+EXCUSES = {
+    "root": {"LOADING", "BEHIND"},
+    "replica": {"LOADING", "BEHIND"},
+    "proxy": {"LOADING", "BEHIND", "UNAVAILABLE"},
+}
 
 
 class Client(threading.Thread):
@@ -187,28 +191,53 @@ class Session(Client):
 
 
 class Load:
-    """The writer, and a session at every leaf: from `with` to its end."""
+    """Who writes, and a session at every leaf: from `with` to its end."""
 
     def __init__(self, field, seed):
         leaves = field.leaves()
-        self.writer = Writer(field.nodes["root"], seed)
+        self.field = field
         self.sessions = [Session(leaf, leaves, seed) for leaf in leaves]
-        self.model = self.writer.model
         self.roles = {leaf.name: leaf.instances["main"]["role"] for leaf in leaves}
+        self.writers = self.make_writers(seed)
+
+    def make_writers(self, seed):
+        writer = Writer(self.field.nodes["root"], seed)
+        self.model = writer.model
+        return [writer]
+
+    def fill(self):
+        self.writers[0].fill()
+
+    def is_whole(self):
+        """Whether everybody who takes writes is at work again."""
+        return True
+
+    def learn(self):
+        """The model knows all that was written."""
+
+    def leader(self):
+        """The root that leads, as far as its clients know."""
+        return self.field.nodes["root"]
 
     def __enter__(self):
-        for thread in (self.writer, *self.sessions):
+        for thread in (*self.writers, *self.sessions):
             thread.start()
         return self
 
     def __exit__(self, *_):
-        for thread in (self.writer, *self.sessions):
+        for thread in (*self.writers, *self.sessions):
             thread.stop.set()
+
+    def end_writes(self):
+        for writer in self.writers:
+            writer.stop.set()
+        for writer in self.writers:
+            writer.finish()
 
     def check(self):
         """Raises what went wrong; returns counts of answers, moves, and errors by their word."""
         counts = collections.Counter()
-        for thread in (self.writer, *self.sessions):
+        for thread in (*self.writers, *self.sessions):
             thread.finish()
         for session in self.sessions:
             counts["answers"] += len(session.answers)

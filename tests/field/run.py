@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """`make field`: schedules of faults on the tree of tree.py, each from a seed, a line for each.
 
-FIELD_SEEDS=1..10 or one number. The seed also says how nodes find each other: one in four has
-lists, the others Consul, whose servers suffer like everything else. A schedule passes when every
-answer can be explained (load.py), all digests become equal after the last fault has ended, every
-store is what its log says, every leaf then answers every read, and every daemon ends in order.
-What a failed one left stays below build/field/. After FIELD_SECONDS, where that is set, none is
-begun any more. Exit code 1 when a schedule failed, 2 when the field could not be made.
+FIELD_SEEDS=1..10 or one number; 3..200/4 is every fourth. The seed also says how nodes find each
+other: one in four has lists, the others Consul, whose servers suffer like everything else; and one
+in three of those has three roots, whoever leads being struck besides. A schedule passes when every
+answer can be explained (load.py, roots.py), all digests become equal after the last fault has
+ended, every store is what its log says, every leaf then answers every read, and every daemon ends
+in order. What a failed one left stays below build/field/. After FIELD_SECONDS, where that is set,
+none is begun any more. Exit code 1 when a schedule failed, 2 when the field could not be made.
 """
 import contextlib
 import faulthandler
@@ -22,31 +23,32 @@ import consul
 import schedule
 import wan
 from checks import check_nodes, settle
-from load import Load
 from net import NoField
 from qs_cluster import ROOT, SLOW
+from roots import load_of
 from tree import CENTRES, Field, make_net
 
-LISTS_EVERY = 4  # in one schedule of so many nodes are given lists
+KINDS = "lists", "Consul", "roots", "Consul"  # of a schedule, by its seed
 LIMIT_S = 240  # of one schedule
 SECONDS = float(os.environ.get("FIELD_SECONDS", "inf"))
 
 
 def seeds(text):
+    text, _, step = text.partition("/")
     first, _, last = text.partition("..")
-    return range(int(first), int(last or first) + 1)
+    return range(int(first), int(last or first) + 1, int(step or 1))
 
 
 def run(field, seed, faults):
     """Plays one schedule; returns (seconds until equal, what to say about it)."""
-    load = Load(field, seed)
+    load = load_of(field, seed)
     field.launch_all()
-    load.writer.fill()
-    _, formed_s = settle(field, load.model)
+    load.fill()
+    _, formed_s = settle(field, load)
     with load:
-        schedule.play(field, faults)
-        load.writer.finish()
-        equal_s, served_s = settle(field, load.model)
+        schedule.play(field, faults, load.leader)
+        load.end_writes()
+        equal_s, served_s = settle(field, load)
     counts = {"writes": load.model.last, **check_nodes(field, load.model), **load.check()}
     field.close()
     told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
@@ -67,11 +69,12 @@ def complain(field, seed, faults):
 def run_seed(net, seed, has_consul):
     """Prints the line of a seed; seconds until all were equal, None when it failed."""
     directory = ROOT / "build/field" / f"{os.getpid()}-{seed}"
-    sites = CENTRES if has_consul and seed % LISTS_EVERY != 0 else ()
-    with wan.running(net, sites, directory) as servers:
-        field = Field(directory, net, servers)
-        hosts = [*field.nodes, *(server.host.name for server in servers.values())]
-        faults = schedule.make(seed, hosts)
+    kind = KINDS[seed % len(KINDS)] if has_consul else "lists"
+    with wan.running(net, () if kind == "lists" else CENTRES, directory) as servers:
+        field = Field(directory, net, servers, several=kind == "roots")
+        hosts = [net.hosts[name] for name in field.nodes if name in net.hosts]
+        hosts += [server.host for server in servers.values()]
+        faults = schedule.make(seed, hosts, bool(field.roots))
         faulthandler.dump_traceback_later(LIMIT_S * SLOW, exit=True)
         try:
             equal_s, said = run(field, seed, faults)
@@ -82,7 +85,7 @@ def run_seed(net, seed, has_consul):
             faulthandler.cancel_dump_traceback_later()
             field.abandon()
             net.reset()
-    print(f"seed {seed}: {'Consul' if sites else 'lists'}, {said}", flush=True)
+    print(f"seed {seed}: {kind}, {said}", flush=True)
     shutil.rmtree(directory)
     return equal_s
 

@@ -2,7 +2,8 @@
 """What goes wrong in the field, and when: a list of faults from a seed, and the player of it.
 
 Faults overlap. What a link does follows from all faults that are in force, so that the end of one
-does not end another; a host suffers one fault at a time.
+does not end another; a host suffers one fault at a time. Where there are several roots some faults
+strike whichever leads at that moment; from its clients and from children elsewhere it is not cut.
 """
 import dataclasses
 import os
@@ -12,10 +13,11 @@ import threading
 import time
 from typing import NamedTuple
 
-from tree import SITES
+from tree import RECORD, ROOTS
 
 FAULTS = 6, 12  # of a schedule
 BEGIN_MS, LASTS_MS = 6000, (200, 7000)
+LEADER_FAULTS, LEADER_LASTS_MS = (1, 2), (1500, 7000)
 
 # What a fault changes on the links that it strikes.
 LINK_KINDS = {
@@ -24,8 +26,11 @@ LINK_KINDS = {
     "lossy": {"loss": 0.05},
     "narrow": {"rate": 40_000},
 }
-# Which links: all of a site, one direction of them, or those between two sites.
+# Which links: all of a site, one direction of them, or those between a site and another one.
 REACHES = "uplink", "outward", "inward", "between", "from-to"
+# ... or those between the leader's site and all that decide who leads: both ways, or one.
+LEADER_REACHES = "between", "between", "from-to", "to-from"
+LEADER = "leader"
 HOST_KINDS = "kill", "restart", "freeze", "unplug"
 
 
@@ -33,7 +38,7 @@ class Fault(NamedTuple):
     begin_ms: int
     end_ms: int
     kind: str
-    where: tuple  # a host's name, or a reach and one or two sites
+    where: tuple  # a host's name, or a reach, a site, and others; LEADER for a name
 
     def __str__(self):
         return f"{self.begin_ms}-{self.end_ms} {self.kind} {' '.join(self.where)}"
@@ -47,22 +52,30 @@ class Fault(NamedTuple):
             "uplink": a in pair,
             "outward": a == start,
             "inward": a == end,
-            "between": set(pair) == {a, *b},
-            "from-to": pair == (a, *b),
+            "between": a in pair and (start in b or end in b),
+            "from-to": a == start and end in b,
+            "to-from": a == end and start in b,
         }[reach]
 
 
-def fault_times(rng):
+def fault_times(rng, limits=LASTS_MS):
     """As many last for less than the geometric mean of the limits as for more."""
-    begin, (least, most) = rng.randrange(BEGIN_MS), LASTS_MS
+    begin, (least, most) = rng.randrange(BEGIN_MS), limits
     return begin, begin + int(least * (most / least) ** rng.random())
 
 
-def link_fault(rng):
+def link_fault(rng, sites):
     reach = rng.choice(REACHES)
-    sites = rng.sample(list(SITES), 2 if reach in ("between", "from-to") else 1)
+    struck = rng.sample(sites, 2 if reach in ("between", "from-to") else 1)
     kind = rng.choice([*LINK_KINDS, "cut", "cut"])
-    return Fault(*fault_times(rng), kind, (reach, *sites))
+    return Fault(*fault_times(rng), kind, (reach, *struck))
+
+
+def leader_fault(rng):
+    times = fault_times(rng, LEADER_LASTS_MS)
+    if rng.random() < 0.6:
+        return Fault(*times, "cut", (rng.choice(LEADER_REACHES), LEADER))
+    return Fault(*times, rng.choice(HOST_KINDS), (LEADER,))
 
 
 def host_fault(rng, hosts):
@@ -88,12 +101,13 @@ def overlaps(fault, others):
     )
 
 
-def make(seed, hosts):
+def make(seed, hosts, several):
     """The faults of a seed, by their beginning; each cut of a link that flaps counts as one."""
     rng = random.Random(f"field {seed}")
-    faults = []
-    for _ in range(rng.randint(*FAULTS)):
-        fault = link_fault(rng) if rng.random() < 0.5 else host_fault(rng, hosts)
+    names, sites = [host.name for host in hosts], sorted({host.site for host in hosts})
+    faults = [leader_fault(rng) for _ in range(rng.randint(*LEADER_FAULTS) if several else 0)]
+    for _ in range(rng.randint(*FAULTS) - len(faults)):
+        fault = link_fault(rng, sites) if rng.random() < 0.5 else host_fault(rng, names)
         flaps = fault.kind == "cut" and rng.random() < 0.25
         if not overlaps(fault, faults):
             faults += flapping(fault, rng) if flaps else [fault]
@@ -132,18 +146,35 @@ def shape_links(net, active):
     net.set(shapes)
 
 
-def play(field, faults):
-    """Lets it all happen; returns when the last fault has ended."""
+def aim(fault, leader):
+    """The fault with what it strikes by name, now that it is known who leads."""
+    if LEADER not in fault.where:
+        return fault
+    if fault.kind in LINK_KINDS:
+        others = {*ROOTS, RECORD} - {leader.host.site}
+        return fault._replace(where=(fault.where[0], leader.host.site, *sorted(others)))
+    return fault._replace(where=(leader.name,))
+
+
+def play(field, faults, leader):
+    """Lets it all happen; returns when the last fault has ended. `leader()` is the root that leads
+    as far as its clients know."""
     moments = [(fault.begin_ms, True, fault) for fault in faults]
     moments += [(fault.end_ms, False, fault) for fault in faults]
-    began, active, pause = time.monotonic(), [], threading.Event()
+    began, active, pause = time.monotonic(), {}, threading.Event()
     for at_ms, begins, fault in sorted(moments):
         pause.wait(max(began + at_ms / 1000 - time.monotonic(), 0))
         if begins:
-            active.append(fault)
+            aimed = aim(fault, leader())
+            suffers = [other.where for other in active.values() if other.kind in HOST_KINDS]
+            if aimed.where in suffers:
+                continue  # the leader is down already, or is about to be struck otherwise
+            active[fault] = aimed
+        elif fault in active:
+            aimed = active.pop(fault)
         else:
-            active.remove(fault)
-        if fault.kind in LINK_KINDS:
-            shape_links(field.net, active)
+            continue
+        if aimed.kind in LINK_KINDS:
+            shape_links(field.net, active.values())
         else:
-            (strike if begins else relieve)(field, fault)
+            (strike if begins else relieve)(field, aimed)

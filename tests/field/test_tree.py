@@ -13,7 +13,7 @@ import pytest
 import consul
 import wan
 from checks import check_nodes, settle
-from load import Load
+from roots import load_of
 from qs_cluster import wait_for
 from tree import CENTRES, Field, make_net
 
@@ -41,13 +41,13 @@ def field(tmp_path):
 @contextlib.contextmanager
 def loaded(field):
     """Under load from when the tree has formed; afterwards all is equal, and every answer right."""
-    load = Load(field, 1)
-    load.writer.fill()
-    settle(field, load.model)
+    load = load_of(field, 1)
+    load.fill()
+    settle(field, load)
     with load:
         yield load
-        load.writer.finish()
-        load.equal_s, _ = settle(field, load.model)
+        load.end_writes()
+        load.equal_s, _ = settle(field, load)
     load.counts = check_nodes(field, load.model) + load.check()
 
 
@@ -72,9 +72,9 @@ def busiest(field):
 
 
 def test_every_centre_names_its_replicas_to_the_others(field):
-    load = Load(field, 1)
-    load.writer.fill()
-    settle(field, load.model)
+    load = load_of(field, 1)
+    load.fill()
+    settle(field, load)
     for asked, centre in zip(CENTRES, CENTRES[1:] + CENTRES[:1]):
         nodes = [field.nodes[f"{centre}-{what}"] for what in ("middle", "replica")]
         wanted = {socket.inet_aton(node.host.address).hex() for node in nodes}

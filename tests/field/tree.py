@@ -3,6 +3,9 @@
 centres, each with an intermediate, a replica, a proxy, a proxy that keeps nothing, and a Consul
 server. Nodes are told nothing but where that is, or, in a field without servers, are given lists.
 
+Or there are three roots, each a site of its own, of which one leads; beside each a replica that
+follows nobody else. Their record is at one Consul server.
+
 Daemons run with the intervals that users get, not with the quick ones of the other tests.
 """
 import concurrent.futures
@@ -13,14 +16,17 @@ from qs_cluster import KEEPS_NOTHING, Cluster, Node
 
 CENTRES = "east", "west", "south"
 ROLES = "middle", "replica", "proxy", "empty"
-SITES = {"root": ["root"], "standby": ["standby"]} | {
+ROOTS = "root", "standby", "spare"
+SITES = {root: [root] for root in ROOTS} | {
     centre: [f"{centre}-{what}" for what in (*ROLES, "consul")] for centre in CENTRES
 }
 # Where a site stands, and how long a packet travels from one city to another; jitter is a tenth.
-CITY = {"root": "A", "east": "A", "standby": "B", "west": "B", "south": "C"}
+CITY = {"root": "A", "east": "A", "standby": "B", "west": "B", "south": "C", "spare": "C"}
 DELAY_MS = {"A": 0.5, "B": 0.5, "C": 0.5, "AB": 15, "AC": 40, "BC": 45}
-# Whose Consul server a site uses that has none.
+# Whose Consul server a site uses that has none; several roots must all use one.
 CONSUL = {"root": "east", "standby": "west"}
+RECORD = "east"
+BESIDE_PORT = 7410  # of a replica on the host of a root
 INTERVALS = dict.fromkeys(("heartbeat", "reconnect", "loops"))
 
 
@@ -51,20 +57,37 @@ class FieldNode(Node):
 
 
 class Field(Cluster):
-    """All programs of the tree, on a net that outlives them; `servers` are Consul's, by site."""
+    """All programs of the tree, on a net that outlives them; `servers` are Consul's, by site.
 
-    def __init__(self, directory, net, servers):
+    `roots`: the several of them, when that is asked for.
+    """
+
+    def __init__(self, directory, net, servers, several=False):
         super().__init__(directory)
-        self.net, self.servers = net, servers
-        self.root()
-        self.node("standby", {"main": {"role": "replica"}})
+        self.net, self.servers, self.roots = net, servers, []
+        if several:
+            self.make_roots()
+        else:
+            self.root()
+            self.node("standby", {"main": {"role": "replica"}})
         for centre in CENTRES:
             for what in ROLES:
                 role = "replica" if what in ("middle", "replica") else "proxy"
                 keeps = KEEPS_NOTHING if what == "empty" else {}
                 self.node(f"{centre}-{what}", {"main": {"role": role} | keeps})
         for node in self.nodes.values():
-            self.introduce(node)
+            if "parents" not in node.instances["main"]:
+                self.introduce(node)
+
+    def make_roots(self):
+        main = {"role": "root", "in_sync_min": 2}
+        self.roots = [self.node(name, {"main": dict(main)}) for name in ROOTS]
+        for root in self.roots:
+            several = [f"{each.name}@{each.peer}" for each in self.roots]
+            root.instances["main"]["roots"] = several
+            below = {"main": {"role": "replica", "parents": [root]}}
+            name = f"{root.name}-below"
+            self.nodes[name] = FieldNode(self, name, below, {}, root.name, BESIDE_PORT)
 
     def node(self, name, instances, **options):
         self.nodes[name] = FieldNode(self, name, instances, options)
@@ -73,7 +96,8 @@ class Field(Cluster):
     def introduce(self, node):
         """Tells a node how to find the others: through Consul, or by lists, the own site first."""
         if self.servers:
-            server = self.servers[CONSUL.get(node.host.site, node.host.site)]
+            site = RECORD if node in self.roots else node.host.site
+            server = self.servers[CONSUL.get(site, site)]
             node.configure(consul={"http": server.http, "dns": server.dns})
             return
         main = node.instances["main"]
@@ -116,7 +140,9 @@ class Field(Cluster):
         return self.nodes.get(host) or self.servers[self.net.hosts[host].site]
 
     def leaves(self):
-        return [n for n in self.nodes.values() if n.host.site in CENTRES and "middle" not in n.name]
+        """Where sessions read. Roots are replicas too, and what they show never goes back."""
+        sites = CENTRES + (ROOTS if self.roots else ())
+        return [n for n in self.nodes.values() if n.host.site in sites and "middle" not in n.name]
 
 
 def make_net():

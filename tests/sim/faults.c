@@ -7,6 +7,7 @@
 #include "common/core/record.h"
 #include "common/wire/slice_items.h"
 #include "tests/sim/seams.h"
+#include "tests/sim/several_faults.h"
 #include "tests/sim/store_model.h"
 
 #define SOON_MS 2000 // to a fault that comes on top of another
@@ -14,7 +15,7 @@
 
 struct fault {
     const char *name;
-    unsigned weight;
+    unsigned weight[FAULTS_SETS];
     bool (*strike)(struct node *node); // false: not possible now
 };
 
@@ -22,6 +23,7 @@ static struct {
     struct node *nodes;
     struct node *last; // struck
     unsigned count;
+    enum faults_set set;
     uint64_t every_ns;
     uint64_t struck;
     struct actor striker, operator, weather, lister, filler, presser;
@@ -328,41 +330,50 @@ static bool strike_row(struct node *node)
 }
 
 static const struct fault table[] = {
-    {"kill", 10, strike_kill},
-    {"power cut", 10, strike_power},
-    {"kill in step", 12, strike_step},
-    {"kill in start", 6, strike_start},
-    {"wipe", 3, strike_wipe},
-    {"stop", 6, strike_stop},
-    {"pause", 6, strike_pause},
-    {"wall clock", 2, strike_wall},
-    {"clog", 8, strike_clog},
-    {"swizzle", 4, strike_swizzle},
-    {"cut", 8, strike_cut},
-    {"lying donor", 4, strike_lies},
-    {"reset", 8, strike_reset},
-    {"weather", 6, strike_weather},
-    {"lists", 6, strike_lists},
-    {"disk full", 5, strike_full},
-    {"pressure", 6, strike_pressure},
-    {"sync error", 4, strike_sync},
-    {"I/O error", 2, strike_io},
-    {"flip", 3, strike_flip},
-    {"bad file", 4, strike_file},
-    {"store error", 4, strike_store},
-    {"bad row", 5, strike_row},
+    {"kill", {10, 12, 5}, strike_kill},
+    {"power cut", {10, 12, 8}, strike_power},
+    {"kill in step", {12, 14, 10}, strike_step},
+    {"kill in start", {6, 6, 4}, strike_start},
+    {"wipe", {3, 3, 0}, strike_wipe},
+    {"stop", {6, 6, 0}, strike_stop},
+    {"pause", {6, 10, 8}, strike_pause},
+    {"wall clock", {2, 2, 0}, strike_wall},
+    {"clog", {8, 8, 0}, strike_clog},
+    {"swizzle", {4, 5, 0}, strike_swizzle},
+    {"cut", {8, 10, 5}, strike_cut},
+    {"lying donor", {4, 0, 0}, strike_lies},
+    {"reset", {8, 8, 8}, strike_reset},
+    {"weather", {6, 5, 12}, strike_weather},
+    {"lists", {6, 3, 0}, strike_lists},
+    {"disk full", {5, 5, 2}, strike_full},
+    {"pressure", {6, 0, 0}, strike_pressure},
+    {"sync error", {4, 5, 3}, strike_sync},
+    {"I/O error", {2, 3, 0}, strike_io},
+    {"flip", {3, 0, 0}, strike_flip},
+    {"bad file", {4, 0, 0}, strike_file},
+    {"store error", {4, 0, 0}, strike_store},
+    {"bad row", {5, 0, 0}, strike_row},
+    {"leader", {0, 15, 40}, strike_leader},
+    {"roots apart", {0, 12, 15}, strike_apart},
+    {"root alone", {0, 8, 10}, strike_alone},
+    {"root from children", {0, 4, 0}, strike_children},
+    {"record away", {0, 10, 8}, strike_record_away},
+    {"record slow", {0, 12, 12}, strike_record_slow},
+    {"record lost", {0, 6, 14}, strike_record_lost},
+    {"blank root", {0, 6, 16}, strike_blank},
+    {"hand-over", {0, 6, 20}, strike_hand_over},
 };
 
 static void strike(struct actor *actor)
 {
     unsigned total = 0;
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
-        total += table[i].weight;
+        total += table[i].weight[faults.set];
     }
     uint64_t chosen = chance_below(total);
     const struct fault *fault = table;
-    while (chosen >= fault->weight) {
-        chosen -= fault++->weight;
+    while (chosen >= fault->weight[faults.set]) {
+        chosen -= fault++->weight[faults.set];
     }
     // Misfortunes seldom come singly.
     bool again = chance_permille(300);
@@ -410,12 +421,24 @@ static void operate(struct actor *actor)
     actor_after(actor, OPERATOR_NS);
 }
 
+void faults_leave(uint64_t ns)
+{
+    actor_cancel(&faults.operator);
+    actor_after(&faults.operator, ns);
+}
+
+void faults_begin(enum faults_set set, uint64_t every_ns)
+{
+    faults.set = set;
+    faults.every_ns = every_ns;
+    actor_after(&faults.striker, chance_below(2 * every_ns));
+}
+
 void faults_open(struct node *nodes, unsigned count, uint64_t every_ns)
 {
     memset(&faults, 0, sizeof faults);
     faults.nodes = faults.last = nodes;
     faults.count = count;
-    faults.every_ns = every_ns;
     actor_init(&faults.striker, NULL, strike);
     actor_init(&faults.operator, NULL, operate);
     actor_init(&faults.weather, NULL, calm);
@@ -424,7 +447,7 @@ void faults_open(struct node *nodes, unsigned count, uint64_t every_ns)
     actor_init(&faults.presser, NULL, relieve);
     actor_after(&faults.operator, OPERATOR_NS);
     if (every_ns > 0) {
-        actor_after(&faults.striker, chance_below(2 * every_ns));
+        faults_begin(FAULTS_TREE, every_ns);
     }
 }
 

@@ -51,9 +51,11 @@ struct bytes write_value(const struct write *write, unsigned at);
 
 // A block that the root has committed. In order.
 void model_add(const struct block *block);
-// A root has opened its journal: nothing committed may be missing; what it holds beyond is
-// committed by that.
-void model_catch_up(struct journal *journal);
+// A root has opened its journal, which is committed up to block `last`: also what nobody has seen
+// being committed.
+void model_catch_up(struct journal *journal, uint64_t last);
+// The journal of a root that always has everything.
+void model_check_end(struct journal *journal);
 // A transaction was acknowledged at `index`: it must stand there, or have changed nothing.
 void model_acknowledged(const struct write *write, uint64_t index);
 // A node shows a view.

@@ -12,6 +12,7 @@
 #include "replica/replica.h"
 #include "replica/sequencer.h"
 #include "tests/sim/model.h"
+#include "tests/sim/node_chair.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/store_model.h"
 
@@ -117,6 +118,13 @@ void node_roots(struct node *node, unsigned count)
     }
 }
 
+bool node_leads(const struct node *node)
+{
+    const struct instance *instance = node->process.instance;
+    return node->phase == NODE_UP && instance != NULL && node_is_root(node) &&
+           instance_leads(instance);
+}
+
 static void relist(struct endpoint_feed *feed, const char *const *texts, bool all)
 {
     const char *kept[UPSTREAMS_MAX + 1] = {NULL};
@@ -160,6 +168,26 @@ static bool answer_fetches(void *owner, struct link *link, const struct message_
     return answer_accept(node->process.instance, node->process.readers, link, hello);
 }
 
+// What of its journal is committed: of one of several roots what its file says; all of it where no
+// other root can be what this one is.
+static void opened(struct node *node)
+{
+    const struct instance *instance = node->process.instance;
+    if (node->elects) {
+        model_catch_up(instance->journal, lead_known(instance->lead).number);
+    } else if (lead_founds(instance)) {
+        model_check_end(instance->journal);
+        model_catch_up(instance->journal, journal_end(instance->journal).number);
+    }
+}
+
+static const char *talk(void *owner, struct link *link, const struct message_hello *hello)
+{
+    struct node *node = owner;
+    struct chair *chair = node->process.chair;
+    return chair != NULL ? chair_accept(chair, link, hello) : "this is no root";
+}
+
 static int open_instance(struct node *node)
 {
     struct process *process = &node->process;
@@ -178,13 +206,14 @@ static int open_instance(struct node *node)
         .home = process->loop,
         .sequence = root ? sequencer_turn : NULL,
         .answer = root ? sequencer_answer : NULL,
+        .council = node->elects,
     };
     int error = instance_open(&process->instance, &setup);
     if (error != OK) {
         return error;
     }
-    if (root && lead_founds(process->instance)) {
-        model_catch_up(process->instance->journal);
+    if (root) {
+        opened(node);
     }
     if (node->introduce != NULL) {
         node->introduce(node);
@@ -195,7 +224,13 @@ static int open_instance(struct node *node)
         error = fetch_open(process->instance);
     }
     bool follows = !root || process->instance->lead != NULL;
-    return error == OK && follows ? follow_open(process->instance) : error;
+    if (error == OK && follows) {
+        error = follow_open(process->instance);
+    }
+    if (error == OK && node->elects) {
+        node_chair_open(node);
+    }
+    return error;
 }
 
 static int open_process(struct node *node)
@@ -225,6 +260,7 @@ static int open_process(struct node *node)
         .owner = node,
         .find = find_fanout,
         .answer = answer_fetches,
+        .talk = talk,
     };
     return peers_open(&process->peers, &setup, &reason);
 }
@@ -270,54 +306,6 @@ void node_start_after(struct node *node, uint64_t delay_ns)
 }
 
 // ---- ends --------------------------------------------------------------------------------------
-
-static void harvest(struct node *node)
-{
-#define TAKE(count, metric)                                                                        \
-    count_add(COUNT_##count, METRIC_GET(&node->metrics, instance, metric))
-    TAKE(torn_tails, journal_torn);
-    TAKE(damage_found, journal_damaged);
-    TAKE(damage_mended, journal_repaired);
-    TAKE(misses, fetch_misses);
-    TAKE(joined, fetch_joined);
-    TAKE(answers_behind, fetch_behind);
-    TAKE(answers_gone, fetch_gone);
-    TAKE(hedged, fetch_hedged);
-    TAKE(quarantines, fetch_quarantines);
-    TAKE(waited, fetch_waited);
-    TAKE(history_collected, history_collected);
-    TAKE(history_cut, history_cut);
-    TAKE(evicted, values_evicted);
-    TAKE(kept_out, fills_refused_space);
-    TAKE(kept_out, values_refused);
-    TAKE(walks, walks);
-    TAKE(builds, builds);
-    TAKE(builds_dropped, builds_dropped);
-    TAKE(slices, build_slices);
-    TAKE(reads_filtered, reads_filtered);
-    TAKE(writes_filtered, writes_filtered);
-    TAKE(fills, fills);
-    TAKE(fills_stale, fills_stale);
-    TAKE(bad_frames, parent_bad_blocks);
-    TAKE(bad_frames, parent_bad_frames);
-    TAKE(bad_frames, fetch_bad_frames);
-    TAKE(parents_lost, parent_lost);
-    TAKE(parent_moves, parent_moves);
-    TAKE(sent_on, children_sent_on);
-    TAKE(set_aside, set_aside);
-#define NEVER(metric)                                                                              \
-    WORLD_CHECK(METRIC_GET(&node->metrics, instance, metric) == 0, "n%u counts %llu " #metric,     \
-                node->number,                                                                      \
-                (unsigned long long)METRIC_GET(&node->metrics, instance, metric))
-    NEVER(fetch_never);
-    NEVER(fetch_bad);
-    NEVER(digest_mismatches);
-    NEVER(walk_mismatches);
-    if (!node->decayed) {
-        NEVER(reads_corrupt);
-    }
-    memset(&node->metrics, 0, sizeof node->metrics);
-}
 
 static void close_descriptor(struct fd *fd)
 {
@@ -372,7 +360,7 @@ void node_kill(struct node *node, bool power)
     }
     world_log(node->name, power ? "loses power" : "is killed");
     sessions_lost(node);
-    harvest(node);
+    node_harvest(node);
     net_drop(&node->host, power);
     bury(node);
     crash_stores(node);
@@ -399,6 +387,7 @@ void node_wipe(struct node *node)
     store_model_wipe_all(prefix);
     disk_wipe(node->number);
     node->visible = 0;
+    node->wiped_ns = world_now_ns();
     node->harmed = false;
     count_add(COUNT_wipes, 1);
 }
@@ -433,6 +422,9 @@ static void close_process(struct node *node)
 {
     struct process *process = &node->process;
     peers_free(process->peers);
+    if (process->chair != NULL) {
+        chair_free(process->chair);
+    }
     node->left_open = instance_close(process->instance) != INSTANCE_CLOSED;
     fanout_close(process->fanout);
     if (process->sequencer != NULL) {
@@ -446,7 +438,16 @@ static void close_process(struct node *node)
 }
 
 // The steps of a stop: each begins something and waits for its gate.
-enum { STOP_FOLLOW, STOP_FETCH, STOP_PEERS, STOP_LOOP, STOP_WALKER, STOP_CLOSE, STOP_OVER };
+enum {
+    STOP_CHAIR,
+    STOP_FOLLOW,
+    STOP_FETCH,
+    STOP_PEERS,
+    STOP_LOOP,
+    STOP_WALKER,
+    STOP_CLOSE,
+    STOP_OVER,
+};
 
 static void stop_step(void *argument)
 {
@@ -454,6 +455,12 @@ static void stop_step(void *argument)
     struct process *process = &node->process;
     gate_open(&node->gate);
     switch (node->stop_step) {
+    case STOP_CHAIR:
+        node->gate.passed = !node->elects;
+        if (node->elects) {
+            node_chair_close(node, &node->gate.closed);
+        }
+        break;
     case STOP_FOLLOW:
         atomic_store(&process->instance->closing, true);
         node->gate.passed = process->instance->upstream == NULL;
@@ -519,7 +526,7 @@ static void take_steps(struct node *node)
             return;
         }
         if (node->stop_step == STOP_CLOSE) {
-            harvest(node);
+            node_harvest(node);
             stopped(node);
             return;
         }
@@ -540,6 +547,24 @@ void node_stop(struct node *node, uint64_t down_ns)
     actor_after(&node->keeper, STEP_NS);
 }
 
+// Does it hand over before it ends? It may die meanwhile.
+static bool parts(struct node *node)
+{
+    struct parting parting = {.node = node};
+    if (!node->elects) {
+        return false;
+    }
+    if (!world_enter(&node->host, node_chair_part, &parting)) {
+        on_death(&node->host);
+        return true;
+    }
+    if (parting.parts) {
+        node_chair_wake(node);
+        actor_after(&node->keeper, STEP_NS);
+    }
+    return parting.parts;
+}
+
 static void keep(struct actor *actor)
 {
     struct node *node = CONTAINER_OF(actor, struct node, keeper);
@@ -552,8 +577,11 @@ static void keep(struct actor *actor)
         actor_by(actor, u64_max(world_now_ns() + STEP_NS, node->host.asleep_until_ns));
         return;
     }
+    if (node->stop_step == UINT32_MAX && parts(node)) {
+        return;
+    }
     if (node->stop_step == UINT32_MAX) {
-        node->stop_step = STOP_FOLLOW;
+        node->stop_step = STOP_CHAIR;
         if (!world_enter(&node->host, stop_step, node)) {
             on_death(&node->host);
             return;

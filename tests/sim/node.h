@@ -22,6 +22,7 @@ struct gate {
 };
 
 // What a process of a node holds.
+struct chair;
 struct process {
     struct loop *loop;
     struct readers *readers;
@@ -32,12 +33,14 @@ struct process {
     struct instance *instance;
     struct fanout *fanout;
     struct peers *peers;
+    struct chair *chair; // of one of several roots that elect
 };
 
 struct node {
     struct host host;
     unsigned number;
     enum node_phase phase;
+    uint64_t wiped_ns; // when its disk was lost last
     bool power_kept;  // the next death is the process's alone
     bool left_open;   // its store could not be flushed when it stopped
     bool shown;       // this process has published a view
@@ -45,6 +48,7 @@ struct node {
     bool harmed;      // a file beside them went bad
     bool decayed;     // a row of one of its stores went bad
     bool stop_counted;
+    bool elects;      // one of several roots, any of which may lead
     uint64_t visible; // highest index ever shown
     unsigned incarnation;
     unsigned busy;    // operations of sessions under way
@@ -54,6 +58,10 @@ struct node {
     struct actor keeper; // starts it, and takes the steps of a graceful stop
     uint64_t down_ns;    // how long it stays away once it has stopped
     struct process process;
+    struct actor turner; // of its chair
+    struct seen {        // of its council, in the last turn
+        bool refused, takes;
+    } seen;
     struct instance_metrics metrics;
     struct node_metrics node_metrics;
     struct node_options options;
@@ -73,6 +81,9 @@ void node_source(struct node *node, unsigned replica);
 // It is one of the first `count` nodes, which are its instance's roots; n0 leads.
 void node_roots(struct node *node, unsigned count);
 
+// It is up, and takes writes, as far as it knows.
+bool node_leads(const struct node *node);
+
 // It is up, and hears of other lists of parents and replicas: of all that it was set up with, or of
 // some of them.
 void node_relist(struct node *node, bool all);
@@ -88,6 +99,8 @@ void node_stop(struct node *node, uint64_t down_ns);
 void node_store(const struct node *node, bool building, char to[NODE_STORE_BYTES]);
 // How the directories of all its stores begin.
 void node_stores(const struct node *node, char to[NODE_STORE_BYTES]);
+
+void node_harvest(struct node *node); // its process ends: takes what that has counted
 
 void node_wipe(struct node *node); // it is down, and gets an empty disk
 

@@ -139,15 +139,22 @@ static void describe(unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         struct node *node = &nodes[i];
-        struct upstream_status status = {.state = "is not up"};
-        if (node->phase == NODE_UP && node->process.instance->upstream != NULL) {
-            follow_status(node->process.instance, &status);
+        if (node->phase != NODE_UP) {
+            world_log(node->name, "phase %d", (int)node->phase);
+            continue;
         }
-        world_log(node->name, "phase %d, state %d, index %llu of %llu, upstream: %s",
-                  (int)node->phase,
-                  node->phase == NODE_UP ? (int)instance_state(node->process.instance) : -1,
-                  (unsigned long long)node->visible, (unsigned long long)model_index(),
-                  status.state);
+        struct instance *instance = node->process.instance;
+        struct upstream_status status;
+        follow_status(instance, &status);
+        world_log(node->name,
+                  "state %d, index %llu of %llu, blocks after %llu to %llu, held to %llu, damaged "
+                  "%llu, upstream: %s",
+                  (int)instance_state(instance), (unsigned long long)node->visible,
+                  (unsigned long long)model_index(),
+                  (unsigned long long)journal_oldest(instance->journal).number,
+                  (unsigned long long)journal_end(instance->journal).number,
+                  (unsigned long long)journal_tail(instance->journal).number,
+                  (unsigned long long)atomic_load(&instance->damaged_first), status.state);
     }
 }
 
@@ -222,6 +229,29 @@ static void safety(const struct shape *shape, bool faults)
     }
 }
 
+void run_strict(unsigned operations, uint64_t think_ns, uint64_t limit_ns)
+{
+    uint64_t wanted = sessions_done() + operations;
+    uint64_t until_ns = world_now_ns() + limit_ns;
+    sessions_strict(operations, think_ns);
+    while (sessions_done() < wanted && world_now_ns() < until_ns) {
+        WORLD_CHECK(world_step(), "nothing happens any more");
+    }
+    sessions_stop();
+    WORLD_CHECK(sessions_done() >= wanted, "operations hang in times of peace");
+}
+
+void run_end(struct run_result *ret_result, uint64_t counts[COUNT_TOTAL])
+{
+    count_add(COUNT_seeds, 1);
+    count_add(COUNT_events, world_events());
+    count_add(COUNT_sim_ms, world_now_ns() / NS_PER_MS);
+    counts_take(counts);
+    *ret_result = (struct run_result){
+        .events = world_events(), .sim_ns = world_now_ns(), .trace = world_trace()};
+    world_close();
+}
+
 static void liveness(const struct shape *shape)
 {
     faults_heal();
@@ -241,14 +271,7 @@ static void liveness(const struct shape *shape)
     sessions_stop();
     run_until(idle, shape->nodes, "the end of every operation in peace");
     run_until(whole, shape->nodes, "the same index everywhere again");
-    sessions_strict(STRICT_OPERATIONS, think_ns / 4);
-    uint64_t limit_ns = world_now_ns() + LIVENESS_LIMIT_NS;
-    uint64_t wanted = sessions_done() + STRICT_OPERATIONS;
-    while (sessions_done() < wanted && world_now_ns() < limit_ns) {
-        WORLD_CHECK(world_step(), "nothing happens any more");
-    }
-    sessions_stop();
-    WORLD_CHECK(sessions_done() >= wanted, "operations hang in times of peace");
+    run_strict(STRICT_OPERATIONS, think_ns / 4, LIVENESS_LIMIT_NS);
     run_until(whole, shape->nodes, "the same index everywhere at the end");
     for (unsigned i = 0; i < shape->nodes; i++) {
         node_stop(&nodes[i], UINT64_MAX);
@@ -317,11 +340,5 @@ void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_r
     safety(&shape, faults);
     liveness(&shape);
     close_stores();
-    count_add(COUNT_seeds, 1);
-    count_add(COUNT_events, world_events());
-    count_add(COUNT_sim_ms, world_now_ns() / NS_PER_MS);
-    counts_take(counts);
-    *ret_result = (struct run_result){
-        .events = world_events(), .sim_ns = world_now_ns(), .trace = world_trace()};
-    world_close();
+    run_end(ret_result, counts);
 }

@@ -5,11 +5,14 @@
 
 #include "common/base/mem.h"
 #include "replica/sequencer.h"
+#include "tests/sim/commits.h"
+#include "tests/sim/excuse.h"
 #include "tests/sim/seams.h"
 
 #define SESSIONS_MAX 48
 #define LOOKUPS_MAX 12
 #define WAIT_LIMIT_NS (1500 * NS_PER_MS)
+#define STRAY_PERMILLE 50 // of the writes, where there are several roots
 #define STRICT_LIMIT_NS (60 * NS_PER_S)
 
 enum kind { KIND_READ, KIND_RANGE, KIND_WRITE };
@@ -156,7 +159,9 @@ static void compare(struct session *session, const struct read *read, const stru
         WORLD_CHECK(session->at->instance_options.role == ROLE_PROXY && version != NULL,
                     "n%u at %llu: a fetch for what is absent, or no proxy's", session->at->number,
                     at);
-        if (sessions.strict && lookup->status != ERR_BUSY) {
+        if (sessions.strict && lookup->status != ERR_BUSY &&
+            !excuse_left_behind(session->at, sessions.nodes, sessions.node_count, read->view,
+                                lookup->status)) {
             session_fail(session, "a value could not be had", lookup->status);
         }
         return;
@@ -378,6 +383,15 @@ static int evaluate(struct transaction *transaction, struct txn *txn)
     return OK;
 }
 
+static void not_written(struct session *session, int error)
+{
+    if (error != ERR_UNKNOWN_OUTCOME) {
+        commits_refused(&session->write);
+    }
+    count_add(error == ERR_UNKNOWN_OUTCOME ? COUNT_unknown_outcomes : COUNT_writes_refused, 1);
+    refused(session, error);
+}
+
 static void on_written(struct task *task)
 {
     struct session *session =
@@ -398,8 +412,7 @@ static void on_written(struct task *task)
         over(session);
         return;
     }
-    count_add(status == ERR_UNKNOWN_OUTCOME ? COUNT_unknown_outcomes : COUNT_writes_refused, 1);
-    refused(session, status);
+    not_written(session, status);
 }
 
 static void make_write(struct session *session)
@@ -432,8 +445,7 @@ static void begin_write(struct session *session)
     make_write(session);
     int error = sequencer_submit(session->at->process.instance, &session->transaction);
     if (error != OK) {
-        count_add(COUNT_writes_refused, 1);
-        refused(session, error);
+        not_written(session, error);
     }
 }
 
@@ -449,6 +461,25 @@ static void on_begin(struct task *task)
     }
 }
 
+// Whichever root leads, as far as it knows, and now and then another, as a client would that has
+// not heard of it.
+static struct node *choose_root(void)
+{
+    unsigned roots = sessions.setup.roots;
+    if (roots == 0) {
+        return &sessions.nodes[0];
+    }
+    unsigned first = (unsigned)chance_below(roots);
+    bool stray = !sessions.strict && chance_permille(STRAY_PERMILLE);
+    for (unsigned i = 0; i < roots && !stray; i++) {
+        struct node *node = &sessions.nodes[(first + i) % roots];
+        if (node_leads(node)) {
+            return node;
+        }
+    }
+    return &sessions.nodes[first];
+}
+
 static void choose(struct session *session)
 {
     if (chance_permille(150)) {
@@ -458,7 +489,7 @@ static void choose(struct session *session)
     session->kind = chance_permille(sessions.setup.writes_permille) ? KIND_WRITE
                     : chance_permille(150) ? KIND_RANGE
                                            : KIND_READ;
-    session->at = session->kind == KIND_WRITE ? &sessions.nodes[0] : session->home;
+    session->at = session->kind == KIND_WRITE ? choose_root() : session->home;
 }
 
 static void next(struct actor *actor)

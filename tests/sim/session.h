@@ -12,6 +12,7 @@ struct sessions_setup {
     uint64_t pulse_ns;        // all begin at multiples of it; 0 = at any time
     unsigned writes_permille; // of the operations
     size_t value_max;
+    unsigned roots; // the first so many nodes, whichever of them leads takes writes; 0 = the first
 };
 
 void sessions_open(struct node *nodes, unsigned node_count, const struct sessions_setup *setup);

@@ -4,12 +4,12 @@
 SIM_SRC  := $(filter-out %_beside.c,$(wildcard tests/sim/*.c))
 SIM_OUT  := common/base/clock.c common/base/log.c common/base/mem.c common/base/worker.c \
             common/core/readers.c common/io/loop_epoll.c common/io/loop_uring.c \
-            common/roots/root_record.c common/roots/keeper.c \
+            common/roots/root_record.c common/roots/keeper.c $(wildcard common/client/*.c) \
             $(filter-out %/endpoints.c,$(wildcard common/discovery/*.c)) common/data/disk.c common/wire/import_text.c $(wildcard common/data/store*.c)
 SIM_WRAP := open openat close read write pread pwrite ftruncate fsync fdatasync fstat rename renameat \
             unlink unlinkat mkdir flock opendir access fdopendir readdir closedir eventfd socket setsockopt bind listen \
             connect getsockopt getsockname getpeername send sendfile shutdown posix_fadvise lseek \
-            check_failed applier_hand views_publish store_open store_write store_flush \
+            check_failed applier_hand commit_advance views_publish store_open store_write store_flush \
             store_compact slice_item_append block_compress
 SEEDS    ?= 1..3000
 
@@ -39,14 +39,21 @@ $(BUILD)/sim: $(patsubst %.c,$(BUILD)/sim-obj/%.o,$(SIM_SRC) $(filter-out $(SIM_
 # Thousands of nodes (tests/sim/size): the same world at another pace, nothing of a campaign, and the
 # sizes of a daemon.
 SIZE_SRC := $(wildcard tests/sim/size/*.c) \
-            $(filter-out $(addprefix tests/sim/,main.c run.c session.c faults.c model.c grid.c partition.c tally.c),$(SIM_SRC))
-SIZE_WRAP := $(filter-out applier_hand slice_item_append,$(SIM_WRAP))
+            $(filter-out $(addprefix tests/sim/,main.c run.c session.c faults.c model.c grid.c partition.c tally.c \
+            commits.c several.c several_tree.c several_faults.c),$(SIM_SRC))
+SIZE_WRAP := $(filter-out applier_hand commit_advance slice_item_append,$(SIM_WRAP))
 SIZE_INCLUDE :=
 $(BUILD)/size-obj/tests/sim/model_%.o: SIZE_INCLUDE := -include tests/sim/world_memory.h
 $(BUILD)/size-obj/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC $< (size)"
 	$(Q)$(CC) $(CPPFLAGS) -DSIM_SIZE $(SIZE_INCLUDE) $(CFLAGS) $(SIM_FLAGS) -c $< -o $@
+# The table as rows of C.
+$(BUILD)/size-obj/round_trips.inc: tests/sim/size/round_trips.tsv
+	@mkdir -p $(@D)
+	$(Q)sed -e '/^#/d; /^region\t/d; s/\t/", /; s/\t/, /g; s/^/REGION("/; s/$$/)/' $< > $@
+$(BUILD)/size-obj/tests/sim/size/earth.o: $(BUILD)/size-obj/round_trips.inc
+$(BUILD)/size-obj/tests/sim/size/earth.o: SIZE_INCLUDE := -I$(BUILD)/size-obj
 $(BUILD)/size: $(patsubst %.c,$(BUILD)/size-obj/%.o,$(SIZE_SRC) $(filter-out $(SIM_OUT),$(LIB_SRC)))
 	@echo "  LD $@"
 	$(Q)$(CC) $(LDFLAGS) $(SIM_LDFLAGS) $^ -o $@ $(addprefix -Wl$(comma)--wrap=,$(SIZE_WRAP)) \
@@ -61,6 +68,12 @@ sim: deps-check $(BUILD)/sim
 PARTITIONS ?= 1..300
 partitions: deps-check $(BUILD)/sim
 	$(BUILD)/sim --partitions --seeds $(PARTITIONS) $(SIM_ARGS)
+
+# Instances with several roots: leaders lost, and all that roots must live with (docs/testing.md).
+.PHONY: sim-roots
+ROOTS_SEEDS ?= 1..300
+sim-roots: deps-check $(BUILD)/sim
+	$(BUILD)/sim --roots --seeds $(ROOTS_SEEDS) $(SIM_ARGS)
 
 # A tree of SIZE_NODES in SIZE_SITES, printed as a table; that of 5,000 goes into docs/size.md too.
 SIZE_NODES ?= 500

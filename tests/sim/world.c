@@ -146,6 +146,7 @@ void actor_by(struct actor *actor, uint64_t at_ns)
     }
     actor_cancel(actor);
     actor->at_ns = u64_max(at_ns, world.now_ns);
+    actor->put_off = false;
     CHECK(world.queued + 1 < QUEUE_MAX);
     world.queued++;
     rise(world.queued,
@@ -162,6 +163,19 @@ void actors_cancel(const struct host *host)
     for (size_t i = 1; i <= world.queued; i++) {
         if (world.queue[i].actor->host == host) {
             actor_cancel(world.queue[i].actor);
+            i = 0;
+        }
+    }
+}
+
+void host_wake(struct host *host)
+{
+    host->asleep_until_ns = 0;
+    for (size_t i = 1; i <= world.queued; i++) {
+        struct actor *actor = world.queue[i].actor;
+        if (actor->host == host && actor->put_off) {
+            actor_cancel(actor);
+            actor_by(actor, world.now_ns);
             i = 0;
         }
     }
@@ -184,6 +198,7 @@ bool world_step(void)
     world.now_ns = u64_max(world.now_ns, actor->at_ns);
     if (host != NULL && host->asleep_until_ns > world.now_ns) {
         actor_by(actor, host->asleep_until_ns);
+        actor->put_off = true;
         return true;
     }
     world.events++;

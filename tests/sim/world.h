@@ -22,6 +22,7 @@ struct actor {
     struct host *host; // whose code it runs, NULL: the world's own
     uint64_t at_ns;    // when it wants to run
     size_t place;      // in the queue, 0 = not queued
+    bool put_off;      // it wanted to run before, when its host slept
     uint32_t id;
 };
 
@@ -59,6 +60,9 @@ void actor_after(struct actor *actor, uint64_t delay_ns);
 void actor_cancel(struct actor *actor);
 // Takes every queued actor of a host out.
 void actors_cancel(const struct host *host);
+
+// A host that is asleep wakes up, now.
+void host_wake(struct host *host);
 
 // ---- hosts -------------------------------------------------------------------------------------
 
@@ -102,7 +106,7 @@ void counts_take(uint64_t to[COUNT_TOTAL]); // adds to `to`
 struct count_row {
     const char *name;
     const char *help;
-    bool needed;
+    unsigned needed; // by which families: counts.inc
 };
 const struct count_row *count_row(enum count what);
 

@@ -36,7 +36,8 @@ int __wrap_open(const char *path, int flags, ...) { return (int)result(file_open
 
 int __wrap_openat(int folder, const char *name, int flags, ...)
 {
-    return (int)result(file_open_at(folder, name, flags));
+    return (int)result(folder == AT_FDCWD ? file_open(name, flags)
+                                          : file_open_at(folder, name, flags));
 }
 
 int __wrap_close(int number)
@@ -114,11 +115,16 @@ int __wrap_fstat(int number, struct stat *info)
 
 int __wrap_rename(const char *from, const char *to) { return (int)result(file_rename(from, to)); }
 
+static const char *path_at(int folder, const char *name)
+{
+    return folder == AT_FDCWD ? name : path_in(fd_of(folder), name);
+}
+
 int __wrap_renameat(int from_folder, const char *from, int to_folder, const char *to)
 {
     char old[256];
-    snprintf(old, sizeof old, "%s", path_in(fd_of(from_folder), from));
-    return (int)result(file_rename(old, path_in(fd_of(to_folder), to)));
+    snprintf(old, sizeof old, "%s", path_at(from_folder, from));
+    return (int)result(file_rename(old, path_at(to_folder, to)));
 }
 
 int __wrap_unlink(const char *path) { return (int)result(file_unlink(path)); }
@@ -126,7 +132,7 @@ int __wrap_unlink(const char *path) { return (int)result(file_unlink(path)); }
 int __wrap_unlinkat(int folder, const char *name, int flags)
 {
     (void)flags;
-    return (int)result(file_unlink(path_in(fd_of(folder), name)));
+    return (int)result(file_unlink(path_at(folder, name)));
 }
 
 int __wrap_mkdir(const char *path, mode_t mode)

@@ -227,6 +227,44 @@ static void test_journal_that_is_none(void **unused)
     test_node_close(&node);
 }
 
+// The snapshot is read where the own journal ends, and just that block has gone bad: what follows
+// it is sound, so nobody else would find it. It is named, comes again, and the build goes on.
+static void test_bad_block_below(void **unused)
+{
+    (void)unused;
+    struct world world;
+    struct test_node node;
+    struct test_instance at;
+    world_open(&world, 9);
+    world.start = world.end = OLD_BLOCKS;
+    test_node_open(&node);
+    open_old(&node, &at, &world);
+    uint64_t offset = BLOCK_HEADER_BYTES;
+    for (uint64_t number = 1; number < OLD_BLOCKS; number++) {
+        offset += world.blocks[number]->stored.size;
+    }
+    char *journal = mem_format("%s/zones/journal", node.directory);
+    test_flip(journal, "0000000000000001.qsj", offset + 1, 1);
+    mem_free(journal);
+    atomic_store(&at.instance->wants_build, true);
+    struct build_order where = locate(&node, at.instance, false);
+    while (!where.complete) {
+        where = give_slice(&node, at.instance, &world, OLD_BLOCKS, &where);
+    }
+    while (atomic_load(&at.instance->damaged_first) != OLD_BLOCKS) {
+        sched_yield();
+    }
+    test_feed(&at, world.blocks[OLD_BLOCKS]);
+    while (atomic_load(&at.instance->wants_build)) {
+        sched_yield();
+    }
+    struct view *view = test_view(&at, index_of(&world, OLD_BLOCKS));
+    check_view(&world, view);
+    view_release(view);
+    close_all(&node, &at);
+    world_close(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -235,6 +273,7 @@ int main(void)
         cmocka_unit_test(test_ends_between_steps),
         cmocka_unit_test(test_what_does_not_add_up),
         cmocka_unit_test(test_unreadable_store),
+        cmocka_unit_test(test_bad_block_below),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -383,11 +383,8 @@ static void test_a_picture_comes_down_in_pages(void **state)
     (void)state;
     struct site *root = site_new("root", ROLE_ROOT);
     root->options.census_max = 5 * MANY;
-    site_open(root);
     struct author author;
-    author_open(&author, 3);
-    author_join(&author, root);
-    author_feed(&author, root, 3, 100);
+    root_open(root, &author, 3, 3);
     struct site *middle = site_below("middle", root), *leaf = site_below("leaf", middle);
     AWAIT(site_shows(leaf, author.last.number));
     for (unsigned i = 0; i < 2 * MANY; i++) {
@@ -408,8 +405,7 @@ static void test_a_picture_comes_down_in_pages(void **state)
     AWAIT(look_at(root, &count) && is_lost(root, "middle", clock_mono_ns()));
     assert_true(is_lost(root, "leaf", clock_mono_ns()));
     site_close(leaf);
-    site_close(root);
-    builder_close(&author.builder);
+    root_close(root, &author);
 }
 
 int main(void)

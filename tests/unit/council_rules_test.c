@@ -392,6 +392,83 @@ static void test_lost_record(void **unused)
     }
 }
 
+// What was said to be gone is the leader of that time, not whoever leads by the next read.
+static void test_gone_leader(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = record_of(led(3, 1), 7, 4), next = record_of(led(4, 2), 7, 5);
+    open_council(&council, led(3, 1), false);
+    (void)settle(&council, &record, 20);
+    council_tick(&council, true, 0);
+    struct seen seen = settle(&council, &next, 21);
+    assert_false(saw(&seen, COUNCIL_CHANGE));
+    assert_int_equal(council_awaited(&council), 2);
+    council_tick(&council, true, 0);
+    seen = settle(&council, &next, 21);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+    assert_true(leadership_equal(seen.last[COUNCIL_CHANGE].record.leadership, led(5, 0)));
+}
+
+// Who is elected and cannot write its epoch block gives way, and does not try while it could not.
+static void test_unable(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = elect(&council);
+    council_unable(&council, true);
+    struct seen seen = settle(&council, &record, 21);
+    assert_int_equal(council.role, COUNCIL_STANDBY);
+    council_tick(&council, true, 0);
+    seen = settle(&council, &record, 21); // which names it
+    assert_false(saw(&seen, COUNCIL_CHANGE) || saw(&seen, COUNCIL_CLAIM));
+    council_unable(&council, false);
+    council_tick(&council, true, 0);
+    seen = settle(&council, &record, 21);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+}
+
+// A person's wish that came while nobody led does not depose who leads since.
+static void test_forced_is_over(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = record_of(led(3, 1), 7, 4);
+    open_council(&council, led(3, 1), false);
+    (void)settle(&council, &record, 20);
+    assert_null(council_promote(&council, false));
+    council_on_lead(&council, 1, led(3, 1), 0, 4, true); // before the record has been read
+    struct seen seen = settle(&council, &record, 20);
+    assert_false(saw(&seen, COUNCIL_CHANGE));
+}
+
+// A history is begun only where there is no record, also by a root whose directory was empty.
+static void test_found(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = record_of(led(3, 1), 7, 4);
+    open_council(&council, led(0, ROOT_NOBODY), true);
+    (void)settle(&council, &record, 20);
+    council_found(&council, other_history);
+    struct seen seen = settle(&council, &record, 20);
+    assert_false(saw(&seen, COUNCIL_CHANGE) || saw(&seen, COUNCIL_PROMISE));
+    council_tick(&council, true, 0);
+    seen = settle(&council, NULL, 0);
+    assert_false(saw(&seen, COUNCIL_CHANGE)); // nobody has asked it to again
+    council_found(&council, other_history);
+    seen = settle(&council, NULL, 0);
+    struct root_record change = seen.last[COUNCIL_CHANGE].record;
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+    assert_int_equal(seen.last[COUNCIL_CHANGE].modify_index, 0);
+    assert_memory_equal(change.history, other_history, HISTORY_ID_BYTES);
+    assert_true(leadership_equal(change.leadership, led(2, 0)) && change.in_sync == 1);
+    assert_false(council.promised.blank);
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].birth);
+}
+
 static void test_accept_loss(void **unused)
 {
     (void)unused;
@@ -485,7 +562,9 @@ int main(void)
         cmocka_unit_test(test_watch),
         cmocka_unit_test(test_blank_does_not_try),
         cmocka_unit_test(test_lost_record),
-        cmocka_unit_test(test_accept_loss),
+        cmocka_unit_test(test_accept_loss), cmocka_unit_test(test_gone_leader),
+        cmocka_unit_test(test_unable),     cmocka_unit_test(test_forced_is_over),
+        cmocka_unit_test(test_found),
         cmocka_unit_test(test_hand_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

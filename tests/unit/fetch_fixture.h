@@ -19,6 +19,7 @@ struct scene {
     struct test_node node;
     struct model model;
     struct test_instance replica, proxy;
+    struct test_instance blank; // a third one, of a test that opens it
     struct door doors[DOORS];
     const char *addresses[DOORS + 1];
 };
@@ -125,6 +126,10 @@ SUPPORT void scene_close(struct scene *scene)
     test_node_stop(&scene->node);
     instance_close(scene->proxy.instance);
     instance_close(scene->replica.instance);
+    if (scene->blank.instance != NULL) {
+        instance_close(scene->blank.instance);
+        test_instance_end(&scene->blank);
+    }
     test_instance_end(&scene->proxy);
     test_instance_end(&scene->replica);
     model_close(&scene->model);

@@ -298,6 +298,39 @@ static void test_replica_refuses_strangers(void **state)
     scene_close(&scene);
 }
 
+// One that has just begun has no history for a moment: that is no refusal, after which it would be
+// tried again seldom.
+static void test_replica_begins(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct replica_status status[DOORS] = {{.state = ""}};
+    scene_open(&scene, 100, 1, (const enum trick[DOORS]){REFUSES});
+    char *directory = mem_format("%s/blank", scene.node.directory);
+    assert_int_equal(mkdir(directory, 0700), 0);
+    scene.node.options.data_dir = directory;
+    scene.blank.options = test_options("same", ROLE_REPLICA);
+    test_instance_begin(&scene.node, &scene.blank, replica_role());
+    scene.node.options.data_dir = scene.node.directory;
+    while (strcmp(status[0].state, "refused") != 0) {
+        fetch_status(scene.proxy.instance, status, 1);
+        sched_yield();
+    }
+    scene.doors[0].replica = &scene.blank;
+    atomic_store(&scene.doors[0].trick, HONEST);
+    while (strcmp(status[0].state, "away") != 0) {
+        fetch_status(scene.proxy.instance, status, 1);
+        assert_false(status[0].connected);
+        sched_yield();
+    }
+    instance_adopt(scene.blank.instance, test_history);
+    while (connected(&scene) == 0) {
+        sched_yield();
+    }
+    scene_close(&scene);
+    mem_free(directory);
+}
+
 // A replica that is behind is asked again until it has what the proxy shows.
 static void test_replica_catches_up(void **state)
 {
@@ -497,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_nobody_helps),
         cmocka_unit_test(test_replica_refuses_strangers),
+        cmocka_unit_test(test_replica_begins),
         cmocka_unit_test(test_replica_catches_up),
         cmocka_unit_test(test_replica_lost_and_back),
         cmocka_unit_test(test_stale_fills),

@@ -60,6 +60,17 @@ static void test_whole(void **unused)
     at_most = 0;
     assert_int_equal(file_load(path, read, sizeof read, &size), OK);
     assert_memory_equal(read, "in parts", 8);
+    // A disk may keep both names of a rename.
+    char *left = mem_format("%s.new", path);
+    assert_int_equal(unlink(left), 0);
+    assert_int_equal(link(path, left), 0);
+    at_most = 1;
+    room = 0;
+    assert_int_equal(file_save(path, bytes_text("none")), ERR_DISK_FULL);
+    at_most = 0;
+    assert_int_equal(file_load(path, read, sizeof read, &size), OK);
+    assert_int_equal(size, 8);
+    mem_free(left);
     char *nowhere = mem_format("%s/none/FILE", directory);
     assert_int_equal(file_save(nowhere, bytes_text("x")), ERR_IO);
     assert_int_equal(file_sync_directory(nowhere), ERR_IO);

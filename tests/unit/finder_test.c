@@ -478,6 +478,24 @@ static void other_sites_come_by_their_distance(void **state)
     world_close(world);
 }
 
+// A site whose nodes all begin at once names none of them before the first has found another site.
+static void who_knows_nobody_asks_other_sites_again(void **state)
+{
+    (void)state;
+    struct world *world = world_open("");
+    struct fake_consul *fake = &world->fake;
+    fake_answer(fake, "GET /v1/catalog/datacenters", 200, NULL, "[\"dc1\",\"near\"]");
+    fake_answer(fake, QUESTION "near", 200, NULL, "[]");
+    fake_answer(fake, HEALTH, 200, NULL, "[]");
+    open_finder(world);
+    AWAIT(fake_asked(fake, QUESTION "near", "") >= 3);
+    // DNS, too, is asked for both sites, at intervals that do not shrink.
+    assert_in_range(METRIC_GET(&world->metrics, node, consul_lookups), 1, 6);
+    fake_answer(fake, QUESTION "near", 200, NULL, ONE("near", "10.0.2.1"));
+    AWAIT(count_of(&world->parents) == 1);
+    world_close(world);
+}
+
 static void indexes_follow_the_rules(void **state)
 {
     (void)state;
@@ -513,6 +531,7 @@ int main(void)
         cmocka_unit_test(an_old_answer_misses_nobody),
         cmocka_unit_test(a_root_is_the_last_replica),
         cmocka_unit_test(other_sites_come_by_their_distance),
+        cmocka_unit_test(who_knows_nobody_asks_other_sites_again),
         cmocka_unit_test(indexes_follow_the_rules),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 
 #define SILENCE_MS 60000 // nobody is left for it in this test
 #define SHORT_SILENCE_MS 1000
+#define BAD 1 // a block
 
 static struct site *replica_new(const char *name, const char *first, const char *second,
                                 const char *third)
@@ -26,13 +27,6 @@ static struct site *replica_open(const char *name, const char *parent)
     return site;
 }
 
-static bool follows(struct site *site, const char *parent)
-{
-    struct upstream_status upstream;
-    follow_status(site->instance, &upstream);
-    return upstream.connected && strcmp(upstream.node, parent) == 0;
-}
-
 static bool has_path(struct site *site, const char *path, size_t size)
 {
     struct beat beat;
@@ -48,27 +42,23 @@ struct top {
 static struct top top_open(uint64_t seed)
 {
     struct top top = {.root = site_new("root", ROLE_ROOT)};
-    site_open(top.root);
-    author_open(&top.author, seed);
-    author_join(&top.author, top.root);
-    author_feed(&top.author, top.root, 3, 100);
+    root_open(top.root, &top.author, seed, 3);
     top.lost = replica_open("lost", top.root->address);
     top.good = replica_open("good", top.root->address);
-    AWAIT(follows(top.lost, "root") && follows(top.good, "root"));
+    AWAIT(site_follows(top.lost, "root") && site_follows(top.good, "root"));
     return top;
 }
 
 static void top_close(struct top *top)
 {
     site_close(top->good);
-    site_close(top->root);
-    builder_close(&top->author.builder);
+    root_close(top->root, &top->author);
 }
 
 // The child comes to the one that hears of the root, and was without a parent only once.
 static void await_good(struct top *top, struct site *child, unsigned losses)
 {
-    AWAIT(follows(child, "good"));
+    AWAIT(site_follows(child, "good"));
     author_feed(&top->author, top->root, 3, 100);
     AWAIT(site_shows(child, top->author.last.number));
     assert_int_equal(METRIC_GET(child->metrics, instance, parent_moves), 1);
@@ -87,7 +77,7 @@ static void test_fed_by_the_lost_one(void **state)
     struct site *child =
         replica_new("child", top.lost->address, below->address, top.good->address);
     site_open(child);
-    AWAIT(follows(child, "lost"));
+    AWAIT(site_follows(child, "lost"));
     site_close(top.lost);
     await_good(&top, child, 1);
     site_close(child);
@@ -105,9 +95,9 @@ static void test_fed_by_nobody(void **state)
     struct site *orphan = replica_open("orphan", other->address);
     struct site *child =
         replica_new("child", top.lost->address, orphan->address, top.good->address);
-    AWAIT(follows(orphan, "other"));
+    AWAIT(site_follows(orphan, "other"));
     site_open(child);
-    AWAIT(follows(child, "lost"));
+    AWAIT(site_follows(child, "lost"));
     site_close(other);
     AWAIT(METRIC_GET(orphan->metrics, instance, parent_lost) == 1);
     site_close(top.lost);
@@ -123,15 +113,194 @@ static void test_no_news(void **state)
     (void)state;
     struct top top = top_open(3);
     struct site *orphan = replica_open("orphan", top.lost->address);
+    AWAIT(site_shows(orphan, top.author.last.number));
     struct site *child = replica_new("child", orphan->address, top.good->address, NULL);
     child->node.silence = SHORT_SILENCE_MS;
     site_open(child);
-    AWAIT(follows(child, "orphan") && has_path(child, "root\0lost\0orphan", 16));
+    AWAIT(site_follows(child, "orphan") && has_path(child, "root\0lost\0orphan", 16));
     site_close(top.lost);
     await_good(&top, child, 0);
     site_close(child);
     site_close(orphan);
     top_close(&top);
+}
+
+// It knows none but the lost one and who follows itself: that one knows somebody else.
+static void test_knows_only_those_below(void **state)
+{
+    (void)state;
+    struct top top = top_open(5);
+    struct site *child = replica_open("child", top.lost->address);
+    struct site *below = replica_open("below", child->address);
+    AWAIT(site_follows(child, "lost") && has_path(below, "root\0lost\0child", 15));
+    struct endpoints *list;
+    const char *bad, *reason;
+    const char *known[] = {top.lost->address, below->address, NULL};
+    assert_int_equal(endpoints_parse(known, &list, &bad, &reason), OK);
+    endpoint_feed_publish(&child->instance->parents, list);
+    const char *others[] = {child->address, top.good->address, NULL};
+    assert_int_equal(endpoints_parse(others, &list, &bad, &reason), OK);
+    endpoint_feed_publish(&below->instance->parents, list);
+    site_close(top.lost);
+    AWAIT(site_follows(child, "good"));
+    author_feed(&top.author, top.root, 3, 100);
+    AWAIT(site_shows(below, top.author.last.number));
+    assert_true(site_follows(below, "child"));
+    assert_int_equal(METRIC_GET(below->metrics, instance, parent_changes), 0);
+    site_close(below);
+    site_close(child);
+    top_close(&top);
+}
+
+// Its parent brings no news, and all places at the root are taken, by one that lets nobody in.
+static void test_no_room_at_the_top(void **state)
+{
+    (void)state;
+    struct author author;
+    struct site *root = site_new("root", ROLE_ROOT);
+    root->options.children_max = 1;
+    root_open(root, &author, 4, 3);
+    struct site *taker = replica_new("taker", root->address, NULL, NULL);
+    taker->node.peers_max = 0;
+    site_open(taker);
+    AWAIT(site_follows(taker, "root"));
+    struct site *lost = replica_open("lost", root->address);
+    struct site *orphan = replica_open("orphan", lost->address);
+    AWAIT(site_shows(orphan, author.last.number));
+    struct site *child = replica_new("child", orphan->address, root->address, NULL);
+    child->node.silence = SHORT_SILENCE_MS;
+    site_open(child);
+    AWAIT(site_follows(child, "orphan") && has_path(child, "root\0lost\0orphan", 16));
+    site_close(lost);
+    AWAIT(site_follows(child, "root"));
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_lost), 0);
+    author_feed(&author, root, 3, 100);
+    AWAIT(site_shows(child, author.last.number));
+    site_close(child);
+    site_close(orphan);
+    site_close(taker);
+    root_close(root, &author);
+}
+
+// One no longer has the log and will not have it soon, the other has no room: that one is insisted
+// on without the pause that the first would be worth.
+static void test_too_old_and_full(void **state)
+{
+    (void)state;
+    struct author author, same, own;
+    struct site *root = site_new("root", ROLE_REPLICA); // of the one log that all are given
+    root->options.children_max = 1;
+    site_open(root);
+    author_open(&author, 5);
+    author_feed(&author, root, 60, 1000);
+    struct site *taker = replica_new("taker", root->address, NULL, NULL);
+    taker->node.peers_max = 0;
+    site_open(taker);
+    struct site *past = site_new("past", ROLE_REPLICA);
+    past->options.segment_bytes = 4096;
+    past->options.journal_bytes = 8192;
+    site_open(past);
+    author_open(&same, 5);
+    author_feed(&same, past, 60, 1000);
+    writer_trim(past->instance, 50);
+    AWAIT(journal_oldest(past->instance->journal).number > 5);
+    AWAIT(site_follows(taker, "root"));
+    struct site *child = replica_new("child", past->address, root->address, NULL);
+    child->node.reconnect = SILENCE_MS;
+    site_open_instance(child);
+    author_open(&own, 5);
+    author_feed(&own, child, 5, 1000);
+    AWAIT(site_shows(child, 5));
+    site_open_links(child);
+    AWAIT(site_follows(child, "root") && site_shows(child, author.last.number));
+    site_close(child);
+    site_close(past);
+    site_close(taker);
+    site_close(root);
+    builder_close(&author.builder);
+    builder_close(&same.builder);
+    builder_close(&own.builder);
+}
+
+// The one that the full root names cannot give a block that has gone bad here; the root could.
+static void test_repair_from_a_full_one(void **state)
+{
+    (void)state;
+    struct author author, same, own;
+    struct site *root = site_new("root", ROLE_REPLICA);
+    root->options.children_max = 1;
+    site_open(root);
+    author_open(&author, 5);
+    author_feed(&author, root, 60, 1000);
+    struct site *middle = replica_new("middle", root->address, NULL, NULL);
+    middle->options.segment_bytes = 4096;
+    middle->options.journal_bytes = 8192;
+    site_open_instance(middle);
+    author_open(&same, 5);
+    author_feed(&same, middle, 60, 1000);
+    writer_trim(middle->instance, 50);
+    AWAIT(journal_oldest(middle->instance->journal).number > BAD);
+    site_open_links(middle);
+    AWAIT(site_follows(middle, "root"));
+    struct site *child = replica_new("child", root->address, NULL, NULL);
+    site_open_instance(child);
+    author_open(&own, 5);
+    author_feed(&own, child, 60, 1000);
+    char *journal = mem_format("%s/zones/journal", child->directory);
+    test_flip(journal, "0000000000000001.qsj", 2 * BLOCK_HEADER_BYTES + 10, 1);
+    mem_free(journal);
+    instance_recheck(child->instance, BAD);
+    AWAIT(atomic_load(&child->instance->damaged_first) == BAD);
+    site_open_links(child);
+    AWAIT(atomic_load(&child->instance->damaged_first) == 0);
+    site_close(child);
+    site_close(middle);
+    site_close(root);
+    builder_close(&author.builder);
+    builder_close(&same.builder);
+    builder_close(&own.builder);
+}
+
+// Who cannot give a block that has gone bad here is left for the other one: that gets its log from
+// here, and so would this node be without any.
+static void test_repair_that_nobody_can_make(void **state)
+{
+    (void)state;
+    struct author author, own;
+    struct site *top = replica_new("top", NULL, NULL, NULL);
+    top->options.segment_bytes = 4096;
+    top->options.journal_bytes = 8192;
+    site_open(top);
+    author_open(&author, 5);
+    author_feed(&author, top, 60, 1000);
+    writer_trim(top->instance, 50);
+    AWAIT(journal_oldest(top->instance->journal).number > BAD);
+    struct site *child = replica_new("child", top->address, NULL, NULL);
+    child->node.silence = SHORT_SILENCE_MS; // the block is asked for again after that
+    site_open_instance(child);
+    author_open(&own, 5);
+    author_feed(&own, child, 60, 1000);
+    site_open_links(child);
+    struct site *below = replica_open("below", child->address);
+    AWAIT(site_follows(child, "top") && site_shows(below, author.last.number));
+    struct endpoints *list;
+    const char *bad, *reason;
+    const char *known[] = {top->address, below->address, NULL};
+    assert_int_equal(endpoints_parse(known, &list, &bad, &reason), OK);
+    endpoint_feed_publish(&child->instance->parents, list);
+    char *journal = mem_format("%s/zones/journal", child->directory);
+    test_flip(journal, "0000000000000001.qsj", 2 * BLOCK_HEADER_BYTES + 10, 1);
+    mem_free(journal);
+    instance_recheck(child->instance, BAD);
+    AWAIT(METRIC_GET(below->node_metrics, node, peers_refused) > 0); // it was left for that one
+    author_feed(&author, top, 3, 100);
+    AWAIT(site_shows(below, author.last.number));
+    assert_int_equal(atomic_load(&child->instance->damaged_first), BAD);
+    site_close(below);
+    site_close(child);
+    site_close(top);
+    builder_close(&author.builder);
+    builder_close(&own.builder);
 }
 
 int main(void)
@@ -141,6 +310,11 @@ int main(void)
         cmocka_unit_test(test_fed_by_the_lost_one),
         cmocka_unit_test(test_fed_by_nobody),
         cmocka_unit_test(test_no_news),
+        cmocka_unit_test(test_knows_only_those_below),
+        cmocka_unit_test(test_no_room_at_the_top),
+        cmocka_unit_test(test_too_old_and_full),
+        cmocka_unit_test(test_repair_from_a_full_one),
+        cmocka_unit_test(test_repair_that_nobody_can_make),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -15,7 +15,8 @@ struct place {
     struct node_metrics metrics;
     struct consul *consul;
     struct keeper keeper;
-    unsigned reads, failures, changes, moves;
+    unsigned reads, failures, changes, moves, looks;
+    bool gone;
     uint64_t ticket, modify_index;
     bool present;
     struct root_record record;
@@ -53,6 +54,14 @@ static void on_moved(void *owner)
     place->moves++;
 }
 
+static void on_looked(void *owner, unsigned root, bool gone)
+{
+    struct place *place = owner;
+    assert_int_equal(root, 1);
+    place->looks++;
+    place->gone = gone;
+}
+
 static struct place *place_open(void)
 {
     static struct place one; // for the alignment of its metrics
@@ -65,12 +74,14 @@ static struct place *place_open(void)
     struct keeper_setup setup = {
         .scope = "main",
         .prefix = "qs/",
+        .service = "qs-main",
         .names = &names,
         .owner = place,
         .read = on_read,
         .failed = on_failed,
         .changed = on_changed,
         .moved = on_moved,
+        .looked = on_looked,
     };
     keeper_open(&place->keeper, &setup, place->consul);
     return place;
@@ -194,6 +205,46 @@ static void test_change(void **unused)
     place_close(place);
 }
 
+// Who is not registered, or does not serve, is gone; what says nothing of it is no answer.
+static void test_look(void **unused)
+{
+    (void)unused;
+    static const char look[] = "GET /v1/health/checks/qs-main?filter=CheckID%20==%20"
+                               "%22qs-main:b:ttl%22";
+    static const struct {
+        unsigned status;
+        const char *headers, *body;
+        bool told, gone;
+    } rows[] = {
+        {200, NULL, "[{\"Status\":\"passing\"}]", true, false},
+        {200, NULL, "[{\"Status\":\"critical\"}]", true, true},
+        {200, NULL, "[{\"Status\":\"warning\"}]", true, true},
+        {200, NULL, "[]", true, true},
+        {200, NULL, "[{\"Status\":\"critical\"},{\"Status\":\"passing\"}]", true, false},
+        {200, "X-Consul-KnownLeader: false\r\n", "[]", false, false},
+        {500, NULL, "No cluster leader", false, false},
+        {200, NULL, "", false, false},
+        {200, NULL, "{}", false, false},
+        {200, NULL, "[{\"Status\":3}]", false, false},
+    };
+    struct place *place = place_open();
+    for (unsigned i = 0; i < ARRAY_LEN(rows); i++) {
+        unsigned before = place->looks;
+        fake_answer(&place->fake, look, rows[i].status, rows[i].headers, rows[i].body);
+        keeper_look(&place->keeper, 1);
+        keeper_look(&place->keeper, 1); // it is asked already
+        while (consul_busy(&place->keeper.look)) {
+            consul_wait(place->consul, NULL, 0, 100);
+        }
+        bool told = place->looks != before;
+        if (told != rows[i].told || (told && place->gone != rows[i].gone)) {
+            fail_msg("misread: row %u", i);
+        }
+    }
+    assert_int_equal(fake_asked(&place->fake, look, ""), ARRAY_LEN(rows));
+    place_close(place);
+}
+
 // A read from before a change is not told any more; the watch tells once for each index.
 static void test_order(void **unused)
 {
@@ -225,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_read_refused),
         cmocka_unit_test(test_change),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,193 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One of several roots without its links: what a standby takes, shows and cuts by what its leader
 // says; when a leader's writes are answered; and what a start finds.
-#include "tests/unit/writing_fixture.h"
-
-#include "common/base/clock.h"
-#include "common/base/log.h"
-#include "common/core/lead.h"
-#include "replica/replica.h"
-
-#define LIMIT_NS (60 * NS_PER_S)
-#define OWN 2 // number of "test-node", behind "b" and "c"
-#define ALL 7
-#define EPOCH 5
-
-#define AWAIT(condition)                                                                           \
-    do {                                                                                           \
-        uint64_t await_until = clock_mono_ns() + LIMIT_NS;                                         \
-        while (!(condition)) {                                                                     \
-            assert_true(clock_mono_ns() < await_until);                                            \
-            clock_sleep_ns(50000);                                                                 \
-        }                                                                                          \
-    } while (0)
-
-struct root {
-    struct test_node node;
-    struct test_instance at;
-    void *sequencer;
-    bool council;
-    uint64_t link;
-    // The log that is fed to it.
-    struct block_builder builder;
-    struct block_header last;
-    unsigned keys;
-};
-
-static struct instance *instance_of(struct root *root) { return root->at.instance; }
-static struct lead *lead_of(struct root *root) { return root->at.instance->lead; }
-
-static int start(struct root *root)
-{
-    root->sequencer = sequencer_open();
-    struct instance_setup setup = {.node = &root->node.options,
-                                   .options = &root->at.options,
-                                   .role = replica_role(),
-                                   .cache = root->node.cache,
-                                   .metrics = root->at.metrics,
-                                   .beats = root->at.beats,
-                                   .sequencer = root->sequencer,
-                                   .home = root->node.loop,
-                                   .sequence = sequencer_turn,
-                                   .answer = sequencer_answer,
-                                   .council = root->council};
-    int error = instance_open(&root->at.instance, &setup);
-    if (error == OK) {
-        AWAIT(instance_state(instance_of(root)) == INSTANCE_SERVING);
-    } else {
-        sequencer_close(root->sequencer);
-    }
-    return error;
-}
-
-static void stop(struct root *root)
-{
-    instance_close(root->at.instance);
-    sequencer_close(root->sequencer);
-}
-
-static void restart(struct root *root)
-{
-    stop(root);
-    assert_int_equal(start(root), OK);
-}
-
-static void root_open(struct root *root, const char *const *names)
-{
-    memset(root, 0, sizeof *root);
-    test_node_open(&root->node);
-    root->at.options = test_options("root", ROLE_ROOT);
-    root->at.options.submit_queue = MIB;
-    root->at.options.roots = names;
-    root->at.options.commit_wait = 60000;
-    root->at.metrics = aligned_alloc(64, (sizeof *root->at.metrics + 63) / 64 * 64);
-    memset(root->at.metrics, 0, sizeof *root->at.metrics);
-    root->at.beats = beats_open();
-    builder_open(&root->builder);
-    block_genesis(&root->last, test_history);
-}
-
-// It may be stopped already.
-static void root_close(struct root *root)
-{
-    builder_close(&root->builder);
-    test_node_stop(&root->node);
-    test_instance_end(&root->at);
-    test_node_close(&root->node);
-}
-
-static void on_nothing(void *argument) { (void)argument; }
-
-// The writer has done all that it was asked to, and the applier what it was handed then.
-static void let_turn(struct root *root)
-{
-    struct worker *workers[] = {instance_of(root)->writer, instance_of(root)->applier};
-    for (unsigned i = 0; i < 8; i++) {
-        struct test_task call = {.task.run = test_task_run, .run = on_nothing};
-        sem_init(&call.finished, 0, 0);
-        mailbox_post(worker_mailbox(workers[i / 4]), &call.task);
-        sem_wait(&call.finished);
-        sem_destroy(&call.finished);
-    }
-}
-
-static uint64_t shown(struct root *root)
-{
-    struct view *view = instance_pin(instance_of(root));
-    uint64_t number = view->place.number;
-    view_release(view);
-    return number;
-}
-
-static void assert_shows(struct root *root, uint64_t number)
-{
-    let_turn(root);
-    assert_int_equal(shown(root), number);
-    assert_int_equal(lead_known(lead_of(root)).number, number);
-    assert_int_equal(journal_end(instance_of(root)->journal).number, number);
-}
-
-static uint64_t tail_of(struct root *root)
-{
-    return journal_tail(instance_of(root)->journal).number;
-}
-
-// ---- a standby ---------------------------------------------------------------------------------
-
-static void standby_open(struct root *root)
-{
-    static const char *const names[] = {"b@127.0.0.1:7002", "test-node@127.0.0.1:7001", NULL};
-    root_open(root, names); // "b" is named first: no history is founded here
-    root->council = true;
-    assert_int_equal(start(root), OK);
-    instance_adopt(instance_of(root), test_history);
-    AWAIT(journal_has_history(instance_of(root)->journal));
-}
-
-// The next block of the log that is fed: one new key.
-static struct block *make(struct root *root, uint64_t commit_index)
-{
-    char key[16];
-    snprintf(key, sizeof key, "key %u", root->keys++);
-    builder_reset(&root->builder, block_end(&root->last) + 1);
-    builder_batch(&root->builder);
-    builder_entry(&root->builder, ENTRY_PUT, bytes_text(key), bytes_text("value"), 0);
-    builder_batch_end(&root->builder);
-    struct block_stamp stamp = {.epoch = EPOCH, .commit_index = commit_index, .root_ms = 1};
-    struct block *block = builder_finish(&root->builder, &root->last, stamp);
-    root->last = block->header;
-    return block;
-}
-
-// A link to a leader that has committed its log up to `told`.
-static void join(struct root *root, uint64_t epoch, uint64_t told)
-{
-    instance_stand(instance_of(root), epoch, 0);
-    root->link = atomic_fetch_add(&lead_of(root)->links, 1) + 1;
-    instance_told(instance_of(root), root->link, epoch, told);
-}
-
-static void tell(struct root *root, uint64_t told)
-{
-    instance_told(instance_of(root), root->link, atomic_load(&lead_of(root)->epoch), told);
-}
-
-// Feeds `count` new blocks and returns the header of the last.
-static struct block_header feed(struct root *root, unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        instance_receive(instance_of(root), make(root, 0));
-    }
-    return root->last;
-}
-
-static void await_word(struct root *root, const struct block_header *header)
-{
-    AWAIT(lead_say(lead_of(root)).place.number == header->number);
-    struct lead_word word = lead_say(lead_of(root));
-    assert_true(hash128_equal(word.place.chain, header->chain));
-    assert_int_equal(word.link, root->link);
-}
+#include "tests/unit/lead_fixture.h"
 
 // What is not committed is journaled and acknowledged, and neither applied nor published.
 static void test_standby(void **unused)
@@ -247,6 +61,8 @@ static void check_left_behind(struct root *root, struct block *block)
     await_word(root, &block->header);
 }
 
+static const struct journal_place none;
+
 // Blocks of a link that is not in use are dropped, whatever they are.
 static void test_links(void **unused)
 {
@@ -258,7 +74,7 @@ static void test_links(void **unused)
     let_turn(&root);
     assert_int_equal(tail_of(&root), 0);
     join(&root, EPOCH, 0);
-    instance_told(instance_of(&root), root.link, EPOCH - 1, 1); // of another epoch
+    instance_told(instance_of(&root), root.link, EPOCH - 1, 1, &none); // of another epoch
     instance_receive(instance_of(&root), block_hold(first));
     await_word(&root, &first->header);
     assert_shows(&root, 0);
@@ -267,7 +83,7 @@ static void test_links(void **unused)
     let_turn(&root);
     assert_int_equal(tail_of(&root), 1);
     assert_int_equal(lead_say(lead_of(&root)).link, 0); // nothing is acknowledged in that one
-    instance_told(instance_of(&root), root.link, EPOCH, 1); // late, of the one before
+    instance_told(instance_of(&root), root.link, EPOCH, 1, &none); // late, of the one before
     assert_shows(&root, 0);
     join(&root, EPOCH + 2, 1);
     instance_receive(instance_of(&root), block_hold(first));
@@ -296,36 +112,6 @@ static size_t aside_count(struct root *root, char ret_name[256])
     }
     mem_free(path);
     return count;
-}
-
-// Whose log may be compared with: of one that leads, or that has promised the other to follow it.
-// Who is elected takes over first.
-static void test_serves(void **unused)
-{
-    (void)unused;
-    struct root root;
-    standby_open(&root);
-    assert_false(lead_serves(lead_of(&root), 0));
-    join(&root, EPOCH, 0);
-    feed(&root, 1);
-    await_word(&root, &root.last);
-    assert_true(lead_serves(lead_of(&root), 0));
-    assert_false(lead_serves(lead_of(&root), 1));
-    instance_stand(instance_of(&root), EPOCH, 0); // as it does already
-    let_turn(&root);
-    assert_int_equal(lead_say(lead_of(&root)).place.number, 1);
-    instance_take_over(instance_of(&root), EPOCH + 1, 0);
-    let_turn(&root);
-    assert_false(lead_serves(lead_of(&root), 0));
-    instance_lead(instance_of(&root), EPOCH + 1, 3);
-    AWAIT(instance_leads(instance_of(&root)));
-    assert_true(lead_serves(lead_of(&root), 0));
-    assert_int_equal(tail_of(&root), 2); // with the block of that epoch
-    instance_committed(instance_of(&root), 1);
-    let_turn(&root);
-    assert_shows(&root, 1);
-    stop(&root);
-    root_close(&root);
 }
 
 // The log of another leader differs from block 4 on: that is found by chain, and cut.
@@ -419,42 +205,6 @@ static void test_start(void **unused)
 
 // ---- a leader ----------------------------------------------------------------------------------
 
-static int write_start(struct root *root, struct writing *writing)
-{
-    return writing_start(&root->node, instance_of(root), writing);
-}
-
-static bool answered(struct writing *writing) { return sem_trywait(&writing->finished) == 0; }
-
-static int write_end(struct writing *writing)
-{
-    AWAIT(answered(writing));
-    return writing->transaction.status;
-}
-
-static void leader_open(struct root *root, uint64_t commit_wait)
-{
-    static const char *const names[] = {"test-node@127.0.0.1:7001", "b@127.0.0.1:7002",
-                                        "c@127.0.0.1:7003", NULL};
-    root_open(root, names);
-    root->at.options.commit_wait = commit_wait;
-    assert_int_equal(start(root), OK);
-    AWAIT(instance_leads(instance_of(root)));
-}
-
-static struct hash128 chain_at(struct root *root, uint64_t number)
-{
-    struct block_header header;
-    AWAIT(tail_of(root) >= number);
-    assert_int_equal(journal_tail_header(instance_of(root)->journal, number, &header), OK);
-    return header.chain;
-}
-
-static void acknowledge(struct root *root, unsigned from, uint64_t epoch, uint64_t number)
-{
-    instance_acknowledged(instance_of(root), from, epoch, number, chain_at(root, number));
-}
-
 // The birth block is committed as any other, and a write once all have it.
 static void test_leader(void **unused)
 {
@@ -474,8 +224,8 @@ static void test_leader(void **unused)
     acknowledge(&root, 0, 1, 3);
     struct hash128 other = chain_at(&root, 2);
     other.low++;
-    instance_acknowledged(instance_of(&root), 1, 1, 2, other); // of another log
-    acknowledge(&root, 1, 2, 3);                               // of another epoch
+    instance_acknowledged(instance_of(&root), 1, 0, 1, 2, other); // of another log
+    acknowledge(&root, 1, 2, 3);                                  // of another epoch
     assert_shows(&root, 1);
     assert_false(answered(&first));
     acknowledge(&root, 1, 1, 2);
@@ -558,7 +308,7 @@ int main(void)
         cmocka_unit_test(test_standby),     cmocka_unit_test(test_links),
         cmocka_unit_test(test_cut),         cmocka_unit_test(test_start),
         cmocka_unit_test(test_leader),      cmocka_unit_test(test_deposed),
-        cmocka_unit_test(test_commit_wait), cmocka_unit_test(test_serves),
+        cmocka_unit_test(test_commit_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -240,6 +240,44 @@ static void test_payload_rules(void **state)
     buf_free(&to);
 }
 
+// Of another version of the protocol a hello and a welcome can be read, whichever is the older one:
+// what the first version did not say is 0 or empty.
+static void test_other_versions(void **state)
+{
+    (void)state;
+    static const uint8_t texts[] = {2, 3, 4, 7, 10, 12}; // of the first version's hello
+    struct buf to = {0};
+    for (unsigned lacking = 0; lacking <= 12; lacking++) {
+        buf_clear(&to);
+        pack_map(&to, lacking == 0 ? 12 : 11);
+        for (uint8_t key = 1; key <= 12; key++) {
+            bool bytes = key == 7 || key == 10 || key == 12;
+            bool number = memchr(texts, key, sizeof texts) == NULL;
+            if (key == lacking) {
+                continue;
+            }
+            pack_uint(&to, key);
+            if (number) {
+                pack_uint(&to, key);
+            } else if (bytes) {
+                pack_bin(&to, bytes_text("old"));
+            } else {
+                pack_str(&to, bytes_text("old"));
+            }
+        }
+        struct message_hello hello;
+        int error = message_hello_decode(buf_bytes(&to), &hello);
+        assert_int_equal(error, lacking == 0 ? OK : ERR_PROTOCOL);
+        if (error == OK) {
+            assert_int_equal(hello.protocol, 1);
+            assert_true(bytes_equal_text(hello.node, "old"));
+            assert_int_equal(hello.address.size, 0);
+            assert_int_equal(hello.insists, INSISTS_NOT);
+        }
+    }
+    buf_free(&to);
+}
+
 static void mutate(uint8_t *data, size_t *size, uint64_t *seed)
 {
     for (uint64_t changes = draw(seed) % 4 + 1; changes > 0 && *size > 0; changes--) {
@@ -304,6 +342,7 @@ int main(void)
         cmocka_unit_test(test_cut_and_flipped_frames),
         cmocka_unit_test(test_frame_limits),
         cmocka_unit_test(test_payload_rules),
+        cmocka_unit_test(test_other_versions),
         cmocka_unit_test(test_mutations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,9 @@ static const struct preference preferences[] = {
     {"known before unknown", {.rtt_ns = 300 * MS, .order = 9}, {.rtt_ns = UINT64_MAX}},
     {"own site before the way", {.own_site = true, .rtt_ns = UINT64_MAX, .order = 9},
      {.rtt_ns = MS}},
-    {"a lost one last", {.rtt_ns = UINT64_MAX, .age_ns = 99 * S, .order = 9},
+    {"old data before one's own", {.rtt_ns = 200 * MS, .age_ns = 99 * S, .order = 9},
+     {.below = true, .own_site = true, .rtt_ns = MS}},
+    {"a lost one last", {.below = true, .rtt_ns = UINT64_MAX, .age_ns = 99 * S, .order = 9},
      {.rests = true, .own_site = true, .rtt_ns = MS}},
 };
 

@@ -72,15 +72,22 @@ static void test_rounds(void **state)
     assert_ptr_equal(parents_choose(&parents, 0, 50), a);
     a->tried = true;
     assert_null(parents_choose(&parents, 0, 50));
-    parents_new_round(&parents, 0);
+    parents_new_round(&parents);
     assert_ptr_equal(parents_choose(&parents, 0, 50), b);
     assert_int_equal(c->bad_count, 2);
-    // When all are left all get another chance.
+    // A round in vain: whoever is left gets another chance, though others are not left.
     a->no_repair = b->no_repair = 9;
+    c->tried = true;
+    assert_true(parents_may_mend(&parents, 9, 50));
     assert_null(parents_choose(&parents, 9, 50));
-    parents_new_round(&parents, 9);
-    assert_ptr_equal(parents_choose(&parents, 9, 50), b);
+    parents_in_vain(&parents, 9, 50);
     assert_int_equal(c->bad_count, 0);
+    assert_false(parents_may_mend(&parents, 9, 50));
+    assert_true(parents_may_mend(&parents, 8, 50)); // of another block that is not known
+    assert_ptr_equal(parents_choose(&parents, 9, 50), b);
+    // Some time later all are asked again who has the block.
+    assert_true(parents_may_mend(&parents, 9, 100 * NS_PER_S));
+    assert_ptr_equal(parents_choose(&parents, 9, 100 * NS_PER_S), a);
     parents_close(&parents);
 }
 
@@ -116,7 +123,7 @@ static void test_named(void **state)
     assert_string_equal(d->endpoint.node, "d"); // further down than b
     // After the round only the one in use is left of them, and it is not tried again.
     parents_hold(&parents, &held, d);
-    parents_new_round(&parents, 0);
+    parents_new_round(&parents);
     assert_int_equal(parents.count, 2);
     assert_ptr_equal(parents_choose(&parents, 0, 50), a);
     parents_hold(&parents, &held, NULL);
@@ -132,7 +139,7 @@ static void test_named(void **state)
         assert_int_equal(added, round < PARENTS_NAMED_MAX / 8 ? 8 : 0);
     }
     assert_int_equal(parents.count, 1 + PARENTS_NAMED_MAX);
-    parents_new_round(&parents, 0);
+    parents_new_round(&parents);
     // What is no list is none: cut anywhere, no address, too long.
     buf_clear(&list);
     put(&list, B, "b", "there");
@@ -156,22 +163,12 @@ static void publish(struct site *site, const char *a, const char *b)
     endpoint_feed_publish(&site->instance->parents, list_of((const char *[]){a, b, NULL}));
 }
 
-static bool follows(struct site *site, const char *node)
-{
-    struct upstream_status status;
-    follow_status(site->instance, &status);
-    return status.connected && strcmp(status.node, node) == 0;
-}
-
 static void test_follower_of_a_changing_list(void **state)
 {
     (void)state;
     struct site *root = site_new("root", ROLE_ROOT);
-    site_open(root);
     struct author author;
-    author_open(&author, 1);
-    author_join(&author, root);
-    author_feed(&author, root, 5, 1000);
+    root_open(root, &author, 1, 5);
     struct site *middle = site_new("middle", ROLE_REPLICA);
     site_parent(middle, root->address);
     site_open(middle);
@@ -181,20 +178,20 @@ static void test_follower_of_a_changing_list(void **state)
     site_open(child);
     AWAIT(site_state_is(child, "no parents are known"));
     publish(child, middle->address, NULL);
-    AWAIT(follows(child, "middle"));
+    AWAIT(site_follows(child, "middle"));
     AWAIT(site_shows(child, author.last.number));
     // Its parent is listed no more: nothing happens to a link that works.
     publish(child, root->address, NULL);
     author_feed(&author, root, 5, 1000);
     AWAIT(site_shows(child, author.last.number));
-    assert_true(follows(child, "middle"));
+    assert_true(site_follows(child, "middle"));
     assert_int_equal(METRIC_GET(child->metrics, instance, parent_lost), 0);
     // Not even an empty list does anything; and the next one is tried when the link is lost.
     publish(child, NULL, NULL);
     site_close(middle);
     AWAIT(site_state_is(child, "no parents are known"));
     publish(child, root->address, NULL);
-    AWAIT(follows(child, "root"));
+    AWAIT(site_follows(child, "root"));
     author_feed(&author, root, 5, 1000);
     AWAIT(site_shows(child, author.last.number));
     // The very parent that was lost while nobody was listed comes back, and is tried at once.
@@ -206,10 +203,9 @@ static void test_follower_of_a_changing_list(void **state)
     root->node.peer = address;
     site_open(root);
     publish(child, address, NULL);
-    AWAIT(follows(child, "root"));
+    AWAIT(site_follows(child, "root"));
     site_close(child);
-    site_close(root);
-    builder_close(&author.builder);
+    root_close(root, &author);
 }
 
 static void test_bad_address(void **state)

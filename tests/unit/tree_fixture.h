@@ -309,6 +309,21 @@ SUPPORT void author_join(struct author *author, struct site *root)
     assert_int_equal(journal_header(root->instance->journal, 1, &author->last), OK);
 }
 
+// A root with its log: `blocks` after its birth.
+SUPPORT void root_open(struct site *root, struct author *author, uint64_t seed, unsigned blocks)
+{
+    site_open(root);
+    author_open(author, seed);
+    author_join(author, root);
+    author_feed(author, root, blocks, 1000);
+}
+
+SUPPORT void root_close(struct site *root, struct author *author)
+{
+    site_close(root);
+    builder_close(&author->builder);
+}
+
 // Do both journals hold the same bytes, from block `from` on?
 SUPPORT void assert_same_blocks(struct site *a, struct site *b, uint64_t from)
 {
@@ -326,6 +341,13 @@ SUPPORT void assert_same_blocks(struct site *a, struct site *b, uint64_t from)
     }
     journal_cursor_close(&left);
     journal_cursor_close(&right);
+}
+
+SUPPORT bool site_follows(struct site *site, const char *parent)
+{
+    struct upstream_status status;
+    follow_status(site->instance, &status);
+    return status.connected && strcmp(status.node, parent) == 0;
 }
 
 SUPPORT bool site_state_is(struct site *site, const char *words)

@@ -16,11 +16,8 @@ static void run_three_levels(enum io_kind io)
 {
     struct site *root = site_new("root", ROLE_ROOT);
     root->io = io;
-    site_open(root);
     struct author author;
-    author_open(&author, 1);
-    author_join(&author, root);
-    author_feed(&author, root, 20, 3000);
+    root_open(root, &author, 1, 20);
     struct site *middle = child_new("middle", root->address);
     middle->io = io;
     site_open(middle);
@@ -64,8 +61,7 @@ static void run_three_levels(enum io_kind io)
     AWAIT(METRIC_GET(leaf->metrics, instance, parent_lost) == 1);
     site_close(leaf);
     AWAIT(METRIC_GET(root->node_metrics, node, peers) == 0);
-    site_close(root);
-    builder_close(&author.builder);
+    root_close(root, &author);
 }
 
 static void test_three_levels_uring(void **state)
@@ -116,11 +112,8 @@ static void test_digest_mismatch(void **state)
 {
     (void)state;
     struct site *root = site_new("root", ROLE_ROOT);
-    site_open(root);
     struct author author;
-    author_open(&author, 2);
-    author_join(&author, root);
-    author_feed(&author, root, 3, 100);
+    root_open(root, &author, 2, 3);
     struct site *leaf = child_new("leaf", root->address);
     site_open(leaf);
     AWAIT(site_shows(leaf, author.last.number));
@@ -130,8 +123,7 @@ static void test_digest_mismatch(void **state)
     sem_wait(&falsifying.finished);
     AWAIT(METRIC_GET(leaf->metrics, instance, digest_mismatches) > 0);
     site_close(leaf);
-    site_close(root);
-    builder_close(&author.builder);
+    root_close(root, &author);
 }
 
 // ---- answers -----------------------------------------------------------------------------------
@@ -316,8 +308,7 @@ static void test_loop(void **state)
         site_close(pair[i]);
         mem_free(paths[i]);
     }
-    site_close(root);
-    builder_close(&author.builder);
+    root_close(root, &author);
 }
 
 // A block that is sound in itself but does not follow: not taken, whoever sends it.

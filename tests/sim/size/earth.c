@@ -1,42 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/sim/size/earth.h"
 
-#include <math.h>
+#include <string.h>
 
-#define RADIUS_KM 6371.0
-#define RADIANS (3.14159265358979323846 / 180)
-#define FIBRE_NS_PER_KM 5000.0
+#define ROOT "West Europe" // Amsterdam
 
-struct city {
-    const char *name;
-    double latitude, longitude;
+// Rows of the table, each a name and so many ms to each region.
+static const char *const names[] = {
+#define REGION(name, ...) name,
+#include "round_trips.inc"
+#undef REGION
 };
 
-static const struct city cities[] = {
-#define CITY(name, latitude, longitude) {name, latitude, longitude},
-#include "tests/sim/size/cities.inc"
+#define REGIONS ARRAY_LEN(names)
+
+static const uint16_t round_trips_ms[][REGIONS] = {
+#define REGION(name, ...) {__VA_ARGS__},
+#include "round_trips.inc"
+#undef REGION
 };
 
-unsigned earth_cities(void) { return ARRAY_LEN(cities); }
-
-const char *earth_name(unsigned city) { return cities[city].name; }
-
-// Haversines.
-static double distance_km(const struct city *a, const struct city *b)
+static unsigned row_of(unsigned region)
 {
-    double north = sin((b->latitude - a->latitude) * RADIANS / 2);
-    double east = sin((b->longitude - a->longitude) * RADIANS / 2);
-    double chord = north * north +
-                   cos(a->latitude * RADIANS) * cos(b->latitude * RADIANS) * east * east;
-    return 2 * RADIUS_KM * asin(sqrt(chord));
+    unsigned root = 0;
+    while (strcmp(names[root], ROOT) != 0) {
+        root++;
+        CHECK(root < REGIONS);
+    }
+    return (root + region) % REGIONS;
 }
 
-static double route_km(double distance)
-{
-    return distance < 1000 ? 1.5 * distance : distance <= 1200 ? 1500 : 1.25 * distance;
-}
+unsigned earth_regions(void) { return REGIONS; }
+
+const char *earth_name(unsigned region) { return names[row_of(region)]; }
 
 uint64_t earth_round_trip_ns(unsigned a, unsigned b)
 {
-    return (uint64_t)(2 * FIBRE_NS_PER_KM * route_km(distance_km(&cities[a], &cities[b])));
+    unsigned from = row_of(a), to = row_of(b);
+    CHECK(from != to);
+    return (round_trips_ms[from][to] + round_trips_ms[to][from]) * NS_PER_MS / 2;
 }

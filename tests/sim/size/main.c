@@ -23,7 +23,8 @@ static const char usage[] =
     "  --verbose      the whole log, as it comes\n";
 
 // What nodes tell a campaign's sessions and model, which are not here.
-void model_catch_up(struct journal *journal) { (void)journal; }
+void model_catch_up(struct journal *journal, uint64_t last) { (void)journal, (void)last; }
+void model_check_end(struct journal *journal) { (void)journal; }
 void sessions_lost(struct node *node) { (void)node; }
 
 static bool parse(int count, char **words, struct trial_setup *setup, const char **ret_points,

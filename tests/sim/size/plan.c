@@ -9,15 +9,16 @@
 
 #define FEEDERS 4                       // sites on a list beside the own one
 #define SITES_FED_MAX 12                // a site is first on so many lists of other sites
-#define ACCESS_NS (6 * NS_PER_MS / 10)  // round trip between two sites, beside the way
-#define CITY_NS (4 * NS_PER_MS / 10)    // ... within a city
+#define REGION_NS NS_PER_MS             // round trip between two sites of a region, at least
+#define SPREAD_NS (2 * NS_PER_MS)       // a region's sites but its first are up to so far out
 #define SITE_LEAST_NS (2 * NS_PER_MS / 10)
 #define SITE_MOST_NS (5 * NS_PER_MS / 10)
 #define HOP_NS (10 * NS_PER_MS)                // what passing a site on is taken to cost
 #define LIST_MAX (2 + FEEDERS + 1)
 
 struct site {
-    unsigned city, first;
+    unsigned region, first;
+    uint64_t spread_ns;    // from where its region was measured
     uint64_t from_root_ns; // over those who feed it
     unsigned fed;          // sites that have it first
     bool placed;
@@ -60,12 +61,17 @@ int plan_role(unsigned node)
                                                    : ROLE_PROXY;
 }
 
+// Any number, the same for the same `of`.
+static uint64_t scatter(uint64_t of) { return (of * 0x9e3779b97f4a7c15ull) >> 32; }
+
 // ---- distances ---------------------------------------------------------------------------------
 
 static uint64_t between_sites_ns(unsigned a, unsigned b)
 {
-    unsigned from = plan.site[a].city, to = plan.site[b].city;
-    return ACCESS_NS + (from == to ? CITY_NS : earth_round_trip_ns(from, to));
+    const struct site *from = &plan.site[a], *to = &plan.site[b];
+    uint64_t way_ns = from->region == to->region ? REGION_NS
+                                                 : earth_round_trip_ns(from->region, to->region);
+    return way_ns + from->spread_ns + to->spread_ns;
 }
 
 uint64_t plan_round_trip_ns(unsigned a, unsigned b)
@@ -74,8 +80,7 @@ uint64_t plan_round_trip_ns(unsigned a, unsigned b)
         return between_sites_ns(plan.site_of[a], plan.site_of[b]);
     }
     uint64_t pair = (uint64_t)(a < b ? a : b) << 32 | (a < b ? b : a);
-    uint64_t spread = (pair * 0x9e3779b97f4a7c15ull) >> 32;
-    return SITE_LEAST_NS + spread % (SITE_MOST_NS - SITE_LEAST_NS);
+    return SITE_LEAST_NS + scatter(pair) % (SITE_MOST_NS - SITE_LEAST_NS);
 }
 
 // ---- who feeds which site ----------------------------------------------------------------------
@@ -159,10 +164,11 @@ void plan_open(unsigned nodes, unsigned sites, enum plan_lists lists)
     plan.site[sites].first = nodes;
     for (unsigned i = 0; i < sites; i++) {
         struct site *site = &plan.site[i];
-        site->city = i % earth_cities();
+        site->region = i % earth_regions();
+        site->spread_ns = i < earth_regions() ? 0 : scatter(i) % SPREAD_NS;
         site->first = (unsigned)((uint64_t)i * nodes / sites);
-        snprintf(site->name, sizeof site->name, "%s %u", earth_name(site->city),
-                 i / earth_cities() + 1);
+        snprintf(site->name, sizeof site->name, "%s %u", earth_name(site->region),
+                 i / earth_regions() + 1);
     }
     for (unsigned i = 0; i < nodes; i++) {
         unsigned site = i == 0 ? 0 : plan.site_of[i - 1];

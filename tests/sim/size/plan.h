@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The plan of a large tree: sites in cities, each with two intermediates (replicas that feed) and
+// The plan of a large tree: sites in regions, each with two intermediates (replicas that feed) and
 // leaves, one replica to three proxies; a root in the first site; how far any two nodes are apart;
 // and the list of parents that a node is told, as discovery would.
 //

@@ -123,9 +123,9 @@ static void print_shape(const struct trial_setup *setup, const struct trial *tri
     }
     series_sort(&depth);
     series_sort(&fed);
-    printf("%u nodes in %u sites of %u cities, the root in %s; seed %llu. All follow %.1f s after "
+    printf("%u nodes in %u sites of %u regions, the root in %s; seed %llu. All follow %.1f s after "
            "the first start; the last\none moves to a better parent at %.0f s.\n",
-           setup->nodes, setup->sites, (unsigned)u64_min(setup->sites, earth_cities()),
+           setup->nodes, setup->sites, (unsigned)u64_min(setup->sites, earth_regions()),
            earth_name(0), (unsigned long long)setup->seed, (double)trial->formed_ms / 1e3,
            (double)trial->settled_ms / 1e3);
     printf("Depth: half of the nodes at most %.0f hops from the root, the deepest %u. Children: %u "

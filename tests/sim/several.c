@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "tests/sim/several.h"
+
+#include "tests/sim/elapse.h"
+#include "tests/sim/faults.h"
+#include "tests/sim/seams.h"
+#include "tests/sim/session.h"
+#include "tests/sim/several_faults.h"
+#include "tests/sim/several_tree.h"
+#include "tests/sim/store_model.h"
+
+#define FORM_LIMIT_NS (30 * NS_PER_S)
+#define LEADER_LIMIT_NS (10 * NS_PER_S) // after everything is whole again
+#define EQUAL_LIMIT_NS (5 * NS_PER_S)   // ... and somebody leads
+#define SUCCESSOR_LIMIT_NS (8 * NS_PER_S)
+#define COUNTED_LIMIT_NS (15 * NS_PER_S)
+#define LOST_NS (8 * NS_PER_S)
+#define HAND_OVER_PERMILLE 300
+#define END_LIMIT_NS (30 * NS_PER_S)
+#define SETTLE_NS (2 * NS_PER_S)
+#define STORM_MS_LEAST 5000
+#define STORM_MS_MOST 20000
+#define KEYS 60
+#define SESSIONS 12
+#define THINK_NS (250 * NS_PER_MS)
+#define PULSE_NS (50 * NS_PER_MS)
+#define STRICT_OPERATIONS 60
+#define EVENTS_PER_S 20000
+
+static bool all_idle(void) { return sessions_idle(); }
+
+static bool somebody_leads(void) { return several_leader() != SEVERAL_NOBODY; }
+
+static bool all_down(void)
+{
+    for (unsigned i = 0; i < several_nodes(); i++) {
+        if (several_node(i)->phase != NODE_DOWN) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// ---- the loss of the leader --------------------------------------------------------------------
+
+enum harm { HARM_KILL, HARM_POWER, HARM_FREEZE, HARM_UNPLUG, HARM_SYNC, HARM_TOTAL };
+
+static const char *const harms[] = {"is killed", "loses power", "freezes", "is unplugged",
+                                    "has a disk that fails"};
+
+static void do_harm(unsigned number, enum harm harm)
+{
+    struct node *node = several_node(number);
+    world_log("loss", "the leader n%u %s", number, harms[harm]);
+    switch (harm) {
+    case HARM_KILL:
+    case HARM_POWER:
+        node_kill(node, harm == HARM_POWER);
+        node_start_after(node, LOST_NS);
+        break;
+    case HARM_FREEZE:
+        node->host.asleep_until_ns = world_now_ns() + LOST_NS;
+        count_add(COUNT_pauses, 1);
+        break;
+    case HARM_SYNC:
+        faults_leave(LOST_NS); // the person is elsewhere
+        disk_set_fault(number, DISK_FAULT_SYNC);
+        break;
+    default:
+        several_unplug(number, world_now_ns() + LOST_NS);
+        break;
+    }
+}
+
+// Another root than the one that was lost takes writes. Waits for that, and notes for how long.
+static void await_successor(struct tallies *tallies, unsigned lost)
+{
+    uint64_t begun_ns = world_now_ns();
+    unsigned leader = lost;
+    while (leader == SEVERAL_NOBODY || leader == lost) {
+        uint64_t age_ns = world_now_ns() - begun_ns;
+        if (age_ns > SUCCESSOR_LIMIT_NS) {
+            several_describe();
+            world_fail("nobody took over from n%u within %llu s", lost,
+                       (unsigned long long)(SUCCESSOR_LIMIT_NS / NS_PER_S));
+        }
+        elapse_for(ELAPSE_LOOK_NS);
+        leader = several_leader();
+    }
+    count_add(COUNT_take_overs, 1);
+    tally_add(tallies, several_rules()->usual ? TALLY_successor_ms : TALLY_other_successor_ms,
+              (world_now_ns() - begun_ns) / NS_PER_MS);
+}
+
+// As long as the others go on without it, that they do.
+static void lose_leader(struct tallies *tallies)
+{
+    if (!several_rules()->goes_on) {
+        return;
+    }
+    elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS, "all roots in the set");
+    unsigned lost = several_leader();
+    uint64_t begun_ns = world_now_ns();
+    do_harm(lost, (enum harm)chance_below(HARM_TOTAL));
+    await_successor(tallies, lost);
+    elapse_for(begun_ns + LOST_NS > world_now_ns() ? begun_ns + LOST_NS - world_now_ns() : 0);
+    elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS,
+                 "the lost one in the set again");
+}
+
+// Another root is asked to lead, and does without a write that is refused for long.
+static void hand_over(struct tallies *tallies)
+{
+    elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS, "all roots in the set");
+    unsigned before = several_leader();
+    unsigned heir = (before + 1) % several_roots();
+    uint64_t begun_ns = world_now_ns();
+    several_promote(heir);
+    while (several_leader() != heir) {
+        if (world_now_ns() - begun_ns > LEADER_LIMIT_NS) {
+            several_describe();
+            world_fail("n%u did not hand over to n%u", before, heir);
+        }
+        elapse_for(ELAPSE_LOOK_NS);
+    }
+    count_add(COUNT_hand_overs, 1);
+    tally_add(tallies, TALLY_hand_over_ms, (world_now_ns() - begun_ns) / NS_PER_MS);
+}
+
+// ---- phases ------------------------------------------------------------------------------------
+
+static void form(void)
+{
+    elapse_until(somebody_leads, several_describe, FORM_LIMIT_NS, "the first leader");
+    elapse_until(several_equal, several_describe, FORM_LIMIT_NS, "a tree");
+    sessions_resume(THINK_NS);
+    elapse_for(SETTLE_NS);
+}
+
+static void heal(struct tallies *tallies)
+{
+    world_log("fault", "all is whole again");
+    for (unsigned i = 0; i < several_nodes(); i++) {
+        struct node *node = several_node(i);
+        host_wake(&node->host);
+        node->down_ns = 0;
+        if (node->phase == NODE_STOPPING) {
+            actor_after(&node->keeper, 0);
+        }
+    }
+    faults_heal();
+    several_faults_heal();
+    uint64_t took_ns = elapse_until(somebody_leads, several_describe, LEADER_LIMIT_NS, "a leader");
+    tally_add(tallies, several_helped() ? TALLY_helped_leader_ms : TALLY_peace_leader_ms,
+              took_ns / NS_PER_MS);
+    sessions_stop();
+    took_ns = elapse_until(several_equal, several_describe, EQUAL_LIMIT_NS,
+                           "the same digest everywhere");
+    tally_add(tallies, TALLY_roots_heal_ms, took_ns / NS_PER_MS);
+    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+}
+
+static void strict_end(void)
+{
+    elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS,
+                 "all roots in the set and in the record");
+    elapse_for(SETTLE_NS);
+    uint64_t wanted = sessions_done() + STRICT_OPERATIONS;
+    uint64_t limit_ns = world_now_ns() + END_LIMIT_NS;
+    sessions_strict(STRICT_OPERATIONS, THINK_NS / 4);
+    while (sessions_done() < wanted && world_now_ns() < limit_ns) {
+        elapse_for(ELAPSE_LOOK_NS);
+    }
+    sessions_stop();
+    WORLD_CHECK(sessions_done() >= wanted, "operations hang in times of peace");
+    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+    elapse_until(several_equal, several_describe, EQUAL_LIMIT_NS,
+                 "the same digest everywhere at the end");
+    for (unsigned i = 0; i < several_nodes(); i++) {
+        node_stop(several_node(i), UINT64_MAX);
+    }
+    elapse_until(all_down, several_describe, END_LIMIT_NS, "a graceful end");
+}
+
+static void open_all(void)
+{
+    static const struct store_model_odds odds = {.flush = 500};
+    struct sessions_setup setup = {.count = SESSIONS,
+                                   .think_ns = THINK_NS,
+                                   .pulse_ns = PULSE_NS,
+                                   .writes_permille = 400,
+                                   .value_max = 300};
+    several_open();
+    setup.roots = several_roots();
+    store_model_reset(chance_u64());
+    store_model_odds(&odds);
+    model_open(KEYS);
+    sessions_open(several_node(0), several_nodes(), &setup);
+    sessions_stop();
+    faults_open(several_node(0), several_nodes(), 0);
+    several_faults_open(several_rules()->may_lose);
+}
+
+void several_seed(uint64_t seed, bool verbose, struct tallies *tallies,
+                  struct run_result *ret_result, uint64_t counts[COUNT_TOTAL])
+{
+    world_open(seed, verbose);
+    fds_reset();
+    open_all();
+    form();
+    lose_leader(tallies);
+    if (chance_permille(HAND_OVER_PERMILLE)) {
+        hand_over(tallies);
+    }
+    uint64_t storm_ms = chance_between(STORM_MS_LEAST, STORM_MS_MOST);
+    faults_begin(chance_permille(500) ? FAULTS_SEVERAL : FAULTS_ROOTS,
+                 storm_ms * NS_PER_MS / chance_between(5, 80));
+    elapse_for(storm_ms * NS_PER_MS);
+    heal(tallies);
+    strict_end();
+    // A thread that does not come to rest costs its machine all of a core.
+    uint64_t most = world_now_ns() / NS_PER_S * EVENTS_PER_S;
+    WORLD_CHECK(world_events() < most, "%llu events, of so much a thread must be spinning",
+                (unsigned long long)world_events());
+    store_model_reset(0);
+    count_add(COUNT_seeds, 1);
+    count_add(COUNT_events, world_events());
+    count_add(COUNT_sim_ms, world_now_ns() / NS_PER_MS);
+    counts_take(counts);
+    *ret_result = (struct run_result){
+        .events = world_events(), .sim_ns = world_now_ns(), .trace = world_trace()};
+    world_close();
+}

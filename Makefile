@@ -33,9 +33,10 @@ UNITS    := $(patsubst tests/unit/%.c,$(BUILD)/tests/%,$(UNIT_SRC))
 TOOLS    := $(patsubst tests/tools/%.c,$(BUILD)/tests/%,$(TOOL_SRC))
 
 .PHONY: all
-all: deps-check $(BUILD)/qsd $(BUILD)/qs $(if $(BENCH_SRC),$(BUILD)/qs-bench)
+all: deps-check $(BUILD)/qsd $(BUILD)/qs $(if $(BENCH_SRC),$(BUILD)/qs-bench) libqs
 	@mkdir -p build
 	@if [ $(FLAVOUR) = release ]; then ln -sf release/qsd build/qsd; ln -sf release/qs build/qs; \
+	  for f in libqs.a libqs.so libqs.so.1 qs.pc; do ln -sf release/$$f build/$$f; done; \
 	  $(if $(BENCH_SRC),ln -sf release/qs-bench build/qs-bench;) fi
 
 $(BUILD)/obj/%.o: %.c
@@ -93,9 +94,10 @@ deps-check:
 
 .PHONY: unit tools
 unit: deps-check $(UNITS)
-	@set -e; for t in $(UNITS); do $$t; done
+	@tests/unit/run.sh $(UNITS)
 tools: deps-check $(TOOLS)
 
+include common/client/lib.mk
 include tests/targets.mk
 include tests/sim/sim.mk
 

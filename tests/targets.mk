@@ -1,6 +1,6 @@
 # What proves and shows: included by the Makefile. Each target does its own set-up.
 #
-# KILL_CYCLES, POWER_CYCLES, ROOT_KILLS, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES, BIG_BYTES and
+# KILL_CYCLES, POWER_CYCLES, ROOT_KILLS, TAKEOVERS, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES, BIG_BYTES and
 # MIXED_READS set the length of the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
@@ -16,7 +16,8 @@ $(PRELOADS): $(BUILD)/tests/%.so: tests/tools/preload/%.c
 	$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O2 -g -shared -fPIC $< -o $@ -ldl
 
 .PHONY: programs
-programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store $(BUILD)/tests/keep
+programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store $(BUILD)/tests/keep \
+          $(BUILD)/tests/sessions
 
 .PHONY: e2e
 e2e: programs
@@ -66,15 +67,18 @@ CROWD_ARGS ?= --table docs/crowd.md
 crowd: programs
 	QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs $(PYTHON) tests/e2e/crowd.py $(CROWD_ARGS)
 
-# Its schedules alone, in two fields side by side, where any can be made.
+# Its schedules alone, in FIELDS fields side by side, where any can be made.
 .PHONY: schedules
 schedules: programs $(BUILD)/tests/links
 	$(FIELD_ENV) $(PYTHON) tests/field/beside.py $(FIELD_SEEDS)
 
 # Campaigns: the same tests with the numbers that the system is held to.
-.PHONY: kill fuzz pipelines wire delete mixed big campaigns
+.PHONY: kill takeover fuzz pipelines wire delete mixed big campaigns
+TAKEOVERS ?= 100
 kill: programs
 	KILL_CYCLES=200 POWER_CYCLES=100 $(E2E) tests/e2e/test_kill.py
+takeover: programs
+	TAKEOVERS=$(TAKEOVERS) $(E2E) -n 0 -s -k under_load tests/e2e/test_takeover.py
 fuzz:
 	$(MAKE) FLAVOUR=asan programs
 	MUTATIONS=100000 $(MAKE) FLAVOUR=asan E2E_ARGS="-k fuzz" e2e
@@ -89,7 +93,7 @@ mixed: programs # alone, as a rate is part of its claim
 BIG_BYTES ?= 5368709120
 big: programs # alone, as it takes latencies
 	BIG_BYTES=$(BIG_BYTES) $(E2E) -n 0 tests/e2e/test_big.py
-campaigns: kill pipelines wire delete mixed big fuzz
+campaigns: kill takeover pipelines wire delete mixed big fuzz
 
 # Each fault of tests/mutants.txt, compiled in alone, is found by some test.
 MUTANT_ARGS ?=
@@ -158,7 +162,7 @@ docs: all
 
 .PHONY: help
 help:
-	@echo "make            builds build/qsd, build/qs, build/qs-bench"
+	@echo "make            builds build/qsd, build/qs, build/qs-bench, build/libqs.a, build/libqs.so"
 	@echo "make demo       a whole tree on this machine with real data, written, read back, shown"
 	@echo "make test       everything that must pass (tidy, unit, end to end, both back ends)"
 	@echo "make unit       unit tests            make e2e    end-to-end tests"
@@ -166,16 +170,18 @@ help:
 	@echo "make tsan       unit tests under ThreadSanitizer"
 	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz,"
 	@echo "                mixed (10,000,000 reads), big"
-	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES"
+	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES,"
+	@echo "                BIG_RATE=N bytes/s of the snapshot"
 	@echo "make tidy       the house rules       make docs   the reference pages"
 	@echo "make sim        whole trees with faults from seeds, in one process; SEEDS=1..3000"
 	@echo "make partitions a tree of five sites torn apart and healed, simulated; PARTITIONS=1..300"
+	@echo "make sim-roots  instances with several roots, whose leaders are lost, simulated; ROOTS_SEEDS=1..300"
 	@echo "make field      a tree in network namespaces under faults, from seeds; FIELD_SEEDS=1..10"
-	@echo "make schedules  ... its schedules alone, in two fields side by side"
+	@echo "make schedules  ... its schedules alone, in fields side by side; FIELD_SEEDS=1..200 FIELDS=3"
 	@echo "make model      the rules of commit, checked by spin, and each rule broken;"
 	@echo "                MODEL_ARGS=\"--large\", \"--trace NAME\", \"--list\""
 	@echo "make crowd      64 daemons under one root on this machine, measured, into docs/crowd.md"
-	@echo "make size       a tree of 500 nodes over the world's cities, measured; SIZE_NODES=5000 writes docs/size.md"
+	@echo "make size       a tree of 500 nodes over the world, measured; SIZE_NODES=5000 writes docs/size.md"
 	@echo "make storm      40 nodes of one site begin at once with nothing: simulated, and over a real uplink"
 	@echo "make mutants    planted bugs, each of which a test must find; MUTANT_ARGS=\"--only NAME\""
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
@@ -183,5 +189,6 @@ help:
 	@echo "make roles-debian  the same on Debian's package index, 1.09 million pairs of many sizes"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
+	@echo "make install    programs, libqs with its header, the Python binding; PREFIX=/usr/local, DESTDIR="
 	@echo "make deps       installs the Debian packages that all this needs"
 	@echo "FLAVOUR=asan|tsan builds into a folder of its own; QS_IO=epoll|uring chooses the back end"

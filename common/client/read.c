@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+// The reads of the public header, each a command with the fence that suits it.
+#include <stdio.h>
+
+#include "common/base/mem.h"
+#include "common/client/call.h"
+#include "common/client/fault.h"
+#include "common/client/qs.h"
+#include "common/wire/resp.h"
+
+#define INDEX_TEXT 24
+
+// ---- shapes ------------------------------------------------------------------------------------
+
+// One [value or nil, version, index].
+static bool is_versioned(const struct answers *answers, size_t at)
+{
+    const struct answer *array = answers_item(answers, at, '*');
+    return array != NULL && array->number == 3 && at + 3 < answers->count &&
+           answers->items[at + 1].type == '$' && answers_item(answers, at + 2, ':') != NULL &&
+           answers_item(answers, at + 3, ':') != NULL;
+}
+
+static int decode_value(struct call *call, const struct answers *answers, size_t at)
+{
+    if (!is_versioned(answers, at)) {
+        return ERR_PROTOCOL;
+    }
+    call->index = (uint64_t)answers->items[at + 3].number;
+    call->result->layout = (struct layout){.first = at, .value = 1, .version = 2};
+    call->result->rows = 1;
+    return OK;
+}
+
+static int decode_values(struct call *call, const struct answers *answers, size_t at)
+{
+    const struct answer *array = answers_item(answers, at, '*');
+    size_t rows = array == NULL ? 0 : (size_t)array->number;
+    if (rows == 0) {
+        return ERR_PROTOCOL;
+    }
+    for (size_t i = 0; i < rows; i++) {
+        if (!is_versioned(answers, at + 1 + 4 * i)) {
+            return ERR_PROTOCOL;
+        }
+    }
+    call->index = (uint64_t)answers->items[at + 4].number;
+    call->result->layout = (struct layout){.first = at + 1, .stride = 4, .value = 1, .version = 2};
+    call->result->rows = rows;
+    return OK;
+}
+
+static int decode_count(struct call *call, const struct answers *answers, size_t at)
+{
+    const struct answer *count = answers_item(answers, at, ':');
+    call->number = count == NULL ? 0 : (uint64_t)count->number;
+    return count == NULL ? ERR_PROTOCOL : OK;
+}
+
+static int decode_index(struct call *call, const struct answers *answers, size_t at)
+{
+    const struct answer *index = answers_item(answers, at, ':');
+    call->index = index == NULL ? 0 : (uint64_t)index->number;
+    return index == NULL ? ERR_PROTOCOL : OK;
+}
+
+// OK or ERR_NOT_FOUND by the only row.
+static int found(const struct qs_result *result)
+{
+    struct qs_bytes value;
+    return qs_value(result, 0, &value);
+}
+
+// ---- one key -----------------------------------------------------------------------------------
+
+static int get_by_line(struct qs *qs, struct bytes key, const char *least, struct qs_result *result)
+{
+    struct bytes words[] = {bytes_text("QS.GET"), key};
+    struct call call = {.qs = qs, .words = words, .count = 2, .fence = FENCE_LEAST,
+                        .result = result, .decode = decode_value};
+    int error = least == NULL ? OK : call_least(&call, least);
+    if (error == OK) {
+        error = call_run(&call);
+    }
+    return error == OK ? found(result) : error;
+}
+
+int qs_get(struct qs *qs, const void *key, size_t key_size, struct qs_result *result)
+{
+    struct bytes name = bytes_of(key, key_size);
+    if (qs->door != NULL) {
+        struct seen seen = handle_seen(qs);
+        uint64_t index;
+        int code = qs->door->calls->get(qs->door, name, seen.index, result, &index);
+        if (code != ERR_INCOMPLETE) {
+            handle_saw(qs, seen.session, index);
+            return code;
+        }
+    }
+    return get_by_line(qs, name, NULL, result);
+}
+
+int qs_get_min(struct qs *qs, const void *key, size_t key_size, const char *least,
+               struct qs_result *result)
+{
+    return get_by_line(qs, bytes_of(key, key_size), least, result);
+}
+
+int qs_get_at(struct qs *qs, const void *key, size_t key_size, uint64_t index,
+              struct qs_result *result)
+{
+    char text[INDEX_TEXT];
+    snprintf(text, sizeof text, "%llu", (unsigned long long)index);
+    struct bytes words[] = {bytes_text("QS.GETAT"), bytes_of(key, key_size), bytes_text(text)};
+    struct call call = {.qs = qs, .words = words, .count = 3, .fence = FENCE_BEFORE,
+                        .least = index, .result = result, .decode = decode_value};
+    int error = call_run(&call);
+    return error == OK ? found(result) : error;
+}
+
+int qs_exists(struct qs *qs, const void *key, size_t key_size)
+{
+    struct bytes words[] = {bytes_text("EXISTS"), bytes_of(key, key_size)};
+    if (qs->door != NULL) {
+        struct seen seen = handle_seen(qs);
+        uint64_t index;
+        int code = qs->door->calls->exists(qs->door, words[1], seen.index, &index);
+        if (code != ERR_INCOMPLETE) {
+            handle_saw(qs, seen.session, index);
+            return code;
+        }
+    }
+    struct call call = {.qs = qs, .words = words, .count = 2, .fence = FENCE_AROUND,
+                        .decode = decode_count};
+    int error = call_run(&call);
+    return error != OK ? error : call.number > 0 ? OK : ERR_NOT_FOUND;
+}
+
+// ---- several keys ------------------------------------------------------------------------------
+
+int qs_get_many(struct qs *qs, size_t count, const struct qs_bytes *keys, struct qs_result *result)
+{
+    if (count == 0) {
+        return fault(ERR_USAGE, "%s: no key was named", qs->where);
+    }
+    struct bytes *words = mem_alloc((count + 1) * sizeof *words);
+    words[0] = bytes_text("QS.MGET");
+    for (size_t i = 0; i < count; i++) {
+        words[i + 1] = bytes_of(keys[i].data, keys[i].size);
+    }
+    struct call call = {.qs = qs, .words = words, .count = count + 1, .fence = FENCE_LEAST,
+                        .result = result, .decode = decode_values};
+    int error = call_run(&call);
+    mem_free(words);
+    if (error == OK && result->rows != count) {
+        error = fault(ERR_PROTOCOL, "%s: %zu keys were answered with %zu values", qs->where, count,
+                      result->rows);
+    }
+    return error;
+}
+
+// ---- indexes -----------------------------------------------------------------------------------
+
+int qs_index(struct qs *qs, uint64_t *ret_index)
+{
+    struct bytes words[] = {bytes_text("QS.INDEX")};
+    struct call call = {
+        .qs = qs, .words = words, .count = 1, .fence = FENCE_INDEX, .decode = decode_index};
+    int error = call_run(&call);
+    if (error == OK) {
+        *ret_index = call.index;
+    }
+    return error;
+}
+
+int qs_wait(struct qs *qs, const char *least, uint32_t wait_ms, uint64_t *ret_index)
+{
+    struct bytes words[] = {bytes_text("QS.INDEX")};
+    struct call call = {.qs = qs, .words = words, .count = 1, .fence = FENCE_INDEX,
+                        .decode = decode_index, .timed = true, .wait_ms = wait_ms};
+    int error = call_least(&call, least);
+    if (error == OK) {
+        error = call_run(&call);
+    }
+    if (error == OK && ret_index != NULL) {
+        *ret_index = call.index;
+    }
+    return error;
+}

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "common/client/result.h"
+
+#include "common/base/mem.h"
+#include "common/client/fault.h"
+#include "common/client/qs.h"
+#include "common/wire/resp.h"
+
+struct qs_result *qs_result_new(void) { return mem_zalloc(sizeof(struct qs_result)); }
+
+void result_close(struct qs_result *result)
+{
+    answers_free(&result->in);
+    result->rows = 0;
+}
+
+void qs_result_free(struct qs_result *result)
+{
+    if (result != NULL) {
+        result_close(result);
+        mem_free(result);
+    }
+}
+
+void result_take(struct qs_result *result, struct answers *answers)
+{
+    size_t limit = answers->data.limit;
+    struct answers own = result->in;
+    result->in = *answers;
+    *answers = own;
+    answers_clear(answers);
+    answers->data.limit = limit;
+}
+
+void result_one(struct qs_result *result, struct bytes value, uint64_t version, uint64_t index)
+{
+    struct buf *to = &result->in.data;
+    answers_clear(&result->in);
+    to->limit = 0;
+    reply_array(to, 2);
+    if (version == 0) {
+        reply_nil(to, 2);
+    } else {
+        reply_bulk(to, value);
+    }
+    reply_integer(to, (int64_t)version);
+    CHECK(answers_parse(&result->in, 1) == 1);
+    result->layout = (struct layout){.value = 1, .version = 2};
+    result->rows = 1;
+    result->index = index;
+}
+
+size_t qs_count(const struct qs_result *result) { return result->rows; }
+
+uint64_t qs_result_index(const struct qs_result *result) { return result->index; }
+
+static size_t item_of(const struct qs_result *result, size_t row, size_t part)
+{
+    return result->layout.first + row * result->layout.stride + part;
+}
+
+static int bulk_of(const struct qs_result *result, size_t row, size_t part,
+                   struct qs_bytes *ret_bytes)
+{
+    if (row >= result->rows || part == 0) {
+        return fault(ERR_USAGE, "row %zu is not in the result, or has no such part", row);
+    }
+    const struct answer *item = answers_item(&result->in, item_of(result, row, part), '$');
+    if (item == NULL) {
+        return ERR_NOT_FOUND;
+    }
+    struct bytes found = answer_bytes(&result->in, item);
+    *ret_bytes = (struct qs_bytes){.data = found.data, .size = found.size};
+    return OK;
+}
+
+int qs_value(const struct qs_result *result, size_t row, struct qs_bytes *ret_value)
+{
+    return bulk_of(result, row, result->layout.value, ret_value);
+}
+
+int qs_key(const struct qs_result *result, size_t row, struct qs_bytes *ret_key)
+{
+    return bulk_of(result, row, result->layout.key, ret_key);
+}
+
+uint64_t qs_version(const struct qs_result *result, size_t row)
+{
+    if (row >= result->rows || result->layout.version == 0) {
+        return 0;
+    }
+    size_t at = item_of(result, row, result->layout.version);
+    const struct answer *item = answers_item(&result->in, at, ':');
+    return item == NULL ? 0 : (uint64_t)item->number;
+}

@@ -163,6 +163,7 @@ static void on_answer(struct consul_call *call, const struct consul_answer *answ
             log_line(LOG_INFO, agent->setup.instance, "registered at Consul as %s:%s, %s:%u",
                      agent->setup.service, agent->setup.node, agent->setup.host,
                      agent->setup.port);
+            consul_begin_life(call->consul); // it did not know this node, so what did it?
         }
         agent->registered_ns = clock_mono_ns();
     }

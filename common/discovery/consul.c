@@ -26,6 +26,7 @@ struct consul {
     ino_t inode;
     char token[TOKEN_BYTES_MAX + 32]; // the whole header line; "" = none
     struct log_gate token_gate;
+    unsigned life;
 };
 
 // ---- life --------------------------------------------------------------------------------------
@@ -61,6 +62,10 @@ void consul_close(struct consul *consul)
 }
 
 void consul_wake(struct consul *consul) { curl_multi_wakeup(consul->multi); }
+
+unsigned consul_life(const struct consul *consul) { return consul->life; }
+
+void consul_begin_life(struct consul *consul) { consul->life++; }
 
 // ---- the token ---------------------------------------------------------------------------------
 

@@ -63,4 +63,9 @@ void consul_wait(struct consul *consul, struct pollfd *others, unsigned other_co
                  unsigned timeout_ms);
 void consul_wake(struct consul *consul); // any thread
 
+// The agent's life: another one once it has lost what it knew. Its indexes begin again then, so
+// that one of an earlier life may be waited for in vain.
+unsigned consul_life(const struct consul *consul);
+void consul_begin_life(struct consul *consul);
+
 #endif

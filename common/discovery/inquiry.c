@@ -51,8 +51,19 @@ void inquiry_close(struct inquiry *inquiry)
     mem_free(inquiry->path);
 }
 
+static void begin_anew(struct inquiry *inquiry, uint64_t now_ns)
+{
+    consul_cancel(&inquiry->call);
+    inquiry->index = 0;
+    inquiry->next_ns = now_ns + random_jitter_ms(INQUIRY_LEAST_MS) * NS_PER_MS;
+}
+
 uint64_t inquiry_turn(struct inquiry *inquiry, struct consul *consul, uint64_t now_ns)
 {
+    if (inquiry->life != consul_life(consul) && inquiry->index != 0) {
+        begin_anew(inquiry, now_ns);
+    }
+    inquiry->life = consul_life(consul);
     if (consul_busy(&inquiry->call)) {
         return UINT64_MAX;
     }

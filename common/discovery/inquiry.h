@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A question that Consul is asked again and again: by blocking queries, which are answered when
 // something has changed, or at an interval. The rules that make the first kind safe are here: an
-// index that goes back begins anew, one that is missing does not make a busy loop, at most one
-// question a second, and never all nodes at once. An answer may come without a change, so whoever
+// index that goes back begins anew, one of an agent's former life is not waited for, one that is
+// missing does not make a busy loop, at most one question a second, and never all nodes at once. An answer may come without a change, so whoever
 // looks at it compares. The finder's thread.
 //
 // Source: https://developer.hashicorp.com/consul/api-docs/features/blocking
@@ -21,7 +21,8 @@ struct inquiry {
     uint64_t every_ms; // 0 = a blocking query
     void (*answered)(struct inquiry *inquiry, const struct consul_answer *answer);
     struct consul_call call;
-    uint64_t index;
+    uint64_t index;    // 0 = does not wait for a change
+    unsigned life;     // of the agent, that gave the index
     unsigned failures; // in a row
     uint64_t next_ns;
 };

@@ -325,3 +325,20 @@ def test_two_data_centres(cluster, tmp_path):
     finally:
         near.stop()
         far.stop()
+
+
+def test_consul_forgets_in_a_moment(cluster, agent):
+    """What was answered just before is an index that the new Consul may not reach for long."""
+    root, replica, proxy = tree(cluster, agent)
+    wait_found(proxy, 2, 1)
+    wait_found(replica, 1)
+    for i in range(100):
+        agent.put(f"/v1/kv/other/{i}", "moves the index")
+    agent.put("/v1/agent/service/register", {"ID": "other", "Name": "qs-main", "Port": 1})
+    refused = lambda: replica.metrics("main")["found_refused"]
+    wait_for(refused, 30, "the question that waits to be answered")
+    agent.stop()
+    agent.start()
+    wait_for(lambda: len(agent.passing("qs-main")) == 3, 30, "all to be registered again")
+    finding(cluster, agent, "late", "replica").start()
+    wait_for(lambda: replica.metrics("main")["found_parents"] == 2, 30, "a newcomer to be found")

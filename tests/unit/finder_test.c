@@ -519,6 +519,28 @@ static void indexes_follow_the_rules(void **state)
     world_close(world);
 }
 
+// What it is asked to wait for, then, never comes to pass.
+static void an_agent_that_has_lost_everything_is_asked_anew(void **state)
+{
+    (void)state;
+    struct world *world = world_open("");
+    struct fake_consul *fake = &world->fake;
+#define WAITING                                                                                    \
+    HEALTH "passing=1&stale&near=_agent&filter=%22proxy%22%20not%20in%20Service.Tags&index=40"
+    fake_answer(fake, WAITING, 0, NULL, "");
+    says_nodes(world, 0, 1, 7400, "X-Consul-Index: 40\r\n");
+    open_finder(world);
+    AWAIT(fake_asked(fake, BEAT, "") >= 10 && fake_asked(fake, WAITING, "") >= 1);
+    says_nodes(world, 0, 2, 7400, "X-Consul-Index: 3\r\n");
+    unsigned registered = fake_asked(fake, REGISTER, "");
+    fake_answer(fake, BEAT, 404, NULL, "Unknown check");
+    AWAIT(fake_asked(fake, REGISTER, "") > registered);
+    fake_answer(fake, BEAT, 200, NULL, "");
+    AWAIT(count_of(&world->parents) == 2); // the question that waits is given up after 69 s
+    AWAIT(fake_asked(fake, HEALTH, "&index=3&wait=60s") >= 1);
+    world_close(world);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN); // as the daemon does
@@ -533,6 +555,7 @@ int main(void)
         cmocka_unit_test(other_sites_come_by_their_distance),
         cmocka_unit_test(who_knows_nobody_asks_other_sites_again),
         cmocka_unit_test(indexes_follow_the_rules),
+        cmocka_unit_test(an_agent_that_has_lost_everything_is_asked_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Daemons on this machine: root, replica and proxy below a temporary directory, each from a
-// configuration that is written in one place (node_config in nodes.c), and what they say about
-// themselves. They die with this process. Failures are said on standard error. One thread.
+// Daemons on this machine below a temporary directory, each from a configuration that is written in
+// one place (node_config in nodes.c), and what they say about themselves: a root, a
+// replica and a proxy. They die with this process. Failures are said on standard error. One thread.
 #ifndef QS_BENCH_NODES_H
 #define QS_BENCH_NODES_H
 
@@ -22,6 +22,8 @@ struct nodes {
     char *directory;
     const char *io;    // the daemons' option
     const char *cache; // `cache { max_bytes }` of the proxy; NULL: none
+    const char *more;  // further options of every daemon, lines with their ends; NULL: none
+    int source;        // the node that the proxy fetches from; NODE_REPLICA unless set
     struct node node[NODE_COUNT];
 };
 
@@ -57,7 +59,15 @@ double metrics_value(const char *metrics, const char *name);
 // One metric of a node; 0 when it cannot be asked.
 double node_metric(const struct node *node, const char *name);
 
-uint64_t node_resident_bytes(const struct node *node);
+// Waits until so many looks in a row, four a second, found a metric the same; two minutes at most.
+// A store's size shows a compaction only when it ends: it needs NODE_STORE_LOOKS.
+#define NODE_STORE_LOOKS 8
+void node_wait_still(const struct node *node, const char *metric, unsigned looks);
+
+uint64_t node_resident_bytes(pid_t process);
+
+// A port of the loopback address that nobody has just now; 0: there is none.
+unsigned nodes_free_port(void);
 
 // Bytes that files below `part` of the node's instance take on disk ("" = all of it).
 uint64_t node_disk_bytes(const struct node *node, const char *part);

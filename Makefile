@@ -18,7 +18,7 @@ tsan_FLAGS := -O1 -g -fsanitize=thread
 CFLAGS   := -std=c11 $(WARN) $($(FLAVOUR)_FLAGS) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -I. -MMD -MP
 LDFLAGS  := $($(FLAVOUR)_FLAGS) -Wl,--as-needed
-LIBS     := -lrocksdb -lcurl -lcares -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread -lm
+LIBS     := -lrocksdb -lcurl -lcares -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -llmdb -lpthread -lm
 
 LIB_SRC  := $(wildcard common/*/*.c replica/*.c proxy/*.c)
 QSD_SRC  := $(wildcard qs/*.c)

@@ -15,6 +15,7 @@ static const struct {
     bool (*run)(struct peers *peers);
 } sections[] = {
     {"sockets", peers_sockets},
+    {"engines", peers_engines},
 };
 
 size_t peers_turn(uint64_t round, size_t turn, size_t count)

@@ -3,6 +3,7 @@
 // of interleaved rounds. Each section is complete by itself, starts what it needs below a temporary
 // directory, and puts its rows on the board:
 //   sockets   look-ups over a unix socket: a root, a proxy, Redis, memcached
+//   engines   look-ups in process, LMDB and RocksDB, beside libqs over its socket
 // Limits that were set for qs are claims, printed as held or NOT HELD. One thread, but for writers.
 #ifndef QS_BENCH_PEERS_H
 #define QS_BENCH_PEERS_H
@@ -12,7 +13,7 @@
 #include "bench/nodes.h"
 #include "bench/rivals.h"
 
-#define PEERS_SECTIONS "sockets"
+#define PEERS_SECTIONS "sockets, engines"
 #define PEERS_SECTIONS_MAX 8
 #define PEERS_PAIRS_LEAST 1000
 
@@ -43,6 +44,7 @@ int peers_run(const struct peers_options *options);
 
 // A section. False: it could not be carried out, said on standard error.
 bool peers_sockets(struct peers *peers) MUST_CHECK;
+bool peers_engines(struct peers *peers) MUST_CHECK;
 
 // Starts a root and a proxy of it, each with one network thread, and writes all pairs. The proxy
 // follows from the beginning, so it keeps every value as it arrives; restarts then bring everything

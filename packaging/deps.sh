@@ -6,7 +6,7 @@ set -eu
 PACKAGES="gcc g++ make pkg-config libc6-dev iproute2
 librocksdb-dev liburing-dev libxxhash-dev libmsgpack-dev libconfuse-dev libzstd-dev
 libmicrohttpd-dev libjansson-dev libcurl4-openssl-dev libc-ares-dev libhiredis-dev libcmocka-dev
-redis-server memcached
+liblmdb-dev redis-server memcached
 python3 python3-pytest python3-pytest-xdist python3-redis redis-tools universal-ctags spin openssl
 bind9-dnsutils"
 

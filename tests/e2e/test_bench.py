@@ -112,6 +112,8 @@ def test_roles_on_a_file(tmp_path, data):
 
 PEERS = {  # of each section: its rows, and the sides of the first one
     "sockets": (16, ["qs root", "qs proxy", "redis", "memcached"]),
+    "engines": (8, ["libqs to a proxy, two cores", "libqs to a proxy, one core",
+                    "LMDB in process", "RocksDB in process"]),
 }
 
 

@@ -8,6 +8,7 @@
 #include <sys/un.h>
 
 #include "bench/drive.h"
+#include "bench/engines.h"
 #include "bench/peers.h"
 #include "common/base/clock.h"
 #include "tests/unit/support.h"
@@ -306,6 +307,39 @@ static void a_seed_asks_the_same(void **state)
     pairs_close(&pairs);
 }
 
+// ---- engines ------------------------------------------------------------------------------------
+
+static void engines_give_what_was_put(void **state)
+{
+    (void)state;
+    static const struct engine_calls *const all[] = {&engine_lmdb, &engine_rocksdb};
+    struct pairs pairs;
+    assert_true(pairs_open(&pairs, &(struct pairs_options){
+                                       .seed = 1, .count = 2500, .value_bytes = 100}));
+    uint32_t *order = engine_order(&pairs);
+    uint8_t *got = mem_alloc(PAIR_VALUE_BYTES_MAX), right[100];
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        char *directory = test_mkdir();
+        struct engine *engine = all[i]->open(directory, &pairs, order);
+        assert_non_null(engine);
+        for (uint64_t number = 0; number < 2 * pairs.count; number++) {
+            char name[PAIR_KEY_BYTES_MAX];
+            struct bytes key = bytes_of(name, pair_key(&pairs, number, name));
+            ssize_t size = all[i]->get(engine, key, got);
+            assert_int_equal(size, number < pairs.count ? (ssize_t)sizeof right : -1);
+            if (size > 0) {
+                (void)pair_value(&pairs, number, 0, right);
+                assert_memory_equal(got, right, sizeof right);
+            }
+        }
+        all[i]->close(engine);
+        test_rmdir(directory);
+    }
+    mem_free(order);
+    mem_free(got);
+    pairs_close(&pairs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -317,6 +351,7 @@ int main(void)
         cmocka_unit_test(faults_are_found),
         cmocka_unit_test(a_stall_is_felt_by_all_that_were_due),
         cmocka_unit_test(a_seed_asks_the_same),
+        cmocka_unit_test(engines_give_what_was_put),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

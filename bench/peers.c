@@ -16,6 +16,7 @@ static const struct {
 } sections[] = {
     {"sockets", peers_sockets},
     {"engines", peers_engines},
+    {"writers", peers_writers},
 };
 
 size_t peers_turn(uint64_t round, size_t turn, size_t count)

@@ -4,6 +4,8 @@
 // directory, and puts its rows on the board:
 //   sockets   look-ups over a unix socket: a root, a proxy, Redis, memcached
 //   engines   look-ups in process, LMDB and RocksDB, beside libqs over its socket
+//   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
+//             table
 // Limits that were set for qs are claims, printed as held or NOT HELD. One thread, but for writers.
 #ifndef QS_BENCH_PEERS_H
 #define QS_BENCH_PEERS_H
@@ -13,7 +15,7 @@
 #include "bench/nodes.h"
 #include "bench/rivals.h"
 
-#define PEERS_SECTIONS "sockets, engines"
+#define PEERS_SECTIONS "sockets, engines, writers"
 #define PEERS_SECTIONS_MAX 8
 #define PEERS_PAIRS_LEAST 1000
 
@@ -45,6 +47,7 @@ int peers_run(const struct peers_options *options);
 // A section. False: it could not be carried out, said on standard error.
 bool peers_sockets(struct peers *peers) MUST_CHECK;
 bool peers_engines(struct peers *peers) MUST_CHECK;
+bool peers_writers(struct peers *peers) MUST_CHECK;
 
 // Starts a root and a proxy of it, each with one network thread, and writes all pairs. The proxy
 // follows from the beginning, so it keeps every value as it arrives; restarts then bring everything

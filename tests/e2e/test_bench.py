@@ -114,6 +114,7 @@ PEERS = {  # of each section: its rows, and the sides of the first one
     "sockets": (16, ["qs root", "qs proxy", "redis", "memcached"]),
     "engines": (8, ["libqs to a proxy, two cores", "libqs to a proxy, one core",
                     "LMDB in process", "RocksDB in process"]),
+    "writers": (11, ["qs root", "redis"]),
 }
 
 

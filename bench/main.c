@@ -233,6 +233,7 @@ static int run_peers(int argc, char **argv)
     struct pairs_options of = {.count = 5000000, .value_bytes = 290, .seed = 1};
     struct peers_options to = {
         .rounds = 5, .run_ms = 2000, .rate = 20000, .connections = 50, .depth = 16,
+        .writes = 10000,
         .io = "auto", .name = "peers",
     };
     const struct option options[] = {
@@ -247,6 +248,7 @@ static int run_peers(int argc, char **argv)
         {"connections", NUMBER, &to.connections, 1, DRIVE_CONNECTIONS_MAX, NULL, 0, "of a load"},
         {"depth", NUMBER, &to.depth, 2, DRIVE_DEPTH_MAX, NULL, 0,
          "requests at once of the deep closed loops"},
+        {"writes", NUMBER, &to.writes, 1, 1000000, NULL, 0, "a second at the root of a chain"},
         {"io", TEXT, &to.io, 0, 0, NULL, 0, "the daemons' option"},
         {"seed", NUMBER, &of.seed, 0, UINT64_MAX, NULL, 0, "of the data"},
         {"out", TEXT, &to.out, 0, 0, NULL, 0, "directory for peers.json and peers.svg"},

@@ -38,6 +38,8 @@ static const struct {
     [NODE_ROOT] = {"root", "root", NODE_ROOT},
     [NODE_REPLICA] = {"replica", "replica", NODE_ROOT},
     [NODE_PROXY] = {"proxy", "proxy", NODE_ROOT},
+    [NODE_MIDDLE] = {"middle", "replica", NODE_REPLICA},
+    [NODE_LEAF] = {"leaf", "replica", NODE_MIDDLE},
 };
 
 // ---- configuration ------------------------------------------------------------------------------

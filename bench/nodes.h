@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 // Daemons on this machine below a temporary directory, each from a configuration that is written in
-// one place (node_config in nodes.c), and what they say about themselves: a root, a
-// replica and a proxy. They die with this process. Failures are said on standard error. One thread.
+// one place (node_config in nodes.c), and what they say about themselves: a root; a replica, a
+// middle one and a leaf in a chain below it; a proxy. They die with this process. Failures are said
+// on standard error. One thread.
 #ifndef QS_BENCH_NODES_H
 #define QS_BENCH_NODES_H
 
 #include "common/base/bytes.h"
 
-enum { NODE_ROOT, NODE_REPLICA, NODE_PROXY, NODE_COUNT };
+enum { NODE_ROOT, NODE_REPLICA, NODE_PROXY, NODE_MIDDLE, NODE_LEAF, NODE_COUNT };
 
 struct node {
-    const char *name; // "root", "replica", "proxy"
+    const char *name; // "root", "replica", "proxy", "middle", "leaf"
     char *directory;  // configuration, log, socket, data
     char *socket;
     unsigned peer_port, admin_port;

@@ -17,6 +17,7 @@ static const struct {
     {"sockets", peers_sockets},
     {"engines", peers_engines},
     {"writers", peers_writers},
+    {"hops", peers_hops},
 };
 
 size_t peers_turn(uint64_t round, size_t turn, size_t count)

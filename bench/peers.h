@@ -6,6 +6,7 @@
 //   engines   look-ups in process, LMDB and RocksDB, beside libqs over its socket
 //   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
 //             table
+//   hops      from a write at the root to a leaf three hops away, beside a chain of Redis
 // Limits that were set for qs are claims, printed as held or NOT HELD. One thread, but for writers.
 #ifndef QS_BENCH_PEERS_H
 #define QS_BENCH_PEERS_H
@@ -15,7 +16,7 @@
 #include "bench/nodes.h"
 #include "bench/rivals.h"
 
-#define PEERS_SECTIONS "sockets, engines, writers"
+#define PEERS_SECTIONS "sockets, engines, writers, hops"
 #define PEERS_SECTIONS_MAX 8
 #define PEERS_PAIRS_LEAST 1000
 
@@ -25,6 +26,7 @@ struct peers_options {
     uint64_t run_ms; // of one side in one round
     uint64_t rate;   // a second, of open loops
     uint64_t connections, depth;
+    uint64_t writes; // a second, at the root of a chain
     const char *sections[PEERS_SECTIONS_MAX]; // none: all
     size_t section_count;
     const char *io;
@@ -48,6 +50,7 @@ int peers_run(const struct peers_options *options);
 bool peers_sockets(struct peers *peers) MUST_CHECK;
 bool peers_engines(struct peers *peers) MUST_CHECK;
 bool peers_writers(struct peers *peers) MUST_CHECK;
+bool peers_hops(struct peers *peers) MUST_CHECK;
 
 // Starts a root and a proxy of it, each with one network thread, and writes all pairs. The proxy
 // follows from the beginning, so it keeps every value as it arrives; restarts then bring everything

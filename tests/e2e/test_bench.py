@@ -115,6 +115,7 @@ PEERS = {  # of each section: its rows, and the sides of the first one
     "engines": (8, ["libqs to a proxy, two cores", "libqs to a proxy, one core",
                     "LMDB in process", "RocksDB in process"]),
     "writers": (11, ["qs root", "redis"]),
+    "hops": (3, ["qs", "redis"]),
 }
 
 
@@ -123,7 +124,7 @@ def test_peers(tmp_path, section):
     rows, sides = PEERS[section]
     code, out, error = bench(
         "peers", "--section", section, "--keys", 2000, "--rounds", 3, "--run-ms", 60,
-        "--rate", 2000, "--connections", 5, "--depth", 4, "--io", IO,
+        "--rate", 2000, "--connections", 5, "--depth", 4, "--writes", 1000, "--io", IO,
         "--out", tmp_path,
     )
     assert code == 0, out + error

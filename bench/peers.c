@@ -120,6 +120,9 @@ int peers_run(const struct peers_options *options)
         fine = board_write_json(&peers->board, options->out, options->name) &&
                board_write_picture(&peers->board, options->out, options->name);
     }
+    if (interrupted()) {
+        fprintf(stderr, "qs-bench: interrupted\n");
+    }
     board_print_claims(&peers->board);
     printf("%llu answers compared, %llu wrong, missing or errors; %.0f s\n",
            (unsigned long long)peers->answers, (unsigned long long)peers->faults,

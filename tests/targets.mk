@@ -153,7 +153,7 @@ $(DEBIAN_PAIRS):
 roles-clean:
 	rm -rf $(ROLES_DATA) $(ROLES_DATA)-debian $(DEBIAN_PAIRS)
 
-# qs beside Redis, memcached, LMDB, RocksDB in one run of some twenty minutes, which wants the machine for
+# qs beside Redis, memcached, LMDB, RocksDB in one run of some fifteen minutes, which wants the machine for
 # itself. BENCH_ARGS="--section sockets --keys 100000 --run-ms 500" for a short look; BENCH_KEYS=20000000.
 .PHONY: bench
 BENCH_KEYS ?= 5000000

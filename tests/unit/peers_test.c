@@ -4,9 +4,12 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sched.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "bench/cores.h"
 #include "bench/drive.h"
 #include "bench/engines.h"
 #include "bench/peers.h"
@@ -307,6 +310,48 @@ static void a_seed_asks_the_same(void **state)
     pairs_close(&pairs);
 }
 
+// ---- cores --------------------------------------------------------------------------------------
+
+static void *wait_for_lock(void *of)
+{
+    pthread_mutex_lock(of);
+    pthread_mutex_unlock(of);
+    return NULL;
+}
+
+static void a_process_is_bound_and_its_time_told(void **state)
+{
+    (void)state;
+    struct cores cores;
+    cpu_set_t set;
+    pthread_t other;
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    pthread_mutex_lock(&lock);
+    assert_int_equal(pthread_create(&other, NULL, wait_for_lock, &lock), 0);
+    cores_open(&cores);
+    assert_true(cores.count >= 1 && cores.first <= cores.last);
+    cores_pin_self(cores.last);
+    assert_int_equal(sched_getcpu(), (int)cores.last);
+    assert_true(cores_pin(getpid(), cores.first));
+    assert_int_equal(sched_getcpu(), (int)cores.first);
+    assert_int_equal(pthread_getaffinity_np(other, sizeof set, &set), 0);
+    assert_true(CPU_COUNT(&set) == 1 && CPU_ISSET(cores.first, &set)); // every thread
+    pthread_mutex_unlock(&lock);
+    pthread_join(other, NULL);
+    cores_free_self(&cores);
+    assert_int_equal(sched_getaffinity(0, sizeof set, &set), 0);
+    assert_true(CPU_EQUAL(&set, &cores.all));
+    char name[16];
+    assert_int_equal(prctl(PR_GET_NAME, name), 0);
+    assert_int_equal(prctl(PR_SET_NAME, "a) R 1 2"), 0); // nothing that stands in the name counts
+    uint64_t before = cores_used_ns(getpid()), begun = clock_mono_ns();
+    while (cores_used_ns(getpid()) == before && clock_mono_ns() < begun + 5 * NS_PER_S) {
+    }
+    uint64_t used = cores_used_ns(getpid()), took = clock_mono_ns() - begun;
+    assert_true(used > before && used - before <= took + 20 * NS_PER_MS); // steps of 10 ms
+    assert_int_equal(prctl(PR_SET_NAME, name), 0);
+}
+
 // ---- engines ------------------------------------------------------------------------------------
 
 static void engines_give_what_was_put(void **state)
@@ -351,6 +396,7 @@ int main(void)
         cmocka_unit_test(faults_are_found),
         cmocka_unit_test(a_stall_is_felt_by_all_that_were_due),
         cmocka_unit_test(a_seed_asks_the_same),
+        cmocka_unit_test(a_process_is_bound_and_its_time_told),
         cmocka_unit_test(engines_give_what_was_put),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

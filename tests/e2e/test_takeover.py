@@ -401,6 +401,9 @@ def test_a_lost_file(cluster, agent, name):
     roots = make_roots(cluster, agent)
     leader = await_whole(roots)
     node = next(node for node in roots if node is not leader)
+    # It counts for its leader before it knows that it does.
+    promise = node.data / "main" / "promise"
+    wait_for(lambda: b"blank no" in promise.read_bytes(), 30, "the root to know that it counts")
     node.kill()
     (node.data / "main" / name).unlink()
     node.launch()

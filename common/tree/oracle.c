@@ -33,6 +33,13 @@ static unsigned load_of(const struct prospect *prospect)
                                                    prospect->children_max);
 }
 
+// So few places are left that others may take them before this node comes: a refusal costs two more
+// round trips.
+static bool is_crowded(const struct prospect *prospect)
+{
+    return load_of(prospect) >= LOAD_STEPS - LOAD_STEPS / ORACLE_KEPT;
+}
+
 // < 0: the first comes first.
 static int compare(unsigned a, unsigned b) { return (a > b) - (a < b); }
 
@@ -45,6 +52,7 @@ bool oracle_before(const struct prospect *a, const struct prospect *b)
         compare(b->own_site, a->own_site),
         compare(a->detour, b->detour),
         compare(class_of(a->rtt_ns, NEAR_NS), class_of(b->rtt_ns, NEAR_NS)),
+        compare(is_crowded(a), is_crowded(b)),
         compare(age_class(a), age_class(b)),
         compare(a->root, b->root),
         compare(a->depth, b->depth),

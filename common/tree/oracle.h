@@ -4,7 +4,8 @@
 //
 // Who is asked first, where all before is equal: whoever has not been lost lately; whose log does
 // not come from here; whose data is not old; own site; by whom news make no detour; the nearer by
-// round trip (in steps of a factor of two: less is noise), known before unknown; the newer data;
+// round trip (in steps of a factor of two: less is noise), known before unknown; whoever has more
+// than its last places left, which others are about to take, too; the newer data;
 // not a root, which should feed few; the higher in the tree; the less loaded; the one found further
 // down by being sent on; the finder's order.
 //

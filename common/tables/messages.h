@@ -7,8 +7,9 @@
 // FIELD(message, key, type, field)     key 1..127; type U64, BYTES (borrowed), TEXT (bytes, shown)
 //
 // On the wire: a frame (common/wire/frame.h) whose payload is one msgpack map {key: value}.
-// Unknown keys are skipped, missing ones refused but in a hello and a welcome. Whoever adds a
-// message or a field that others need, or changes what one means, raises PEER_PROTOCOL.
+// Unknown keys are skipped, missing ones refused but in a hello, a welcome and a heartbeat (there
+// those that came after the first version). Whoever adds a message or a field that others need, or
+// changes what one means, raises PEER_PROTOCOL.
 #ifndef MESSAGE
 #define MESSAGE(name, code)
 #endif
@@ -62,6 +63,8 @@ FIELD(welcome, 17, TEXT, site)       // as in hello
 // hello), with a zero byte behind each of the three.
 FIELD(welcome, 18, BYTES, elsewhere)
 FIELD(welcome, 19, U64, orphan)    // 1: it gets its log from nobody at this moment
+// From the root to the answering node: half the round trips of all hops; 0: not known. A root: 1.
+FIELD(welcome, 20, U64, way_ns)
 
 // Parent to child: `bytes` raw journal bytes follow this frame directly.
 MESSAGE(blocks, 3)
@@ -80,6 +83,7 @@ FIELD(heartbeat, 8, U64, delay_ns) // sum over the hops so far
 FIELD(heartbeat, 9, BYTES, path)   // node names from the root to the sender, separated by a zero byte
 FIELD(heartbeat, 10, U64, sequence) // of the root's heartbeats, so that the newest wins
 FIELD(heartbeat, 11, U64, held_ns) // of the delays: how long the sender had it
+FIELD(heartbeat, 12, U64, way_ns)  // as in welcome, to the sender; may be missing
 
 // Child to parent: how far it is. Indexes are ends of blocks.
 MESSAGE(progress, 5)

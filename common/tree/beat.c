@@ -148,6 +148,13 @@ bool path_passed(struct bytes path, const char *node)
     return false;
 }
 
+// Never less for being said to be very much.
+static uint64_t add_way(uint64_t said_ns, uint64_t half_rtt_ns)
+{
+    bool overflow = said_ns > UINT64_MAX / 2 || half_rtt_ns > UINT64_MAX / 4;
+    return overflow ? UINT64_MAX / 2 : said_ns + half_rtt_ns;
+}
+
 int beat_decode(struct beat *ret_beat, struct bytes payload, uint64_t half_rtt_ns, uint64_t now_ns)
 {
     struct message_heartbeat message;
@@ -160,13 +167,13 @@ int beat_decode(struct beat *ret_beat, struct bytes payload, uint64_t half_rtt_n
         message.path.size > BEAT_PATH_MAX) {
         return ERR_PROTOCOL;
     }
-    bool overflow = message.delay_ns > UINT64_MAX / 2 || half_rtt_ns > UINT64_MAX / 4;
-    uint64_t delay_ns = overflow ? UINT64_MAX / 2 : message.delay_ns + half_rtt_ns;
+    uint64_t way_ns = message.way_ns == 0 ? 0 : add_way(message.way_ns, half_rtt_ns);
     *ret_beat = (struct beat){.epoch = message.epoch,
                               .commit_index = message.commit_index,
                               .block = message.block,
                               .root_ms = message.root_ms,
-                              .delay_ns = delay_ns,
+                              .delay_ns = add_way(message.delay_ns, half_rtt_ns),
+                              .way_ns = way_ns,
                               .sequence = message.sequence,
                               .held_ns = u64_min(message.held_ns, message.delay_ns),
                               .chain = hash128_load(message.chain.data),
@@ -204,6 +211,7 @@ int beat_encode(struct buf *to, const struct beat *beat, const char *node, uint6
         .path = bytes_of(path, beat->path_size + separator + length),
         .sequence = beat->sequence,
         .held_ns = now_ns > beat->received_ns ? now_ns - beat->received_ns : 0,
+        .way_ns = beat->way_ns,
     };
     message_heartbeat_encode(to, &message);
     return OK;

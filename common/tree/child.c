@@ -62,6 +62,7 @@ static bool own_beat(struct child *child, struct beat *ret_beat)
                               .root_ms = clock_wall_ms(),
                               .delay_ns = instance_age_ns(child->instance),
                               .sequence = ++child->sequence,
+                              .way_ns = WAY_AT_ROOT_NS,
                               .chain = view->place.chain,
                               .digest = view->digest.sum,
                               .received_ns = clock_mono_ns()};

@@ -160,26 +160,30 @@ static const uint8_t *history_of(const struct journal *journal)
     return journal_has_history(journal) ? journal_history(journal) : NULL;
 }
 
-static struct bytes path_of(struct greeting *greeting, struct instance *instance)
-{
-    struct beat beat = {0};
-    bool root = instance_leads(instance);
-    if (!root && !beats_newest(instance->beats, &beat)) {
-        return bytes_of(NULL, 0);
-    }
-    memcpy(greeting->path, beat.path, beat.path_size);
-    greeting->path[beat.path_size] = '\0'; // at a root the name overwrites it
-    size_t before = beat.path_size + !root;
-    size_t size = strlen(instance->node->node);
-    memcpy(greeting->path + before, instance->node->node, size);
-    return bytes_of(greeting->path, before + size);
-}
-
 static bool is_orphan(struct instance *instance)
 {
     struct upstream_status upstream;
     follow_status(instance, &upstream);
     return !instance_leads(instance) && !upstream.connected;
+}
+
+// Where in the tree this node stands: the path to it, and how long news take on it.
+static void say_place(struct greeting *greeting, struct instance *instance)
+{
+    struct message_welcome *welcome = &greeting->welcome;
+    struct beat beat = {.way_ns = WAY_AT_ROOT_NS};
+    bool root = instance_leads(instance);
+    welcome->orphan = is_orphan(instance);
+    if (!root && !beats_newest(instance->beats, &beat)) {
+        return;
+    }
+    welcome->way_ns = welcome->orphan ? 0 : beat.way_ns; // the next parent's way is another
+    memcpy(greeting->path, beat.path, beat.path_size);
+    greeting->path[beat.path_size] = '\0'; // at a root the name overwrites it
+    size_t before = beat.path_size + !root;
+    size_t size = strlen(instance->node->node);
+    memcpy(greeting->path + before, instance->node->node, size);
+    welcome->path = bytes_of(greeting->path, before + size);
 }
 
 void greeting_about(struct greeting *ret_greeting, struct fanout *fanout, bool tail)
@@ -203,8 +207,7 @@ void greeting_about(struct greeting *ret_greeting, struct fanout *fanout, bool t
                                                   .children_max = instance->options->children_max,
                                                   .site = link_text(instance->node->site)}};
     struct message_welcome *welcome = &ret_greeting->welcome;
-    welcome->path = path_of(ret_greeting, instance);
-    welcome->orphan = is_orphan(instance);
+    say_place(ret_greeting, instance);
     if (end.number > 0) {
         welcome->history = bytes_of(history, HISTORY_ID_BYTES);
         hash128_store(ret_greeting->chain, end.chain);

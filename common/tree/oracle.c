@@ -33,6 +33,13 @@ static unsigned load_of(const struct prospect *prospect)
                                                    prospect->children_max);
 }
 
+// So few places are left that others may take them before this node comes: a refusal costs two more
+// round trips.
+static bool is_crowded(const struct prospect *prospect)
+{
+    return load_of(prospect) >= LOAD_STEPS - LOAD_STEPS / ORACLE_KEPT;
+}
+
 // < 0: the first comes first.
 static int compare(unsigned a, unsigned b) { return (a > b) - (a < b); }
 
@@ -43,7 +50,9 @@ bool oracle_before(const struct prospect *a, const struct prospect *b)
         compare(a->below, b->below),
         compare(is_old(a), is_old(b)),
         compare(b->own_site, a->own_site),
+        compare(a->detour, b->detour),
         compare(class_of(a->rtt_ns, NEAR_NS), class_of(b->rtt_ns, NEAR_NS)),
+        compare(is_crowded(a), is_crowded(b)),
         compare(age_class(a), age_class(b)),
         compare(a->root, b->root),
         compare(a->depth, b->depth),
@@ -59,10 +68,46 @@ bool oracle_before(const struct prospect *a, const struct prospect *b)
     return false;
 }
 
+// Orphans are in haste, and should find room. So is who gets old data; and one more of the own site
+// takes a load off the ways between sites.
+static bool has_room(const struct prospect *other, const struct prospect *used)
+{
+    bool wanting = is_old(used) || (other->own_site && !used->own_site);
+    uint64_t kept = wanting ? 0 : other->children_max / ORACLE_KEPT;
+    return other->children_max == 0 || other->children + kept < other->children_max;
+}
+
+bool oracle_may_move(const struct prospect *other, const struct prospect *used)
+{
+    return !other->rests && !other->below && !is_old(other) && has_room(other, used);
+}
+
+static enum detour detour_of(uint64_t way_ns, uint64_t least_ns)
+{
+    uint64_t known_ns = way_ns == UINT64_MAX ? 0 : way_ns;
+    return known_ns <= least_ns + least_ns / 4 + ORACLE_MARGIN_NS  ? DETOUR_NONE
+           : known_ns < least_ns + least_ns / 2 + ORACLE_MARGIN_NS ? DETOUR_SOME
+                                                                   : DETOUR_LONG;
+}
+
+void oracle_compare_ways(struct prospect *used, struct prospect *others, unsigned count)
+{
+    uint64_t least_ns = used->way_ns;
+    for (unsigned i = 0; i < count; i++) {
+        bool alike = others[i].own_site == used->own_site;
+        least_ns = alike ? u64_min(least_ns, others[i].way_ns) : least_ns;
+    }
+    least_ns = u64_min(least_ns, UINT64_MAX / 4);
+    used->detour = detour_of(used->way_ns, least_ns);
+    for (unsigned i = 0; i < count; i++) {
+        bool alike = others[i].own_site == used->own_site;
+        others[i].detour = alike ? detour_of(others[i].way_ns, least_ns) : DETOUR_NONE;
+    }
+}
+
 bool oracle_much_better(const struct prospect *other, const struct prospect *used)
 {
-    bool full = other->children_max != 0 && other->children >= other->children_max;
-    if (other->rests || other->below || full || is_old(other)) {
+    if (!oracle_may_move(other, used)) {
         return false;
     }
     if (is_old(used) && other->age_ns < used->age_ns / 2) {
@@ -70,6 +115,12 @@ bool oracle_much_better(const struct prospect *other, const struct prospect *use
     }
     if (other->own_site != used->own_site) {
         return other->own_site;
+    }
+    if (other->detour != DETOUR_NONE) {
+        return false;
+    }
+    if (used->detour == DETOUR_LONG) {
+        return true;
     }
     return other->rtt_ns < UINT64_MAX / 4 &&
            other->rtt_ns * 2 + ORACLE_MARGIN_NS <= used->rtt_ns && used->rtt_ns != UINT64_MAX;

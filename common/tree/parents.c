@@ -10,6 +10,7 @@
 #define BAD_TWICE 2 // a parent whose same block is bad this often is left
 #define LATELY_NS (60 * NS_PER_S)
 #define NAMED_AT_ONCE_MAX 8
+#define WAY_MOST_NS (3600 * NS_PER_S) // of what is said: more would not tell more
 
 static struct parent *find(const struct parents *parents, const char *address)
 {
@@ -25,7 +26,7 @@ static struct parent *parent_new(const struct endpoint *endpoint)
 {
     struct parent *parent = mem_zalloc(sizeof *parent);
     parent->endpoint = *endpoint;
-    parent->rtt_ns = parent->age_ns = UINT64_MAX;
+    parent->rtt_ns = parent->age_ns = parent->way_ns = UINT64_MAX;
     parent->depth = UINT_MAX;
     return parent;
 }
@@ -275,6 +276,9 @@ void parent_learn(const struct parents *parents, struct parent *parent,
     parent->told_ns = now_ns;
     parent->rtt_ns = oracle_smooth_rtt(parent->rtt_ns, way_ns / 2);
     parent->age_ns = welcome->age_ns;
+    parent->way_ns = welcome->way_ns == 0
+                         ? UINT64_MAX
+                         : u64_min(welcome->way_ns, WAY_MOST_NS) + parent->rtt_ns / 2;
     parent->children = welcome->children;
     parent->children_max = welcome->children_max;
     parent->depth = names > 0 ? names : UINT_MAX;
@@ -307,6 +311,7 @@ struct prospect parent_prospect(const struct parents *parents, const struct pare
         .own_site = endpoint->own_site || parent->near,
         .root = parent->told_ns != 0 ? parent->root : endpoint->kind == ENDPOINT_ROOT,
         .rtt_ns = parent->rtt_ns != UINT64_MAX ? parent->rtt_ns : endpoint->distance_ns,
+        .way_ns = parent->way_ns,
         .age_ns = lately ? parent->age_ns : UINT64_MAX,
         .depth = parent->told_ns != 0 ? parent->depth : endpoint->depth,
         .children = lately ? parent->children : 0,
@@ -316,7 +321,7 @@ struct prospect parent_prospect(const struct parents *parents, const struct pare
     };
 }
 
-typedef bool condition(const struct parent *parent, uint64_t since_ns, uint64_t now_ns);
+typedef bool condition(const struct parent *parent, uint64_t since_ns);
 
 // Of the listed ones but `used`, the first by the oracle.
 static struct parent *first(const struct parents *parents, const struct parent *used,
@@ -327,7 +332,7 @@ static struct parent *first(const struct parents *parents, const struct parent *
     for (unsigned i = 0; i < parents->listed; i++) {
         struct parent *parent = parents->all[i];
         struct prospect prospect = parent_prospect(parents, parent, now_ns);
-        if (parent != used && !parent_is_left(parent, 0) && holds(parent, since_ns, now_ns) &&
+        if (parent != used && !parent_is_left(parent, 0) && holds(parent, since_ns) &&
             (found == NULL || oracle_before(&prospect, &found_prospect))) {
             found = parent;
             found_prospect = prospect;
@@ -336,22 +341,14 @@ static struct parent *first(const struct parents *parents, const struct parent *
     return found;
 }
 
-static bool is_unasked(const struct parent *parent, uint64_t since_ns, uint64_t now_ns)
+static bool is_unasked(const struct parent *parent, uint64_t since_ns)
 {
-    (void)now_ns;
     return parent->told_ns < since_ns;
 }
 
-static bool has_no_room(const struct parent *parent, uint64_t since_ns, uint64_t now_ns)
+static bool has_no_room(const struct parent *parent, uint64_t since_ns)
 {
-    (void)now_ns;
     return parent->full && !parent->doubtful && parent->told_ns >= since_ns;
-}
-
-static bool fits_lately(const struct parent *parent, uint64_t since_ns, uint64_t now_ns)
-{
-    (void)since_ns;
-    return parent->fits && parent->told_ns != 0 && now_ns - parent->told_ns < LATELY_NS;
 }
 
 struct parent *parents_unasked(const struct parents *parents, const struct parent *used,
@@ -366,10 +363,43 @@ struct parent *parents_full(const struct parents *parents, const struct parent *
     return first(parents, used, since_ns, now_ns, has_no_room);
 }
 
-struct parent *parents_best(const struct parents *parents, const struct parent *used,
-                            uint64_t now_ns)
+static bool fits_lately(const struct parent *parent, uint64_t now_ns)
 {
-    return first(parents, used, 0, now_ns, fits_lately);
+    return parent->fits && parent->told_ns != 0 && now_ns - parent->told_ns < LATELY_NS &&
+           !parent_is_left(parent, 0);
+}
+
+// Those that could take the place of `used`; returns how many.
+static unsigned look_at_others(const struct parents *parents, const struct parent *used,
+                               const struct prospect *seen, uint64_t now_ns,
+                               struct parent **others, struct prospect *prospects)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < parents->listed; i++) {
+        struct parent *parent = parents->all[i];
+        if (parent != used && fits_lately(parent, now_ns)) {
+            others[count] = parent;
+            prospects[count] = parent_prospect(parents, parent, now_ns);
+            count += oracle_may_move(&prospects[count], seen) ? 1 : 0;
+        }
+    }
+    return count;
+}
+
+struct parent *parents_best(const struct parents *parents, const struct parent *used,
+                            struct prospect *seen, uint64_t now_ns, struct prospect *ret_best)
+{
+    struct parent *others[PARENTS_MAX], *best = NULL;
+    struct prospect prospects[PARENTS_MAX];
+    unsigned count = look_at_others(parents, used, seen, now_ns, others, prospects);
+    oracle_compare_ways(seen, prospects, count);
+    for (unsigned i = 0; i < count; i++) {
+        if (best == NULL || oracle_before(&prospects[i], ret_best)) {
+            best = others[i];
+            *ret_best = prospects[i];
+        }
+    }
+    return best;
 }
 
 struct parent *parents_quietest(const struct parents *parents, const struct parent *used)

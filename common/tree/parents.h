@@ -39,6 +39,7 @@ struct parent {
     uint64_t told_ns;    // when, 0 = never
     uint64_t rtt_ns;     // measured, UINT64_MAX = not yet
     uint64_t age_ns;     // of its data, UINT64_MAX = it did not know
+    uint64_t way_ns;     // of news from the root to here, by it; UINT64_MAX = not known
     uint64_t children, children_max;
     unsigned depth;      // UINT_MAX = it did not know
     bool root;
@@ -103,9 +104,11 @@ uint64_t parent_patience_ns(const struct parent *parent, uint64_t silence_ns);
 // As the oracle sees one of them.
 struct prospect parent_prospect(const struct parents *parents, const struct parent *parent,
                                 uint64_t now_ns);
-// Of all that would feed this node, by what they said lately, the first but `used`. NULL: none.
+// Of all that would feed this node, by what they said lately, the first that a move may lead to
+// from `used`, seen as `seen`, whose detour is filled in. *ret_best: as it is seen. NULL: there is
+// none.
 struct parent *parents_best(const struct parents *parents, const struct parent *used,
-                            uint64_t now_ns);
+                            struct prospect *seen, uint64_t now_ns, struct prospect *ret_best);
 // The first by the oracle of those that have told nothing of themselves since then, but `used`.
 // NULL: there is nobody.
 struct parent *parents_unasked(const struct parents *parents, const struct parent *used,

@@ -100,7 +100,9 @@ int report_on_beat(struct follow *follow, struct bytes payload)
 {
     struct instance *instance = follow->instance;
     struct beat beat;
-    int error = beat_decode(&beat, payload, follow->link.rtt_ns / 2, clock_mono_ns());
+    // Before the link has measured it what the handshake took is nearer to the truth than nothing.
+    uint64_t rtt_ns = follow->link.rtt_ns != 0 ? follow->link.rtt_ns : follow->at->rtt_ns;
+    int error = beat_decode(&beat, payload, rtt_ns / 2, clock_mono_ns());
     if (error != OK) {
         return error;
     }
@@ -118,7 +120,7 @@ int report_on_beat(struct follow *follow, struct bytes payload)
         return OK;
     }
     beats_add(instance->beats, &beat);
-    scout_measure(follow);
+    scout_measure(follow, beat.way_ns);
     if (is_news(follow, &beat)) {
         uint64_t before_ns = follow->news_ns;
         follow->news_ns = loop_now_ns(follow->loop);

@@ -10,19 +10,31 @@
 #define HURRY_ROUNDS_MAX 10u
 #define HURRY_INSISTS 6u // after so many rounds, 0.6 s, one that is full is insisted on
 
-static struct parent *best(const struct follow *follow)
-{
-    return parents_best(&follow->parents, follow->at, loop_now_ns(follow->loop));
-}
-
 // ---- judging -----------------------------------------------------------------------------------
 
-void scout_measure(struct follow *follow)
+void scout_measure(struct follow *follow, uint64_t way_ns)
 {
     struct parent *parent = follow->at;
     if (follow->link.rtt_ns != 0) {
         parent->rtt_ns = oracle_smooth_rtt(parent->rtt_ns, follow->link.rtt_ns);
     }
+    parent->way_ns = way_ns != 0 ? way_ns : UINT64_MAX;
+}
+
+// The parent in use as it is now, and the best of the others beside it.
+static struct parent *look(const struct follow *follow, struct prospect *ret_used,
+                           struct prospect *ret_other)
+{
+    uint64_t now_ns = loop_now_ns(follow->loop);
+    *ret_used = parent_prospect(&follow->parents, follow->at, now_ns);
+    ret_used->age_ns = now_ns - follow->news_ns; // at least
+    return parents_best(&follow->parents, follow->at, ret_used, now_ns, ret_other);
+}
+
+static struct parent *best(const struct follow *follow)
+{
+    struct prospect used, other;
+    return look(follow, &used, &other);
 }
 
 // Somebody has news, while the parent in use may have none. Where that happens again and again, as
@@ -49,7 +61,6 @@ static bool is_sent(const struct follow *follow)
 
 static void consider(struct follow *follow)
 {
-    struct parent *other = best(follow);
     if (follow->stage != FOLLOW_STREAM || follow->link.ending) {
         return;
     }
@@ -58,12 +69,8 @@ static void consider(struct follow *follow)
         follow_move(follow, follow->scout.target);
         return;
     }
-    struct prospect used = parent_prospect(&follow->parents, follow->at, now_ns);
-    used.age_ns = now_ns - follow->news_ns; // at least
-    struct prospect prospect = {0};
-    if (other != NULL) {
-        prospect = parent_prospect(&follow->parents, other, now_ns);
-    }
+    struct prospect used, prospect;
+    struct parent *other = look(follow, &used, &prospect);
     if (oracle_look(&follow->scout.oracle, &used, other != NULL ? &prospect : NULL,
                     follow->parents.unit_ns, now_ns)) {
         follow_move(follow, other);

@@ -36,8 +36,9 @@ void scout_stop(struct follow *follow);
 // The parent in use may have no news: others are asked without delay, until one has, or it does.
 void scout_hurry(struct follow *follow);
 void scout_calm(struct follow *follow);
-// What the link to the parent in use has measured, and what this node's data say of its.
-void scout_measure(struct follow *follow);
+// What the link to the parent in use has measured; and the whole way of news by it, as a heartbeat
+// tells it (0 = not known).
+void scout_measure(struct follow *follow, uint64_t way_ns);
 // The parent in use feeds too many, and names others that have room: one of them is asked now, and
 // moved to if it would feed this node.
 int scout_on_make_room(struct follow *follow, struct bytes payload) MUST_CHECK;

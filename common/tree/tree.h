@@ -23,11 +23,13 @@ struct link;
 // The heartbeats of an instance that still matter, and what follows from them. Any thread.
 
 #define BEAT_PATH_MAX 1024
+#define WAY_AT_ROOT_NS 1 // as good as none, and not "not known"
 
 struct beat {
     uint8_t history[HISTORY_ID_BYTES];
     uint64_t epoch, commit_index, block, root_ms, delay_ns, sequence;
     uint64_t held_ns; // of the delay: at the parent
+    uint64_t way_ns;  // from the root to here, without what it waited anywhere; 0 = not known
     struct hash128 chain, digest;
     char path[BEAT_PATH_MAX]; // node names separated by a zero byte, root first
     size_t path_size;
@@ -56,9 +58,9 @@ void beats_unsubscribe(struct beats *beats, struct beats_subscriber *subscriber)
 
 // Is `node` among the names of a path?
 bool path_passed(struct bytes path, const char *node);
-// Message to beat and back. The decoded delay counts the hop's half round trip `half_rtt_ns`; the
-// encoded one the time that the beat has been here, and the path this node's name. ERR_PROTOCOL: a
-// field of an impossible size, or a path too long to be passed on.
+// Message to beat and back. The decoded delay and way count the hop's half round trip,
+// `half_rtt_ns`; the encoded delay the time that the beat has been here, and the path this node's
+// name. ERR_PROTOCOL: a field of an impossible size, or a path too long to be passed on.
 int beat_decode(struct beat *ret_beat, struct bytes payload, uint64_t half_rtt_ns,
                 uint64_t now_ns) MUST_CHECK;
 int beat_encode(struct buf *to, const struct beat *beat, const char *node,

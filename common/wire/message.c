@@ -5,10 +5,6 @@
 
 #include "common/base/msgpack.h"
 
-// Fields of a hello and a welcome that the first version of the protocol had: the others may be
-// missing.
-#define FIRST_FIELDS 12
-
 enum field_type { FIELD_U64, FIELD_BYTES, FIELD_TEXT };
 
 struct field_row {
@@ -51,9 +47,20 @@ static struct field_run fields_of(uint16_t code)
     return run;
 }
 
+// Fields behind these came later, and may be missing.
+static const struct {
+    uint16_t code;
+    uint8_t first_fields;
+} growing[] = {{MESSAGE_hello, 12}, {MESSAGE_welcome, 12}, {MESSAGE_heartbeat, 11}};
+
 static bool is_optional(const struct field_row *row)
 {
-    return (row->code == MESSAGE_hello || row->code == MESSAGE_welcome) && row->key > FIRST_FIELDS;
+    for (size_t i = 0; i < ARRAY_LEN(growing); i++) {
+        if (row->code == growing[i].code) {
+            return row->key > growing[i].first_fields;
+        }
+    }
+    return false;
 }
 
 static void field_encode(struct buf *to, const struct field_row *row, const void *message)

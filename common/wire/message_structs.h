@@ -44,6 +44,7 @@ struct message_welcome {
     message_TEXT site;
     message_BYTES elsewhere;
     message_U64 orphan;
+    message_U64 way_ns;
 };
 
 struct message_blocks {
@@ -62,6 +63,7 @@ struct message_heartbeat {
     message_BYTES path;
     message_U64 sequence;
     message_U64 held_ns;
+    message_U64 way_ns;
 };
 
 struct message_progress {

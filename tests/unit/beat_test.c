@@ -124,17 +124,20 @@ static void test_hops(void **state)
                            .sequence = 5,
                            .chain = {1, 2},
                            .digest = {3, 4},
+                           .way_ns = WAY_AT_ROOT_NS,
                            .received_ns = 7000 * MS};
     struct beat at_a, at_b;
     assert_int_equal(beat_encode(&wire, &at_root, "root", 7000 * MS), OK);
     assert_int_equal(pass_on(&wire, 10 * MS, 555 * MS, &at_a), OK);
     assert_int_equal(at_a.delay_ns, 10 * MS);
     assert_int_equal(at_a.held_ns, 0);
+    assert_int_equal(at_a.way_ns, 10 * MS + WAY_AT_ROOT_NS);
     buf_clear(&wire);
     assert_int_equal(beat_encode(&wire, &at_a, "a", 555 * MS + 200 * MS), OK);
     assert_int_equal(pass_on(&wire, 1 * MS, 99000 * MS, &at_b), OK);
     assert_int_equal(at_b.delay_ns, 211 * MS);
     assert_int_equal(at_b.held_ns, 200 * MS); // by the last hop alone
+    assert_int_equal(at_b.way_ns, 11 * MS + WAY_AT_ROOT_NS); // whatever it was held for
     assert_int_equal(at_b.received_ns, 99000 * MS);
     assert_int_equal(at_b.path_size, 6);
     assert_memory_equal(at_b.path, "root\0a", 6);
@@ -166,9 +169,17 @@ static void test_limits(void **state)
     // Delays that a liar makes up do not wrap into small ones.
     buf_clear(&wire);
     beat = beat_at(1, 1, UINT64_MAX - 5, 0);
+    beat.way_ns = UINT64_MAX - 5;
     assert_int_equal(beat_encode(&wire, &beat, "a", 100), OK);
     assert_int_equal(pass_on(&wire, 100, 0, &got), OK);
     assert_true(got.delay_ns >= UINT64_MAX / 4);
+    assert_true(got.way_ns >= UINT64_MAX / 4);
+    // A way that is not known gets no shorter by a hop.
+    buf_clear(&wire);
+    struct beat unknown = beat_at(1, 1, 0, 0);
+    assert_int_equal(beat_encode(&wire, &unknown, "a", 100), OK);
+    assert_int_equal(pass_on(&wire, 100, 0, &unknown), OK);
+    assert_int_equal(unknown.way_ns, 0);
     struct beats *beats = beats_open();
     beats_add(beats, &got);
     assert_true(beats_age_ns(beats, 1, UINT64_MAX - 1) >= UINT64_MAX / 4);

@@ -272,6 +272,53 @@ static void test_move(void **state)
     root_close(root, &author);
 }
 
+static uint64_t said_way(struct site *site)
+{
+    struct greeting greeting;
+    greeting_about(&greeting, site->fanout, false);
+    return greeting.welcome.way_ns;
+}
+
+// A near parent that hears of the root late is left for another one, and what a way is worth is
+// told from hop to hop.
+static void test_detour(void **state)
+{
+    (void)state;
+    struct site *root = site_new("root", ROLE_ROOT);
+    root->node.heartbeat = 60000; // the ways are told by the test alone
+    struct author author;
+    root_open(root, &author, 1, 5);
+    struct site *middle = site_new("middle", ROLE_REPLICA);
+    site_parent(middle, root->address);
+    site_open(middle);
+    struct beat beat = {0};
+    AWAIT(site_shows(middle, author.last.number) && beats_newest(middle->beats, &beat));
+    assert_int_equal(said_way(root), WAY_AT_ROOT_NS);
+    assert_int_equal(said_way(middle), beat.way_ns);
+
+    struct site *child = site_new("child", ROLE_REPLICA);
+    child->options.probe = 30;
+    site_parent(child, middle->address);
+    site_parent(child, root->address);
+    site_open(child);
+    AWAIT(METRIC_GET(child->metrics, instance, parent_probes) > 5);
+    assert_true(site_follows(child, "middle"));
+    beat.way_ns = NS_PER_S;
+    beat.sequence++;
+    beats_add(middle->beats, &beat);
+    AWAIT(beats_newest(child->beats, &beat) && beat.way_ns > NS_PER_S);
+    AWAIT(site_follows(child, "root"));
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_moves), 1);
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_lost), 0);
+    // Without a parent nothing is known of the way.
+    assert_int_equal(said_way(middle), NS_PER_S);
+    site_close(child);
+    root_close(root, &author);
+    AWAIT(!site_follows(middle, "root"));
+    assert_int_equal(said_way(middle), 0);
+    site_close(middle);
+}
+
 // Two of one site want each other rather than the far root: one of them must not.
 static void test_no_circle(void **state)
 {
@@ -353,6 +400,7 @@ int main(void)
         cmocka_unit_test(test_making_room),
         cmocka_unit_test(test_place_of_a_silent_one),
         cmocka_unit_test(test_move),
+        cmocka_unit_test(test_detour),
         cmocka_unit_test(test_no_circle),
         cmocka_unit_test(test_standing_still),
     };

@@ -278,6 +278,37 @@ static void test_other_versions(void **state)
     buf_free(&to);
 }
 
+// A heartbeat may lack what came to it later, and nothing else.
+static void test_old_heartbeat(void **state)
+{
+    (void)state;
+    static const uint8_t texts[] = {1, 5, 6, 9};
+    struct buf to = {0};
+    for (uint8_t lacking = 1; lacking <= 12; lacking++) {
+        buf_clear(&to);
+        pack_map(&to, 11);
+        for (uint8_t key = 1; key <= 12; key++) {
+            if (key == lacking) {
+                continue;
+            }
+            pack_uint(&to, key);
+            if (memchr(texts, key, sizeof texts) != NULL) {
+                pack_bin(&to, bytes_text("old"));
+            } else {
+                pack_uint(&to, key);
+            }
+        }
+        struct message_heartbeat beat;
+        int error = message_heartbeat_decode(buf_bytes(&to), &beat);
+        assert_int_equal(error, lacking == 12 ? OK : ERR_PROTOCOL);
+        if (error == OK) {
+            assert_int_equal(beat.held_ns, 11);
+            assert_int_equal(beat.way_ns, 0);
+        }
+    }
+    buf_free(&to);
+}
+
 static void mutate(uint8_t *data, size_t *size, uint64_t *seed)
 {
     for (uint64_t changes = draw(seed) % 4 + 1; changes > 0 && *size > 0; changes--) {
@@ -343,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_frame_limits),
         cmocka_unit_test(test_payload_rules),
         cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_old_heartbeat),
         cmocka_unit_test(test_mutations),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,8 +30,12 @@ static const struct preference preferences[] = {
     {"deeper hops", {LATER, .hops = 2}, {PLAIN, .hops = 1}},
     {"load", {LATER, .children = 3, .children_max = 8}, {PLAIN, .children = 7, .children_max = 8}},
     {"depth before load",
-     {.rtt_ns = MS, .age_ns = S, .depth = 2, .children = 7, .children_max = 8, .order = 9},
+     {.rtt_ns = MS, .age_ns = S, .depth = 2, .children = 5, .children_max = 8, .order = 9},
      {.rtt_ns = MS, .age_ns = S, .depth = 3}},
+    {"a crowded one after depth", {LATER},
+     {.rtt_ns = 20 * MS, .age_ns = S, .depth = 1, .children = 6, .children_max = 8}},
+    {"the way before a crowded one", {LATER, .children = 8, .children_max = 8},
+     {.rtt_ns = 90 * MS, .age_ns = S, .depth = 3}},
     {"no root before depth", {.rtt_ns = MS, .depth = 5, .order = 9},
      {.rtt_ns = MS, .depth = 1, .root = true}},
     {"a near root before a far node", {.rtt_ns = MS, .depth = 1, .root = true, .order = 9},
@@ -44,6 +48,14 @@ static const struct preference preferences[] = {
     {"round trips", {.rtt_ns = 20 * MS, .depth = 7, .order = 9}, {.rtt_ns = 60 * MS, .depth = 2}},
     {"... but not by little", {.rtt_ns = 30 * MS}, {.rtt_ns = 20 * MS, .order = 9}},
     {"known before unknown", {.rtt_ns = 300 * MS, .order = 9}, {.rtt_ns = UINT64_MAX}},
+    {"no detour before near ways", {.rtt_ns = 200 * MS, .order = 9},
+     {.rtt_ns = MS, .detour = DETOUR_SOME}},
+    {"a shorter detour before near ways", {.rtt_ns = 90 * MS, .detour = DETOUR_SOME, .order = 9},
+     {.rtt_ns = MS, .detour = DETOUR_LONG}},
+    {"own site before detours", {.own_site = true, .detour = DETOUR_LONG, .order = 9},
+     {.rtt_ns = MS}},
+    {"detours before old data", {.rtt_ns = MS, .detour = DETOUR_LONG, .age_ns = S, .order = 9},
+     {.rtt_ns = MS, .age_ns = 20 * S}},
     {"own site before the way", {.own_site = true, .rtt_ns = UINT64_MAX, .order = 9},
      {.rtt_ns = MS}},
     {"old data before one's own", {.rtt_ns = 200 * MS, .age_ns = 99 * S, .order = 9},
@@ -91,6 +103,25 @@ static const struct change changes[] = {
      {.rtt_ns = 90 * MS, .age_ns = S}, true},
     {"from old to unknown data", {.rtt_ns = MS, .age_ns = 30 * S},
      {.rtt_ns = MS, .age_ns = UINT64_MAX}, false},
+    {"from a long detour", {.rtt_ns = MS, .detour = DETOUR_LONG}, {.rtt_ns = 90 * MS}, true},
+    {"from a little one", {.rtt_ns = MS, .detour = DETOUR_SOME}, {.rtt_ns = 90 * MS}, false},
+    {"from one detour to another", {.rtt_ns = 90 * MS, .detour = DETOUR_LONG},
+     {.rtt_ns = MS, .detour = DETOUR_SOME}, false},
+    {"to a near one that makes a detour", {.rtt_ns = 50 * MS},
+     {.rtt_ns = MS, .detour = DETOUR_SOME}, false},
+    {"into the own site by a detour", {.rtt_ns = 2 * MS},
+     {.own_site = true, .rtt_ns = 3 * MS, .detour = DETOUR_LONG}, true},
+    {"to a place that is kept for orphans", {.rtt_ns = 50 * MS},
+     {.rtt_ns = MS, .children = 6, .children_max = 8}, false},
+    {"to the last one that is not", {.rtt_ns = 50 * MS},
+     {.rtt_ns = MS, .children = 5, .children_max = 8}, true},
+    {"to one who keeps none, having few", {.rtt_ns = 50 * MS},
+     {.rtt_ns = MS, .children = 1, .children_max = 2}, true},
+    {"to one who feeds any number", {.rtt_ns = 50 * MS}, {.rtt_ns = MS, .children = 900}, true},
+    {"into the own site, to the last place", {.rtt_ns = 50 * MS},
+     {.own_site = true, .children = 7, .children_max = 8}, true},
+    {"from old data to the last place", {.rtt_ns = MS, .age_ns = 30 * S},
+     {.rtt_ns = MS, .age_ns = S, .children = 7, .children_max = 8}, true},
 };
 
 static void test_worth_a_move(void **state)
@@ -134,6 +165,81 @@ static void test_patience(void **state)
     assert_true(oracle_look(&oracle, &far, &near, UNIT, now + HOLD_NS));
     assert_true(oracle_rests(&oracle.moves, UNIT, now + HOLD_NS + REST_NS - 1));
     assert_false(oracle_rests(&oracle.moves, UNIT, now + HOLD_NS + REST_NS));
+}
+
+// ---- whole ways ---------------------------------------------------------------------------------
+
+#define UNKNOWN UINT64_MAX
+
+struct comparison {
+    const char *what;
+    struct prospect used, others[2];
+    enum detour expected[3]; // of the one in use, and of the others
+};
+
+static const struct comparison comparisons[] = {
+    {"none is known", {.way_ns = UNKNOWN}, {{.way_ns = UNKNOWN}, {.way_ns = UNKNOWN}}, {0}},
+    {"one is known", {.way_ns = UNKNOWN}, {{.way_ns = 90 * MS}, {.way_ns = UNKNOWN}}, {0}},
+    {"a quarter and a little", {.way_ns = 40 * MS}, {{.way_ns = 55 * MS}, {.way_ns = 55 * MS + 1}},
+     {DETOUR_NONE, DETOUR_NONE, DETOUR_SOME}},
+    {"half and a little", {.way_ns = 65 * MS}, {{.way_ns = 40 * MS}, {.way_ns = 65 * MS - 1}},
+     {DETOUR_LONG, DETOUR_NONE, DETOUR_SOME}},
+    {"in the root's site all is near", {.way_ns = 5 * MS}, {{.way_ns = 1}, {.way_ns = 5 * MS + 2}},
+     {DETOUR_NONE, DETOUR_NONE, DETOUR_LONG}},
+    {"out of the own site leads no way", {.way_ns = 80 * MS, .own_site = true},
+     {{.way_ns = 10 * MS}, {.way_ns = 70 * MS, .own_site = true}}, {0}},
+    {"whoever is of the own site", {.way_ns = 80 * MS},
+     {{.way_ns = 10 * MS, .own_site = true}, {.way_ns = 70 * MS}}, {0}},
+    {"what is made up", {.way_ns = UINT64_MAX - 1}, {{.way_ns = UINT64_MAX / 2}, {.way_ns = 1}},
+     {DETOUR_LONG, DETOUR_LONG, DETOUR_NONE}},
+};
+
+static void test_detours(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < ARRAY_LEN(comparisons); i++) {
+        struct comparison row = comparisons[i];
+        oracle_compare_ways(&row.used, row.others, ARRAY_LEN(row.others));
+        if (row.used.detour != row.expected[0] || row.others[0].detour != row.expected[1] ||
+            row.others[1].detour != row.expected[2]) {
+            fail_msg("%s: %d, %d, %d", row.what, row.used.detour, row.others[0].detour,
+                     row.others[1].detour);
+        }
+    }
+}
+
+static uint64_t draw(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return *seed >> 33;
+}
+
+// Whatever the ways are, while they stay as they are a few moves end at one that makes no detour.
+static void test_moves_come_to_an_end(void **state)
+{
+    (void)state;
+    uint64_t seed = 1;
+    for (unsigned run = 0; run < 20000; run++) {
+        struct prospect nodes[6] = {0};
+        unsigned used = 0, moves = 0;
+        for (unsigned i = 0; i < ARRAY_LEN(nodes); i++) {
+            nodes[i].rtt_ns = draw(&seed) % (300 * MS);
+            nodes[i].way_ns = nodes[i].rtt_ns / 2 + draw(&seed) % (200 * MS);
+        }
+        for (unsigned i = 0; i < ARRAY_LEN(nodes); i++) {
+            struct prospect others[ARRAY_LEN(nodes)], seen = nodes[used];
+            memcpy(others, nodes, sizeof nodes); // itself is none that it would move to
+            oracle_compare_ways(&seen, others, ARRAY_LEN(others));
+            if (oracle_much_better(&others[i], &seen)) {
+                used = i;
+                assert_true(++moves < 12); // one out of a detour, then each time half the way
+                i = UINT_MAX; // all again
+            }
+        }
+        struct prospect seen = nodes[used];
+        oracle_compare_ways(&seen, nodes, ARRAY_LEN(nodes));
+        assert_int_not_equal(seen.detour, DETOUR_LONG);
+    }
 }
 
 // ---- links that flap ---------------------------------------------------------------------------
@@ -201,8 +307,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_order),    cmocka_unit_test(test_worth_a_move),
-        cmocka_unit_test(test_patience), cmocka_unit_test(test_flapping),
-        cmocka_unit_test(test_round_trips),
+        cmocka_unit_test(test_patience), cmocka_unit_test(test_detours),
+        cmocka_unit_test(test_moves_come_to_an_end),
+        cmocka_unit_test(test_flapping), cmocka_unit_test(test_round_trips),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

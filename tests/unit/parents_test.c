@@ -91,6 +91,62 @@ static void test_rounds(void **state)
     parents_close(&parents);
 }
 
+#define NOW (1000 * NS_PER_S)
+#define MS NS_PER_MS
+
+static struct parent *told(struct parents *parents, unsigned at, uint64_t rtt_ms, uint64_t way_ms)
+{
+    struct parent *parent = parents->all[at];
+    struct message_welcome welcome = {.answer = ANSWER_RESUME,
+                                      .role = ROLE_REPLICA,
+                                      .path = bytes_text("root"),
+                                      .children = 1,
+                                      .children_max = 8,
+                                      .way_ns = way_ms == 0 ? 0 : (way_ms - rtt_ms / 2) * MS};
+    parent->rtt_ns = UINT64_MAX;
+    parent_learn(parents, parent, &welcome, 2 * rtt_ms * MS, NOW);
+    return parent;
+}
+
+static struct parent *best_beside(const struct parents *parents, const struct parent *used,
+                                  enum detour *ret_detour)
+{
+    struct prospect seen = parent_prospect(parents, used, NOW), other;
+    struct parent *best = parents_best(parents, used, &seen, NOW, &other);
+    *ret_detour = seen.detour;
+    return best;
+}
+
+// Who has a parent looks for the nearest one without a detour; who has none takes the nearest.
+static void test_whole_ways(void **state)
+{
+    (void)state;
+    struct parents parents = {.unit_ns = NS_PER_S};
+    take(&parents, A, B, C);
+    struct parent *a = told(&parents, 0, 2, 60), *b = told(&parents, 1, 40, 32);
+    struct parent *c = told(&parents, 2, 60, 31);
+    assert_int_equal(a->way_ns, 60 * MS);
+    enum detour detour;
+    assert_ptr_equal(best_beside(&parents, a, &detour), b);
+    assert_int_equal(detour, DETOUR_LONG);
+    assert_ptr_equal(best_beside(&parents, b, &detour), c);
+    assert_int_equal(detour, DETOUR_NONE);
+    assert_ptr_equal(parents_choose(&parents, 0, NOW), a);
+    // One whose last places are left for others is no measure either.
+    b->children = c->children = 6;
+    assert_null(best_beside(&parents, a, &detour));
+    assert_int_equal(detour, DETOUR_NONE);
+    b->children = 5;
+    assert_ptr_equal(best_beside(&parents, a, &detour), b);
+    assert_int_equal(detour, DETOUR_LONG);
+    // Of an older node's way nothing is known: then the nearest is as good as any.
+    told(&parents, 0, 2, 0);
+    assert_true(a->way_ns == UINT64_MAX);
+    assert_ptr_equal(best_beside(&parents, b, &detour), a);
+    assert_int_equal(detour, DETOUR_NONE);
+    parents_close(&parents);
+}
+
 static void put(struct buf *to, const char *address, const char *node, const char *site)
 {
     buf_append(to, address, strlen(address) + 1);
@@ -245,6 +301,7 @@ int main(void)
         cmocka_unit_test(test_own_site),
         cmocka_unit_test(test_what_is_known_stays),
         cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_whole_ways),
         cmocka_unit_test(test_named),
         cmocka_unit_test(test_follower_of_a_changing_list),
         cmocka_unit_test(test_bad_address),

@@ -109,6 +109,7 @@ INSTANCE_METRIC(GAUGE, filter_keys, "", "keys that the front filter was told of,
 INSTANCE_METRIC(GAUGE, filter_bytes, "bytes", "memory of the front filter")
 INSTANCE_METRIC(GAUGE, filter_bits, "", "bits a key in the front filter now")
 INSTANCE_METRIC(COUNTER, boards, "", "times that memory for other programs was begun anew: at the start, for another store or history")
+INSTANCE_METRIC(COUNTER, maps, "", "times a program was given that memory")
 INSTANCE_METRIC(GAUGE, hot_keys, "", "keys in that memory because they are read often")
 INSTANCE_METRIC(COUNTER, hot_fills, "", "... that were put there")
 INSTANCE_METRIC(COUNTER, hot_used, "", "values there that were read by other programs, counted once a second each")

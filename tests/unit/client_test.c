@@ -216,6 +216,9 @@ static void test_what_cannot_be_opened(void **state)
     assert_non_null(strstr(qs_last_error(), "nowhere"));
     assert_int_equal(qs_open(&qs, "unix:relative", NULL), QS_CONFIG);
     assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
+    options.connections = 0;
+    options.shared = 3;
+    assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
     options.size = 2;
     assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
     assert_null(qs);

@@ -19,7 +19,7 @@ struct scene {
     _Atomic uint64_t absent, values, maps;
 };
 
-static void scene_open(struct scene *scene, uint64_t seed)
+static void scene_open_as(struct scene *scene, uint64_t seed, const struct role *role)
 {
     *scene = (struct scene){0};
     test_node_open(&scene->node);
@@ -27,8 +27,13 @@ static void scene_open(struct scene *scene, uint64_t seed)
     scene->at.options.share_memory = 1;
     scene->at.options.hot_bytes = HOT_BYTES;
     model_open(&scene->model, seed);
-    test_instance_open(&scene->node, &scene->at, replica_role());
+    test_instance_open(&scene->node, &scene->at, role);
     driver_open(&scene->driver, &scene->at);
+}
+
+static void scene_open(struct scene *scene, uint64_t seed)
+{
+    scene_open_as(scene, seed, replica_role());
 }
 
 static void scene_close(struct scene *scene)
@@ -293,6 +298,40 @@ static void test_learned_only(void **state)
     scene_close(&scene);
 }
 
+static _Atomic uint64_t touched_bytes;
+
+static void on_touch(struct instance *instance, struct bytes key, uint64_t bytes)
+{
+    (void)instance, (void)key;
+    atomic_fetch_add(&touched_bytes, bytes);
+}
+
+// The role learns what was read by others, as of reads at a socket.
+static void test_touched(void **state)
+{
+    (void)state;
+    struct role role = *replica_role();
+    role.touch = on_touch;
+    struct scene scene;
+    struct look look;
+    struct look_answer answer;
+    scene_open_as(&scene, 7, &role);
+    feed_random(&scene.at, &scene.model, 5);
+    assert_int_equal(map_newest(&scene, &look), OK);
+    struct model_key *key = present_key(&scene.model);
+    struct block *block = one_entry(&scene.model, key, true);
+    test_feed(&scene.at, block);
+    block_release(block);
+    view_release(test_view(&scene.at, scene.model.index));
+    assert_int_equal(note_and_look(&scene, &look, model_name(key), &answer), OK);
+    while (atomic_load(&touched_bytes) == 0) {
+        on_applier(&scene, do_nothing, NULL);
+    }
+    assert_int_equal(atomic_load(&touched_bytes), 5);
+    look_close(&look);
+    scene_close(&scene);
+}
+
 // ---- the order at a publication ----------------------------------------------------------------
 
 struct order {
@@ -446,6 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_learned_only),
+        cmocka_unit_test(test_touched),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_jump),
         cmocka_unit_test(test_gap),

@@ -494,10 +494,10 @@ static uint64_t apply_turn(struct applier *applier)
         return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
                                                                      : APPLIER_RETRY_NS;
     }
-    display_turn(applier->instance->display);
+    uint64_t pause_ns = display_turn(applier->instance->display);
     idle(applier);
     come_back(applier);
-    return full ? SPACE_WAIT_NS : SPACE_LOOK_NS;
+    return u64_min(pause_ns, full ? SPACE_WAIT_NS : SPACE_LOOK_NS);
 }
 
 static uint64_t applier_turn(void *argument)

@@ -12,7 +12,7 @@
 #include "common/shared/board.h"
 #include "common/shared/incarnation.h"
 
-#define SWEEP_EVERY_NS NS_PER_S
+#define SWEEP_EVERY_NS (250 * NS_PER_MS)
 #define NOTED_MAX 64
 #define NOTED_KEY_BYTES 256
 #define SEEN_KEYS 8192 // looked up once, before all of them are forgotten
@@ -166,20 +166,21 @@ static void touch(void *argument, struct bytes key, uint64_t value_bytes)
     }
 }
 
-void display_turn(struct display *display)
+uint64_t display_turn(struct display *display)
 {
-    if (display == NULL || display->board == NULL) {
-        return;
+    if (display == NULL || display->board == NULL || !atomic_load(&display->asked)) {
+        return WORKER_IDLE;
     }
     uint64_t now_ns = clock_mono_ns();
     if (now_ns - display->swept_ns < SWEEP_EVERY_NS) {
-        return;
+        return SWEEP_EVERY_NS;
     }
     display->swept_ns = now_ns;
     struct instance *instance = display->instance;
     uint64_t used = board_sweep(display->board, touch, instance);
     METRIC_ADD(instance->metrics, instance, hot_used, used);
     METRIC_SET(instance->metrics, instance, hot_keys, board_keys(display->board));
+    return SWEEP_EVERY_NS;
 }
 
 // ---- hot keys ----------------------------------------------------------------------------------

@@ -31,8 +31,9 @@ void display_learn(struct display *display, const struct block *block);
 void display_prepare(struct display *display, struct view *view);
 // It is published.
 void display_show(struct display *display, const struct view *view);
-// Now and then: tells the role what was read.
-void display_turn(struct display *display);
+// Tells the role what was read. Returns after how many nanoseconds it shall be called again at the
+// latest; WORKER_IDLE: no matter when.
+uint64_t display_turn(struct display *display);
 
 // A key was looked up at a socket, in this view, and is worth a place on the board if that happens
 // often. Any thread.

@@ -112,7 +112,7 @@ INSTANCE_METRIC(COUNTER, boards, "", "times that memory for other programs was b
 INSTANCE_METRIC(COUNTER, maps, "", "times a program was given that memory")
 INSTANCE_METRIC(GAUGE, hot_keys, "", "keys in that memory because they are read often")
 INSTANCE_METRIC(COUNTER, hot_fills, "", "... that were put there")
-INSTANCE_METRIC(COUNTER, hot_used, "", "values there that were read by other programs, counted once a second each")
+INSTANCE_METRIC(COUNTER, hot_used, "", "values there that were read by other programs, counted at most four times a second each")
 INSTANCE_METRIC(COUNTER, walks, "", "walks that went through the whole store, or found it unsound")
 INSTANCE_METRIC(COUNTER, walk_keys, "", "rows that walks have checked")
 INSTANCE_METRIC(COUNTER, walk_bytes, "bytes", "... and their bytes")

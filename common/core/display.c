@@ -110,7 +110,8 @@ void display_learn(struct display *display, const struct block *block)
 static bool board_fits(const struct display *display, const struct view *view)
 {
     struct view *before = instance_pin(display->instance);
-    bool same = before != NULL && memcmp(before->history, view->history, HISTORY_ID_BYTES) == 0;
+    bool same = before != NULL && before->store == view->store &&
+                memcmp(before->history, view->history, HISTORY_ID_BYTES) == 0;
     view_release(before);
     return same && !display->broken && view->place.number <= display->covered;
 }

@@ -8,6 +8,7 @@ import pytest
 
 import test_libqs
 from qs_cluster import wait_for
+from test_heal import alter, scan
 from test_libqs import PATIENCE, connect, qs, sessions
 
 pytestmark = test_libqs.pytestmark
@@ -222,6 +223,36 @@ def test_another_history(cluster, shared):
         assert db.get("a") == b"other"
         wait_silent(other, lambda: (db.get("a"), db.get("b")), "the other's memory")
         assert db.get("a") == b"other" and db.get("b") is None
+
+
+@pytest.mark.parametrize("role", ["replica", "proxy"])
+def test_repaired(cluster, role):
+    """What was mapped of a damaged store is not believed once another has taken its place, though
+    no block came between."""
+    root = cluster.root().start()
+    options = {"walk_every": 0, **SHARED}
+    if role == "proxy":
+        options["cache"] = {"soft_limit": 0, "hard_limit": 0}
+        node = cluster.proxy("proxy", root, [root], **options).start()
+    else:
+        node = cluster.replica("replica", root, **options).start()
+    root.call("SET", "lost", "x")
+    version = root.call("QS.PUT", "stale", "old")
+    root.call("QS.PUT", "stale", "new")
+    node.wait_index(root.index())
+    node.stop()
+    alter(node, role, "drop", "lost")
+    alter(node, role, "put", "stale", str(version), "old")
+    node.start()
+    wait_for(lambda: node.place()["parent"]["connected"], 30, "the node to follow")
+    with connect(node) as db:
+        warm(node, db)
+        wait_silent(node, lambda: (db.get("lost"), db.get("stale")), "the damage to be shared")
+        assert db.get("lost") is None and db.get("stale") == b"old"
+        assert scan(node).word == "DIVERGED"
+        wait_for(lambda: node.call("GET", "lost") == b"x", 60, "the repair")
+        assert db.get("lost") == b"x" and db.exists("lost") and db.get("stale") == b"new"
+        assert node.metrics("main")["boards"] == 2
 
 
 @pytest.mark.parametrize("role", ["root", "proxy"])

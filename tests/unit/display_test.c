@@ -404,17 +404,25 @@ static void test_order(void **state)
 
 // ---- what a board must not outlive -------------------------------------------------------------
 
-// A view of a place that the log has not led to, or of another history.
+enum jump { JUMP_AHEAD, JUMP_HISTORY, JUMP_STORE, JUMPS };
+
+// A view of a place that the log has not led to; of another history; of another store at the same
+// place, as after a repair.
 static void do_jump(struct scene *scene, void *argument)
 {
     struct instance *instance = scene->at.instance;
     struct view *newest = instance_pin(instance);
-    struct view jumped = {.place = newest->place};
+    struct view jumped = {.place = newest->place, .store = newest->store};
     memcpy(jumped.history, newest->history, HISTORY_ID_BYTES);
-    if (argument == NULL) {
+    switch (*(enum jump *)argument) {
+    case JUMP_AHEAD:
         jumped.place.number += 2;
-    } else {
+        break;
+    case JUMP_HISTORY:
         jumped.history[0] ^= 1;
+        break;
+    default:
+        jumped.store = NULL;
     }
     display_prepare(instance->display, &jumped);
     assert_non_null(jumped.board);
@@ -426,7 +434,7 @@ static void do_jump(struct scene *scene, void *argument)
 static void test_jump(void **state)
 {
     (void)state;
-    for (unsigned fork = 0; fork < 2; fork++) {
+    for (enum jump jump = 0; jump < JUMPS; jump++) {
         struct scene scene;
         struct look look;
         struct look_answer answer;
@@ -434,7 +442,7 @@ static void test_jump(void **state)
         feed_random(&scene.at, &scene.model, 5);
         assert_int_equal(map_newest(&scene, &look), OK);
         assert_int_equal(look_up(&look, bytes_text("none"), 0, &answer), ERR_NOT_FOUND);
-        on_applier(&scene, do_jump, fork == 0 ? NULL : &scene);
+        on_applier(&scene, do_jump, &jump);
         assert_int_equal(look_up(&look, bytes_text("none"), 0, &answer), ERR_INCOMPLETE);
         assert_int_equal(look_state(&look), LOOK_OVER);
         look_close(&look);

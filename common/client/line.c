@@ -162,7 +162,8 @@ int line_exchange(struct line *line, unsigned replies, uint64_t deadline_ns)
     return error == OK && more ? ERR_PROTOCOL : error;
 }
 
-// One piece of what comes, with its descriptors. Returns its size, as recv does.
+// One piece of what comes, with its descriptors. Returns its size, as recv does. The room for them is
+// told without what aligns it, which would do for one more; those beyond it the system closes.
 static ssize_t receive_piece(struct line *line, uint8_t *to, size_t size, int *fds, unsigned max,
                              unsigned *count)
 {
@@ -174,7 +175,7 @@ static ssize_t receive_piece(struct line *line, uint8_t *to, size_t size, int *f
     struct msghdr message = {.msg_iov = &piece,
                              .msg_iovlen = 1,
                              .msg_control = control.bytes,
-                             .msg_controllen = CMSG_SPACE((max - *count) * sizeof(int))};
+                             .msg_controllen = CMSG_LEN((max - *count) * sizeof(int))};
     ssize_t got = recvmsg(line->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
     if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {

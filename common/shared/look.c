@@ -83,12 +83,14 @@ static bool is_alive(const struct look *look)
     return (word & FUTEX_TID_MASK) != 0 && (word & FUTEX_OWNER_DIED) == 0;
 }
 
+// The file comes last: whoever restores a directory may cut it, and to look at it then is fatal.
+// While a daemon lives nobody does.
 static bool counts(const struct look *look)
 {
     return atomic_load_explicit(&look->page->retired, memory_order_acquire) == 0 &&
+           (look->stays || is_alive(look)) &&
            atomic_load_explicit(&look->incarnation->number, memory_order_acquire) ==
-               look->page->incarnation &&
-           (look->stays || is_alive(look));
+               look->page->incarnation;
 }
 
 static bool is_fed(const struct look *look)

@@ -20,13 +20,24 @@ static int map(struct region *region, bool writable)
     return OK;
 }
 
+// Allocated now: whoever is the first to touch a page pays for it otherwise, a reader too, and dies
+// if there is none.
+static int allocate(const struct region *region)
+{
+    int code;
+    do {
+        code = fallocate(region->fd, 0, 0, (off_t)region->bytes);
+    } while (code != 0 && errno == EINTR);
+    return code == 0 ? OK : errno == ENOSPC ? ERR_MEMORY : error_from_errno(errno);
+}
+
 // The seal against writing spares mappings that are there already.
 static int shape(struct region *region, enum region_kind kind)
 {
-    if (ftruncate(region->fd, (off_t)region->bytes) != 0) {
-        return error_from_errno(errno);
+    int error = allocate(region);
+    if (error == OK) {
+        error = map(region, true);
     }
-    int error = map(region, true);
     int seals = SIZE_SEALS | (kind == REGION_WRITE ? 0 : F_SEAL_FUTURE_WRITE);
     if (error == OK && fcntl(region->fd, F_ADD_SEALS, seals) != 0) {
         error = error_from_errno(errno);

@@ -20,7 +20,7 @@ enum region_kind {
     REGION_FILE,  // read, and not sealed: a page of a file that is never cut
 };
 
-// Makes one, all zeroes. ERR_MEMORY, ERR_IO.
+// Makes one, all zeroes, all of it allocated. ERR_MEMORY, ERR_IO.
 int region_create(struct region *ret_region, enum region_kind kind, size_t bytes) MUST_CHECK;
 
 // Maps what another process made; `fd` stays the caller's. ERR_PROTOCOL: it is no such thing, or

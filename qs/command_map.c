@@ -19,11 +19,14 @@ static void give(struct request *request, struct buf *to)
         reply_error(to, "ERR memory is shared over unix sockets only");
         return;
     }
+    if (instance->display == NULL) {
+        reply_error(to, "ERR no memory is shared here: share_memory is not set");
+        return;
+    }
     int fds[LOOK_FDS];
     unsigned count = display_fds(instance->display, request->view, fds);
     if (count == 0) {
-        reply_error(to, "ERR no memory is shared here: share_memory is not set, or there is no "
-                        "data yet");
+        reply_error(to, "LOADING no memory is shared yet, as there is no data, or no memory");
         return;
     }
     struct buf text = {0};

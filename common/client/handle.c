@@ -297,6 +297,7 @@ int handle_take(struct qs *qs, uint64_t deadline_ns, struct line **ret_line, uin
             leave_place(qs);
             return error;
         }
+        atomic_fetch_add(&qs->lines, 1);
     }
     struct seen seen = handle_seen(qs);
     *ret_newest = seen.session == (line->session & SESSION_MASK) ? seen.index : 0;

@@ -6,12 +6,13 @@
 
 #include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/client/fault.h"
 #include "common/client/handle.h"
 #include "common/shared/look.h"
 
 #define ASKED_FIRST 32 // look-ups by the socket before the first mapping: fewer are not worth one
 #define GATES 16
-#define ASK_NS (250 * NS_PER_MS) // at most, for new descriptors
+#define ASK_NS (250 * NS_PER_MS) // at most, for new descriptors; and half of the call's time
 #define RENEW_NS (10 * NS_PER_MS)
 #define PAUSE_MIN_NS (50 * NS_PER_MS)
 #define PAUSE_MAX_NS (2 * NS_PER_S)
@@ -30,6 +31,7 @@ struct mapped {
     _Atomic uint64_t session; // counts qs_forget
     _Atomic unsigned asked;   // look-ups that came before there was a mapping
     _Atomic uint64_t next_ns; // no sooner is the daemon asked again
+    _Atomic uint64_t refused; // nor while the handle has opened so many lines, 0: it was not refused
     pthread_mutex_t lock;     // whoever exchanges the mapping
     uint64_t pause_ns;        // after a failure; under the lock
     // Changed under the lock while the gates are shut.
@@ -86,10 +88,31 @@ static bool is_history(const struct look *look, const char *history)
     return true;
 }
 
+// What came with the answer.
+static int take(struct mapped *mapped, const struct line *line, const int *fds, unsigned count,
+                struct look *ret_look)
+{
+    uint64_t number;
+    const struct answer *no = answers_item(&line->in, 0, '-');
+    const struct answer *given = answers_item(&line->in, 0, ':');
+    if (no != NULL) {
+        return fault_of_reply(answer_bytes(&line->in, no), &number);
+    }
+    if (given == NULL || (uint64_t)given->number != count) {
+        return ERR_PROTOCOL;
+    }
+    int error = look_open(ret_look, fds, count, mapped->stays);
+    if (error == OK && !is_history(ret_look, line->history)) {
+        look_close(ret_look);
+        error = ERR_HISTORY;
+    }
+    return error;
+}
+
 // By a line of its own: of the history that the handle has seen, or it is not opened.
 static int ask(struct mapped *mapped, struct look *ret_look)
 {
-    uint64_t deadline_ns = clock_mono_ns() + u64_min(ASK_NS, mapped->qs->timeout_ns);
+    uint64_t deadline_ns = clock_mono_ns() + u64_min(ASK_NS, mapped->qs->timeout_ns / 2);
     struct line *line;
     int error = handle_open_line(mapped->qs, deadline_ns, &line);
     if (error != OK) {
@@ -99,16 +122,8 @@ static int ask(struct mapped *mapped, struct look *ret_look)
     unsigned count = 0;
     line_add_text(line, "QS.MAP");
     error = line_exchange_fds(line, deadline_ns, fds, LOOK_FDS, &count);
-    const struct answer *given = answers_item(&line->in, 0, ':');
-    if (error == OK && (given == NULL || (uint64_t)given->number != count)) {
-        error = ERR_REFUSED;
-    }
     if (error == OK) {
-        error = look_open(ret_look, fds, count, mapped->stays);
-    }
-    if (error == OK && !is_history(ret_look, line->history)) {
-        look_close(ret_look);
-        error = ERR_HISTORY;
+        error = take(mapped, line, fds, count, ret_look);
     }
     for (unsigned i = 0; i < count; i++) {
         close(fds[i]);
@@ -123,7 +138,9 @@ static void exchange(struct mapped *mapped)
 {
     struct look look;
     uint64_t session = atomic_load(&mapped->session);
+    uint64_t lines = atomic_load(&mapped->qs->lines);
     int error = ask(mapped, &look);
+    bool refused = error == ERR_REFUSED || error == ERR_PROTOCOL;
     shut(mapped);
     bool worn = mapped->has && (error == OK || look_state(&mapped->look) == LOOK_OVER ||
                                 mapped->look_session != session);
@@ -137,6 +154,7 @@ static void exchange(struct mapped *mapped)
         mapped->has = true;
     }
     atomic_store(&mapped->shut, !mapped->has);
+    atomic_store(&mapped->refused, refused ? lines : 0);
     mapped->pause_ns = error == OK
                            ? 0
                            : u64_max(PAUSE_MIN_NS, u64_min(2 * mapped->pause_ns, PAUSE_MAX_NS));
@@ -144,26 +162,38 @@ static void exchange(struct mapped *mapped)
                  clock_mono_ns() + (error == OK ? RENEW_NS : mapped->pause_ns));
 }
 
-// One thread tries, now and then; the others ask the socket meanwhile.
-static void try_exchange(struct mapped *mapped)
+// A daemon that shares nothing, or nothing that this version understands, goes on like that until it
+// is another one; and then the handle has to open a line.
+static bool is_refused(struct mapped *mapped)
 {
-    if (clock_mono_ns() < atomic_load(&mapped->next_ns) ||
+    uint64_t refused = atomic_load(&mapped->refused);
+    return refused != 0 && refused == atomic_load(&mapped->qs->lines);
+}
+
+// One thread tries, now and then; the others ask the socket meanwhile. Returns how long it took.
+static uint64_t try_exchange(struct mapped *mapped)
+{
+    uint64_t began_ns = clock_mono_ns();
+    if (is_refused(mapped) || began_ns < atomic_load(&mapped->next_ns) ||
         pthread_mutex_trylock(&mapped->lock) != 0) {
-        return;
+        return 0;
     }
     exchange(mapped);
     pthread_mutex_unlock(&mapped->lock);
+    return clock_mono_ns() - began_ns;
 }
 
 // ---- the door ----------------------------------------------------------------------------------
 
-static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct look_answer *answer)
+static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct look_answer *answer,
+                struct door_answer *ret_answer)
 {
+    ret_answer->spent_ns = 0;
     struct gate *gate = enter(mapped);
     if (gate == NULL) {
         if (atomic_load_explicit(&mapped->asked, memory_order_relaxed) >= ASKED_FIRST ||
             atomic_fetch_add(&mapped->asked, 1) >= ASKED_FIRST) {
-            try_exchange(mapped);
+            ret_answer->spent_ns = try_exchange(mapped);
         }
         return ERR_INCOMPLETE;
     }
@@ -172,36 +202,33 @@ static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct 
     bool worn = code == ERR_INCOMPLETE && (!ours || look_state(&mapped->look) != LOOK_CURRENT);
     leave(gate);
     if (worn) {
-        try_exchange(mapped);
+        ret_answer->spent_ns = try_exchange(mapped);
     }
+    ret_answer->index = code == ERR_INCOMPLETE ? 0 : answer->index;
     return code;
 }
 
 static int mapped_get(struct door *door, struct bytes key, uint64_t least,
-                      struct qs_result *result, uint64_t *ret_index)
+                      struct qs_result *result, struct door_answer *ret_answer)
 {
     struct mapped *mapped = CONTAINER_OF(door, struct mapped, door);
     struct look_answer answer;
-    int code = look(mapped, key, least, &answer);
+    int code = look(mapped, key, least, &answer, ret_answer);
     if (code == ERR_INCOMPLETE) {
         return code;
     }
     bool found = code == OK;
     result_one(result, found ? look_value(&answer) : bytes_of(NULL, 0),
                found ? answer.version : 0, answer.index);
-    *ret_index = answer.index;
     return code;
 }
 
-static int mapped_exists(struct door *door, struct bytes key, uint64_t least, uint64_t *ret_index)
+static int mapped_exists(struct door *door, struct bytes key, uint64_t least,
+                         struct door_answer *ret_answer)
 {
     struct mapped *mapped = CONTAINER_OF(door, struct mapped, door);
     struct look_answer answer;
-    int code = look(mapped, key, least, &answer);
-    if (code != ERR_INCOMPLETE) {
-        *ret_index = answer.index;
-    }
-    return code;
+    return look(mapped, key, least, &answer, ret_answer);
 }
 
 static void mapped_forget(struct door *door)

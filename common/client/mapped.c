@@ -133,6 +133,15 @@ static int ask(struct mapped *mapped, struct look *ret_look)
     return error;
 }
 
+// Under the lock: is what is there of no more use? Who refuses is a daemon, and not the one that is
+// gone: it may have begun in another directory.
+static bool is_over(const struct mapped *mapped, uint64_t session, int error, bool refused)
+{
+    enum look_state state = look_state(&mapped->look);
+    return error == OK || state == LOOK_OVER || (state == LOOK_LEFT && refused) ||
+           mapped->look_session != session;
+}
+
 // Under the lock. What is there stays if it is of use and there is nothing better.
 static void exchange(struct mapped *mapped)
 {
@@ -142,9 +151,7 @@ static void exchange(struct mapped *mapped)
     int error = ask(mapped, &look);
     bool refused = error == ERR_REFUSED || error == ERR_PROTOCOL;
     shut(mapped);
-    bool worn = mapped->has && (error == OK || look_state(&mapped->look) == LOOK_OVER ||
-                                mapped->look_session != session);
-    if (worn) {
+    if (mapped->has && is_over(mapped, session, error, refused)) {
         look_close(&mapped->look);
         mapped->has = false;
     }
@@ -199,7 +206,9 @@ static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct 
     }
     bool ours = mapped->look_session == atomic_load(&mapped->session);
     int code = ours ? look_up(&mapped->look, key, least, answer) : ERR_INCOMPLETE;
-    bool worn = code == ERR_INCOMPLETE && (!ours || look_state(&mapped->look) != LOOK_CURRENT);
+    // One that stays may answer everything, and would never be exchanged.
+    bool asks = code == ERR_INCOMPLETE || mapped->stays;
+    bool worn = asks && (!ours || look_state(&mapped->look) != LOOK_CURRENT);
     leave(gate);
     if (worn) {
         ret_answer->spent_ns = try_exchange(mapped);

@@ -104,6 +104,9 @@ enum look_state look_state(const struct look *look)
     if (!counts(look)) {
         return LOOK_OVER;
     }
+    if (!is_alive(look)) {
+        return LOOK_LEFT;
+    }
     uint64_t fed = atomic_load_explicit(&look->page->generation, memory_order_acquire);
     uint64_t mine = look->filter == NULL ? 0 : look->filter->generation;
     return fed == mine || fed == 0 ? LOOK_CURRENT : LOOK_OUTGROWN;

@@ -45,6 +45,7 @@ int look_up(const struct look *look, struct bytes key, uint64_t least,
 enum look_state {
     LOOK_CURRENT,
     LOOK_OUTGROWN, // there is another filter
+    LOOK_LEFT,     // its daemon is gone; it is answered from as long as there is no other
     LOOK_OVER,     // nothing of it is answered any more
 };
 enum look_state look_state(const struct look *look);

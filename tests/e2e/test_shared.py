@@ -2,6 +2,7 @@
 """Reads from memory that a daemon shares: what they answer, and when they cease to."""
 import os
 import re
+import shutil
 import socket
 
 import pytest
@@ -253,6 +254,26 @@ def test_repaired(cluster, role):
         wait_for(lambda: node.call("GET", "lost") == b"x", 60, "the repair")
         assert db.get("lost") == b"x" and db.exists("lost") and db.get("stale") == b"new"
         assert node.metrics("main")["boards"] == 2
+
+
+@pytest.mark.parametrize("share", ["yes", "no"])
+def test_directory_made_anew(cluster, share):
+    """A static handle learns of a daemon that has nothing of what the one before had."""
+    root = cluster.root().start()
+    node = cluster.replica("replica", root, **SHARED).start()
+    root.call("SET", "a", "1")
+    node.wait_index(root.index())
+    with connect(node, shared="static") as static:
+        warm(node, static)
+        wait_silent(node, lambda: static.get("absent"), "the filter to be mapped")
+        node.kill()
+        assert static.get("absent") is None
+        shutil.rmtree(node.data)
+        node.data.mkdir()
+        root.call("SET", "absent", "now")
+        node.instances["main"]["share_memory"] = share
+        node.start()
+        wait_for(lambda: static.get("absent") == b"now", 30, "the new daemon's answer")
 
 
 @pytest.mark.parametrize("role", ["root", "proxy"])

@@ -435,7 +435,7 @@ static void test_killed(void **state)
     assert_int_equal(look_state(&fixture.look), LOOK_OVER);
     struct look_answer answer;
     assert_int_equal(look_up(&stays, text("a"), 0, &answer), OK);
-    assert_int_equal(look_state(&stays), LOOK_CURRENT);
+    assert_int_equal(look_state(&stays), LOOK_LEFT);
     look_close(&stays);
     // What is no daemon's any more may be cut, as by who restores a directory: nobody looks there.
     char *path = mem_format("%s/incarnation", fixture.directory);

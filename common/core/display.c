@@ -13,6 +13,7 @@
 #include "common/shared/incarnation.h"
 
 #define SWEEP_EVERY_NS (250 * NS_PER_MS)
+#define RETRY_NS (10 * NS_PER_S) // after there was no memory for a board
 #define NOTED_MAX 64
 #define NOTED_KEY_BYTES 256
 #define SEEN_KEYS 8192 // looked up once, before all of them are forgotten
@@ -34,6 +35,7 @@ struct display {
     struct board *board;  // of the newest view; NULL: none
     uint64_t covered;     // blocks up to this one have passed display_learn
     bool broken;          // a later one did, too, but not all between
+    uint64_t retry_ns;    // no board is begun sooner
     uint64_t swept_ns;
     struct log_gate gate;
     _Atomic bool asked;   // somebody has been given descriptors
@@ -119,6 +121,9 @@ static bool board_fits(const struct display *display, const struct view *view)
 static void begin_board(struct display *display, const struct view *view)
 {
     struct instance *instance = display->instance;
+    if (clock_mono_ns() < display->retry_ns) {
+        return;
+    }
     struct board_setup setup = {.incarnation = display->incarnation.number,
                                 .history = view->history,
                                 .hot_bytes = instance->options->hot_bytes,
@@ -128,8 +133,9 @@ static void begin_board(struct display *display, const struct view *view)
     display->broken = false;
     int error = board_open(&display->board, &setup);
     if (error != OK) {
+        display->retry_ns = clock_mono_ns() + RETRY_NS;
         LOG_GATED(&display->gate, LOG_WARN, instance->name, "no memory is shared: %s",
-                  strerror(errno));
+                  error_text(error));
         return;
     }
     METRIC_ADD(instance->metrics, instance, boards, 1);

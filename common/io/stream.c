@@ -337,7 +337,9 @@ int stream_send_fds(struct stream *stream, struct bytes data, const int *fds, un
                              .msg_control = control.bytes,
                              .msg_controllen = CMSG_SPACE(count * sizeof(int))};
     ssize_t sent = sendmsg(stream->watch.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (sent < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS)) {
+    // Too many references: descriptors of this user that others have not received yet.
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS ||
+                     errno == ETOOMANYREFS)) {
         return ERR_BUSY;
     }
     if (sent != (ssize_t)data.size) {

@@ -16,6 +16,7 @@ static int map(struct region *region, bool writable)
     if (memory == MAP_FAILED) {
         return error_from_errno(errno);
     }
+    (void)madvise(memory, region->bytes, MADV_DONTDUMP); // data has no place in others' core files
     region->memory = memory;
     return OK;
 }

@@ -3,6 +3,9 @@
 // it names, while blocks, walks and fills go on; and what a board must not outlive.
 #include "tests/unit/walk_fixture.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include "common/core/display.h"
 #include "common/shared/board.h"
 #include "replica/replica.h"
@@ -468,6 +471,30 @@ static void test_gap(void **state)
     scene_close(&scene);
 }
 
+// Where there is no memory for a board nothing is shared, all else goes on, and the next
+// publication does not try again at once.
+static void test_no_memory(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct look look;
+    struct rlimit before, low;
+    scene_open(&scene, 8);
+    scene.at.options.hot_bytes = 512 * MIB;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    low = (struct rlimit){.rlim_cur = 256 * MIB, .rlim_max = before.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &low), 0);
+    feed_random(&scene.at, &scene.model, 3);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(map_newest(&scene, &look), ERR_NOT_FOUND);
+    scene.at.options.hot_bytes = HOT_BYTES;
+    feed_random(&scene.at, &scene.model, 3);
+    assert_int_equal(newest_index(&scene), scene.model.index);
+    assert_int_equal(METRIC_GET(scene.at.metrics, instance, boards), 0);
+    scene_close(&scene);
+}
+
 static void test_not_shared(void **state)
 {
     (void)state;
@@ -497,6 +524,7 @@ int main(void)
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_jump),
         cmocka_unit_test(test_gap),
+        cmocka_unit_test(test_no_memory),
         cmocka_unit_test(test_not_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -162,8 +162,8 @@ int line_exchange(struct line *line, unsigned replies, uint64_t deadline_ns)
     return error == OK && more ? ERR_PROTOCOL : error;
 }
 
-// One piece of what comes, with its descriptors. Returns its size, as recv does. The room for them is
-// told without what aligns it, which would do for one more; those beyond it the system closes.
+// One piece of what comes, with its descriptors. Returns its size, as recv does. The room for them
+// is told without what aligns it, which would do for one more; those beyond it the system closes.
 static ssize_t receive_piece(struct line *line, uint8_t *to, size_t size, int *fds, unsigned max,
                              unsigned *count)
 {

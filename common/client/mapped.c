@@ -31,7 +31,7 @@ struct mapped {
     _Atomic uint64_t session; // counts qs_forget
     _Atomic unsigned asked;   // look-ups that came before there was a mapping
     _Atomic uint64_t next_ns; // no sooner is the daemon asked again
-    _Atomic uint64_t refused; // nor while the handle has opened so many lines, 0: it was not refused
+    _Atomic uint64_t refused; // nor while qs->lines is this; 0: it was not refused
     pthread_mutex_t lock;     // whoever exchanges the mapping
     uint64_t pause_ns;        // after a failure; under the lock
     // Changed under the lock while the gates are shut.
@@ -169,8 +169,8 @@ static void exchange(struct mapped *mapped)
                  clock_mono_ns() + (error == OK ? RENEW_NS : mapped->pause_ns));
 }
 
-// A daemon that shares nothing, or nothing that this version understands, goes on like that until it
-// is another one; and then the handle has to open a line.
+// A daemon that shares nothing, or nothing that this version understands, goes on like that until
+// it is another one; and then the handle has to open a line.
 static bool is_refused(struct mapped *mapped)
 {
     uint64_t refused = atomic_load(&mapped->refused);

@@ -52,7 +52,8 @@ struct command_steps {
     bool aside;              // READ: not of keys as they are: refused in a transaction that writes
     bool lengths;            // render uses lengths, of keys planned without values
     bool barrier;            // nothing behind it starts before it is answered
-    bool streams;            // begins when all before it is answered, and ends with QUIT or RESET
+    bool alone;              // begins when all before it is answered
+    bool streams;            // likewise, and ends with QUIT or RESET
     const char *multi_error; // its own words when it comes between MULTI and EXEC
 };
 

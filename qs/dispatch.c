@@ -292,7 +292,8 @@ bool dispatch_quiet(const struct session *session, const struct command *command
 
 bool dispatch_alone(const struct session *session, const struct command *command)
 {
-    return command != NULL && !session->multi.active && command->steps()->streams;
+    return command != NULL && !session->multi.active &&
+           (command->steps()->streams || command->steps()->alone);
 }
 
 void dispatch(struct session *session, const struct command *command, const struct bytes *words,

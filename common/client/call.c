@@ -185,7 +185,8 @@ static int attempt(struct call *call, uint64_t deadline_ns)
 int call_run(struct call *call)
 {
     struct qs *qs = call->qs;
-    uint64_t deadline_ns = clock_mono_ns() + qs->timeout_ns + call->wait_ms * NS_PER_MS;
+    uint64_t deadline_ns = clock_mono_ns() + qs->timeout_ns + call->wait_ms * NS_PER_MS -
+                           u64_min(call->spent_ns, qs->timeout_ns);
     int error;
     unsigned attempts = 0;
     do {

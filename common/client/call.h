@@ -30,6 +30,7 @@ struct call {
     char history[HISTORY_DIGITS + 1]; // ... and of which history; "": of the session's
     bool timed;             // waits for that no longer than wait_ms, beside the handle's limit
     uint64_t wait_ms;
+    uint64_t spent_ns;      // of its time, before it came here
     struct qs_result *result; // takes the reply over; NULL: nobody needs it longer
 
     // Reads the reply at item `at`: the call's answer, and the index that was shown or written.

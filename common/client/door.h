@@ -14,13 +14,18 @@ struct door {
     const struct door_calls *calls;
 };
 
-// Each answers OK, ERR_NOT_FOUND, or ERR_INCOMPLETE: ask the socket. *ret_index is set in the first
-// two cases.
+struct door_answer {
+    uint64_t index;    // at which it answers
+    uint64_t spent_ns; // of the call's time; set where it does not answer
+};
+
+// Each answers OK, ERR_NOT_FOUND, or ERR_INCOMPLETE: ask the socket.
 struct door_calls {
     // A value goes into the result by result_one.
     int (*get)(struct door *door, struct bytes key, uint64_t least, struct qs_result *result,
-               uint64_t *ret_index);
-    int (*exists)(struct door *door, struct bytes key, uint64_t least, uint64_t *ret_index);
+               struct door_answer *ret_answer);
+    int (*exists)(struct door *door, struct bytes key, uint64_t least,
+                  struct door_answer *ret_answer);
     // The handle's session ends: from now on it answers nothing of the history that was seen. Under
     // the handle's lock.
     void (*forget)(struct door *door);

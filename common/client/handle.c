@@ -6,6 +6,7 @@
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/client/fault.h"
+#include "common/client/mapped.h"
 #include "common/client/qs.h"
 #include "common/wire/resp.h"
 
@@ -54,9 +55,15 @@ int qs_open(struct qs **ret_qs, const char *address, const struct qs_options *op
         return fault(ERR_CONFIG, "connections = %u: 1 to %u are allowed", given.connections,
                      CONNECTIONS_MAX);
     }
+    if (given.shared > QS_SHARED_NONE) {
+        return fault(ERR_CONFIG, "shared = %u is none of QS_SHARED_...", given.shared);
+    }
     struct qs *qs = create(&given);
     qs->address = parsed;
     qs->where = mem_text(address);
+    if (given.shared != QS_SHARED_NONE && parsed.storage.ss_family == AF_UNIX) {
+        qs->door = mapped_open(qs, given.shared == QS_SHARED_STATIC);
+    }
     *ret_qs = qs;
     return OK;
 }
@@ -290,6 +297,7 @@ int handle_take(struct qs *qs, uint64_t deadline_ns, struct line **ret_line, uin
             leave_place(qs);
             return error;
         }
+        atomic_fetch_add(&qs->lines, 1);
     }
     struct seen seen = handle_seen(qs);
     *ret_newest = seen.session == (line->session & SESSION_MASK) ? seen.index : 0;

@@ -31,6 +31,7 @@ struct qs {
     char history[HISTORY_DIGITS + 1]; // "": none seen yet
     uint64_t session;                 // counts qs_forget
     _Atomic uint64_t seen;            // the newest index; above it, the session's lowest bits
+    _Atomic uint64_t lines;           // that handle_take has opened so far
 };
 
 // A line for one exchange: idle and sound, or newly opened. *ret_newest is the index that must not

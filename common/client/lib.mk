@@ -7,12 +7,16 @@ PREFIX      ?= /usr/local
 DESTDIR     ?=
 QS_SO        = 1
 QS_LIB_SRC  := $(wildcard common/client/*.c) common/io/address.c common/wire/resp_reply.c \
-               $(addprefix common/base/,base.c buf.c clock.c error.c mem.c)
+               $(addprefix common/base/,base.c bloom.c buf.c clock.c error.c hash.c mem.c) \
+               $(addprefix common/shared/,look.c region.c)
 QS_LIB_OBJ  := $(patsubst %.c,$(BUILD)/pic/%.o,$(QS_LIB_SRC))
 QS_VERSION   = $(shell sed -n 's/.*QS_VERSION "\(.*\)".*/\1/p' qs/version.h)
 
 .PHONY: libqs
 libqs: $(BUILD)/libqs.a $(BUILD)/libqs.so $(BUILD)/qs.pc
+
+# So that users' programs need no xxHash.
+$(BUILD)/pic/common/base/hash.o: CPPFLAGS += -DXXH_INLINE_ALL
 
 $(BUILD)/pic/%.o: %.c
 	@mkdir -p $(@D)

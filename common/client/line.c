@@ -12,6 +12,8 @@
 #define RECEIVE_BYTES_MAX MIB
 #define KEPT_BYTES (256 * KIB)
 #define WORDS_MAX 8
+#define FDS_MAX 8
+#define FDS_REPLY_BYTES 512
 // No daemon takes more (its option request_bytes).
 #define REQUEST_BYTES_MAX GIB
 
@@ -158,6 +160,56 @@ int line_exchange(struct line *line, unsigned replies, uint64_t deadline_ns)
     }
     bool more = line->in.data.size > line->in.offset;
     return error == OK && more ? ERR_PROTOCOL : error;
+}
+
+// One piece of what comes, with its descriptors. Returns its size, as recv does. The room for them
+// is told without what aligns it, which would do for one more; those beyond it the system closes.
+static ssize_t receive_piece(struct line *line, uint8_t *to, size_t size, int *fds, unsigned max,
+                             unsigned *count)
+{
+    union {
+        struct cmsghdr header; // for its alignment
+        char bytes[CMSG_SPACE(FDS_MAX * sizeof(int))];
+    } control;
+    struct iovec piece = {.iov_base = to, .iov_len = size};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = CMSG_LEN((max - *count) * sizeof(int))};
+    ssize_t got = recvmsg(line->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS) {
+        unsigned more = (unsigned)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        CHECK(more <= max - *count);
+        memcpy(fds + *count, CMSG_DATA(header), more * sizeof(int));
+        *count += more;
+    }
+    return got;
+}
+
+int line_exchange_fds(struct line *line, uint64_t deadline_ns, int *ret_fds, unsigned max,
+                      unsigned *ret_count)
+{
+    CHECK(max < FDS_MAX);
+    *ret_count = 0;
+    int error = send_all(line, deadline_ns);
+    while (error == OK) {
+        int code = answers_parse(&line->in, 1);
+        if (code != 0) {
+            return code == 1 ? OK : code;
+        }
+        error = wait_until(line->fd, POLLIN, deadline_ns);
+        uint8_t *to = error == OK ? buf_reserve(&line->in.data, FDS_REPLY_BYTES) : NULL;
+        ssize_t size = to == NULL ? 0
+                                  : receive_piece(line, to, FDS_REPLY_BYTES, ret_fds, max,
+                                                  ret_count);
+        if (size > 0) {
+            buf_commit(&line->in.data, (size_t)size);
+        } else if (error == OK && (size == 0 || (errno != EAGAIN && errno != EINTR))) {
+            error = ERR_CLOSED;
+        }
+    }
+    return error;
 }
 
 int line_exchange_more(struct line *line, uint64_t deadline_ns)

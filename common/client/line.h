@@ -38,6 +38,11 @@ void line_add_text(struct line *line, const char *text); // words between blanks
 int line_exchange(struct line *line, unsigned replies, uint64_t deadline_ns) MUST_CHECK;
 static inline bool line_sent_whole(const struct line *line) { return line->sent == line->out.size; }
 
+// Sends what was added and waits for one reply, and the descriptors that come with it, at most
+// `max`. They are the caller's, also after an error: *ret_count is set always.
+int line_exchange_fds(struct line *line, uint64_t deadline_ns, int *ret_fds, unsigned max,
+                      unsigned *ret_count) MUST_CHECK;
+
 // Of a line that streams: sends what was added, waits for one reply, and leaves those behind it.
 int line_exchange_more(struct line *line, uint64_t deadline_ns) MUST_CHECK;
 

@@ -86,12 +86,21 @@ QS_API const char *qs_last_error(void);
 
 // ---- handles -----------------------------------------------------------------------------------
 
+// A daemon at a unix socket may share memory (its option share_memory). Then qs_get and qs_exists
+// look there first, without a system call; what they promise is the same.
+enum qs_shared {
+    QS_SHARED_LIVE = 0,   // as long as the daemon lives
+    QS_SHARED_STATIC = 1, // and while none does: then as of the last index that it showed
+    QS_SHARED_NONE = 2    // never
+};
+
 struct qs_options {
     size_t size;          // sizeof (struct qs_options): so it can grow
     const char *instance; // name; NULL: the one that the address serves
     uint32_t timeout_ms;  // for one call as a whole, reconnecting included; 0: 5,000
     uint32_t connections; // at most so many at once, 1 to 1,024; 0: 8. Others wait.
     uint64_t reply_bytes; // a longer reply is refused; 0: 128 MiB
+    uint32_t shared;      // enum qs_shared
 };
 
 // Opens a handle; connects when it is first used. `address` is "unix:/path", "10.0.0.1:7401",

@@ -50,6 +50,8 @@ _ERRORS = _errors(
     Config=-60, Usage=-62,
 )
 
+_SHARED = ("live", "static", "none")
+
 # A value, the version (index of the write; 0: absent) and the index of the state that was read.
 Row = collections.namedtuple("Row", "value version index")
 
@@ -68,6 +70,7 @@ class _Options(ctypes.Structure):
         ("timeout_ms", ctypes.c_uint32),
         ("connections", ctypes.c_uint32),
         ("reply_bytes", ctypes.c_uint64),
+        ("shared", ctypes.c_uint32),
     ]
 
 
@@ -173,10 +176,11 @@ class _Result:
 class Handle:
     """A session with one instance; see qs.open. Closed by close(), or at the end of a `with`."""
 
-    def __init__(self, address, instance, timeout, connections):
+    def __init__(self, address, instance, timeout, connections, shared):
         options = _Options(ctypes.sizeof(_Options), None if instance is None else _bytes(instance))
         options.timeout_ms = _ms(timeout)
         options.connections = connections
+        options.shared = _SHARED.index(shared)
         self.own = threading.local()
         self._at = ctypes.c_void_p()
         _check(_lib.qs_open(ctypes.byref(self._at), _bytes(address), ctypes.byref(options)))
@@ -354,6 +358,8 @@ class Watch:
         self.close()
 
 
-def open(address, instance=None, timeout=5.0, connections=8):
-    """A Handle. `address`: "unix:/path" or "host:port"; `timeout`: for each call as a whole."""
-    return Handle(address, instance, timeout, connections)
+def open(address, instance=None, timeout=5.0, connections=8, shared="live"):
+    """A Handle. `address`: "unix:/path" or "host:port"; `timeout`: for each call as a whole.
+    `shared`: whether memory that the daemon shares is read: "live": as long as the daemon lives;
+    "static": and while none does; "none": never."""
+    return Handle(address, instance, timeout, connections, shared)

@@ -73,11 +73,12 @@ static int found(const struct qs_result *result)
 
 // ---- one key -----------------------------------------------------------------------------------
 
-static int get_by_line(struct qs *qs, struct bytes key, const char *least, struct qs_result *result)
+static int get_by_line(struct qs *qs, struct bytes key, const char *least, uint64_t spent_ns,
+                       struct qs_result *result)
 {
     struct bytes words[] = {bytes_text("QS.GET"), key};
     struct call call = {.qs = qs, .words = words, .count = 2, .fence = FENCE_LEAST,
-                        .result = result, .decode = decode_value};
+                        .spent_ns = spent_ns, .result = result, .decode = decode_value};
     int error = least == NULL ? OK : call_least(&call, least);
     if (error == OK) {
         error = call_run(&call);
@@ -88,22 +89,22 @@ static int get_by_line(struct qs *qs, struct bytes key, const char *least, struc
 int qs_get(struct qs *qs, const void *key, size_t key_size, struct qs_result *result)
 {
     struct bytes name = bytes_of(key, key_size);
+    struct door_answer answer = {0};
     if (qs->door != NULL) {
         struct seen seen = handle_seen(qs);
-        uint64_t index;
-        int code = qs->door->calls->get(qs->door, name, seen.index, result, &index);
+        int code = qs->door->calls->get(qs->door, name, seen.index, result, &answer);
         if (code != ERR_INCOMPLETE) {
-            handle_saw(qs, seen.session, index);
+            handle_saw(qs, seen.session, answer.index);
             return code;
         }
     }
-    return get_by_line(qs, name, NULL, result);
+    return get_by_line(qs, name, NULL, answer.spent_ns, result);
 }
 
 int qs_get_min(struct qs *qs, const void *key, size_t key_size, const char *least,
                struct qs_result *result)
 {
-    return get_by_line(qs, bytes_of(key, key_size), least, result);
+    return get_by_line(qs, bytes_of(key, key_size), least, 0, result);
 }
 
 int qs_get_at(struct qs *qs, const void *key, size_t key_size, uint64_t index,
@@ -121,17 +122,17 @@ int qs_get_at(struct qs *qs, const void *key, size_t key_size, uint64_t index,
 int qs_exists(struct qs *qs, const void *key, size_t key_size)
 {
     struct bytes words[] = {bytes_text("EXISTS"), bytes_of(key, key_size)};
+    struct door_answer answer = {0};
     if (qs->door != NULL) {
         struct seen seen = handle_seen(qs);
-        uint64_t index;
-        int code = qs->door->calls->exists(qs->door, words[1], seen.index, &index);
+        int code = qs->door->calls->exists(qs->door, words[1], seen.index, &answer);
         if (code != ERR_INCOMPLETE) {
-            handle_saw(qs, seen.session, index);
+            handle_saw(qs, seen.session, answer.index);
             return code;
         }
     }
     struct call call = {.qs = qs, .words = words, .count = 2, .fence = FENCE_AROUND,
-                        .decode = decode_count};
+                        .spent_ns = answer.spent_ns, .decode = decode_count};
     int error = call_run(&call);
     return error != OK ? error : call.number > 0 ? OK : ERR_NOT_FOUND;
 }

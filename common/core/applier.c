@@ -7,6 +7,7 @@
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/build.h"
+#include "common/core/display.h"
 #include "common/core/space.h"
 #include "common/core/walk.h"
 #include "common/core/writer.h"
@@ -44,7 +45,11 @@ void applier_publish(struct applier *applier)
     view->history_floor = atomic_load(&instance->history_floor);
     view->window_floor = atomic_load(&instance->window_floor);
     view->published_ns = clock_mono_ns();
+    display_prepare(instance->display, view);
+    struct view *shown = view_hold(view);
     views_publish(&instance->views, view);
+    display_show(instance->display, shown);
+    view_release(shown);
     METRIC_SET(instance->metrics, instance, visible_index, view->place.index);
     METRIC_SET(instance->metrics, instance, keys, view->digest.keys);
     front_metrics(&applier->front, instance->metrics);
@@ -124,11 +129,12 @@ struct mailbox *instance_applier(struct instance *instance)
 
 // ---- applying a block --------------------------------------------------------------------------
 
-// The filter knows a key before the store does.
+// The filter knows a key before the store does, and who shares memory knows what changes.
 static void learn(struct applier *applier, const struct block *block)
 {
     bool wanted = atomic_load(&applier->front.wanted);
     front_add(&applier->front, block);
+    display_learn(applier->instance->display, block);
     if (!wanted && atomic_load(&applier->front.wanted)) {
         instance_wake_walk(applier->instance); // it has outgrown its size
     }
@@ -488,9 +494,10 @@ static uint64_t apply_turn(struct applier *applier)
         return instance_state(applier->instance) == INSTANCE_STOPPED ? WORKER_IDLE
                                                                      : APPLIER_RETRY_NS;
     }
+    uint64_t pause_ns = display_turn(applier->instance->display);
     idle(applier);
     come_back(applier);
-    return full ? SPACE_WAIT_NS : SPACE_LOOK_NS;
+    return u64_min(pause_ns, full ? SPACE_WAIT_NS : SPACE_LOOK_NS);
 }
 
 static uint64_t applier_turn(void *argument)

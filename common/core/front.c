@@ -1,26 +1,64 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/core/front.h"
 
+#include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/mem.h"
 #include "common/core/front_private.h"
+#include "common/shared/layout.h"
 
 // An empty database is likely to grow: its first generation has room for this many keys.
 #define FIRST_KEYS 262144
 
 // ---- generations -------------------------------------------------------------------------------
 
-struct front_generation *front_generation_new(uint64_t lines, uint64_t capacity)
+// The place for the lines; NULL: no such memory is to be had.
+static uint8_t *in_region(struct front_generation *generation, uint64_t lines)
+{
+    static struct log_gate gate;
+    size_t bytes = SHARED_HEAD_BYTES + lines * BLOOM_LINE_BYTES;
+    int error = region_create(&generation->region, REGION_READ, bytes);
+    if (error != OK) {
+        LOG_GATED(&gate, LOG_WARN, NULL, "a front filter is not shared: %s", error_text(error));
+        return NULL;
+    }
+    generation->number = random_u64() | 1;
+    struct filter_page *page = generation->region.memory;
+    *page = (struct filter_page){.magic = FILTER_MAGIC,
+                                 .version = SHARED_VERSION,
+                                 .generation = generation->number,
+                                 .lines = lines};
+    return (uint8_t *)generation->region.memory + SHARED_HEAD_BYTES;
+}
+
+static uint8_t *in_memory(struct front_generation *generation, uint64_t lines)
+{
+    generation->memory = mem_zalloc((lines + 1) * BLOOM_LINE_BYTES);
+    size_t beyond = (uintptr_t)generation->memory % BLOOM_LINE_BYTES;
+    return (uint8_t *)generation->memory + (BLOOM_LINE_BYTES - beyond);
+}
+
+struct front_generation *front_generation_new(uint64_t lines, uint64_t capacity, bool shared)
 {
     CHECK(lines > 0 && lines <= UINT32_MAX);
     struct front_generation *generation = mem_zalloc(sizeof *generation);
     atomic_init(&generation->references, 1);
-    generation->memory = mem_zalloc((lines + 1) * BLOOM_LINE_BYTES);
-    size_t beyond = (uintptr_t)generation->memory % BLOOM_LINE_BYTES;
-    uint8_t *aligned = (uint8_t *)generation->memory + (BLOOM_LINE_BYTES - beyond);
-    generation->bloom = (struct bloom){.lines = (struct bloom_line *)aligned, .count = lines};
+    uint8_t *at = shared ? in_region(generation, lines) : NULL;
+    if (at == NULL) {
+        at = in_memory(generation, lines);
+    }
+    generation->bloom = (struct bloom){.lines = (struct bloom_line *)at, .count = lines};
     generation->capacity = capacity;
     return generation;
+}
+
+// Before anybody else has it.
+void front_generation_begin(struct front_generation *generation, uint64_t since)
+{
+    generation->since = since;
+    if (generation->number != 0) {
+        ((struct filter_page *)generation->region.memory)->since = since;
+    }
 }
 
 struct front_generation *front_hold(struct front_generation *generation)
@@ -39,9 +77,20 @@ void front_release(struct front_generation *generation)
     unsigned before = atomic_fetch_sub_explicit(&generation->references, 1, memory_order_acq_rel);
     CHECK(before > 0);
     if (before == 1) {
+        region_close(&generation->region);
         mem_free(generation->memory);
         mem_free(generation);
     }
+}
+
+int front_fd(const struct front_generation *generation)
+{
+    return front_number(generation) != 0 ? generation->region.fd : -1;
+}
+
+uint64_t front_number(const struct front_generation *generation)
+{
+    return generation != NULL ? generation->number : 0;
 }
 
 bool front_absent(const struct front_generation *generation, struct bytes key)
@@ -69,7 +118,8 @@ static struct front_generation *sized(const struct front *front, uint64_t keys)
     uint64_t capacity = u64_max(keys + keys / 2, FIRST_KEYS);
     uint64_t bytes = u64_min(capacity / 8 * front->options->filter_bits,
                              front->options->filter_bytes);
-    return front_generation_new(u64_max(bytes / BLOOM_LINE_BYTES, 1), capacity);
+    return front_generation_new(u64_max(bytes / BLOOM_LINE_BYTES, 1), capacity,
+                                front->options->share_memory);
 }
 
 static void look_whether_wanted(struct front *front)
@@ -160,7 +210,7 @@ void front_install(struct front *front, const struct journal_place *place, uint6
     if (front->next == NULL) {
         return;
     }
-    front->next->since = place->index;
+    front_generation_begin(front->next, place->index);
     atomic_store(&front->next->keys, keys);
     adopt(front, front->next, place->number);
     front->next = NULL;

@@ -35,6 +35,11 @@ void front_release(struct front_generation *generation);                  // NUL
 // known.
 bool front_absent(const struct front_generation *generation, struct bytes key);
 
+// What other processes map: its descriptor, and the number that names it there. -1 and 0: it is not
+// shared, or NULL.
+int front_fd(const struct front_generation *generation);
+uint64_t front_number(const struct front_generation *generation);
+
 // For the walk that builds it.
 void front_learn(struct front_generation *generation, struct bytes key);
 

@@ -127,10 +127,11 @@ static bool decode_head(const uint8_t data[HEAD_BYTES], uint64_t file_bytes, str
 
 // The lines, checked. NULL: they are not what was written.
 static struct front_generation *read_lines(int fd, const uint8_t data[HEAD_BYTES],
-                                           const struct head *head)
+                                           const struct head *head, bool shared)
 {
-    struct front_generation *generation = front_generation_new(head->lines, head->capacity);
-    generation->since = head->since;
+    struct front_generation *generation =
+        front_generation_new(head->lines, head->capacity, shared);
+    front_generation_begin(generation, head->since);
     atomic_store(&generation->keys, head->keys);
     struct hasher *hasher = hasher_new();
     hasher_add(hasher, data, CHECKED_BYTES);
@@ -177,7 +178,7 @@ static int read_file(int fd, struct journal *journal, const struct instance_opti
         *ret_reason = "it is larger than filter_bytes";
         return ERR_CORRUPT;
     }
-    struct front_generation *generation = read_lines(fd, data, ret_head);
+    struct front_generation *generation = read_lines(fd, data, ret_head, options->share_memory);
     if (generation == NULL) {
         return ERR_CORRUPT;
     }

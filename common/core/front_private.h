@@ -5,17 +5,23 @@
 
 #include "common/base/bloom.h"
 #include "common/core/front.h"
+#include "common/shared/region.h"
 
 struct front_generation {
     _Atomic unsigned references;
     struct bloom bloom;
-    void *memory;      // holds the lines
+    void *memory;      // holds the lines; NULL: the region does
+    struct region region; // shared with other processes (common/shared/layout.h)
+    uint64_t number;   // names it there; 0: it is not shared
     uint64_t capacity; // keys that it was sized for
     uint64_t since;    // views at or above this index may be asked about
     _Atomic uint64_t keys; // that it was told of, as far as they were new; set by the applier
 };
 
-struct front_generation *front_generation_new(uint64_t lines, uint64_t capacity) MUST_CHECK;
+// `shared`: in memory that other processes can map, if there is any.
+struct front_generation *front_generation_new(uint64_t lines, uint64_t capacity,
+                                              bool shared) MUST_CHECK;
+void front_generation_begin(struct front_generation *generation, uint64_t since);
 
 // Reads the file of `directory`. ERR_NOT_FOUND: there is none. ERR_CORRUPT, ERR_IO: not a sound
 // one, as was logged.

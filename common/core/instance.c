@@ -14,6 +14,7 @@
 #include "common/core/applier.h"
 #include "common/core/build.h"
 #include "common/core/children_file.h"
+#include "common/core/display.h"
 #include "common/core/identity.h"
 #include "common/core/lead.h"
 #include "common/core/proof.h"
@@ -334,6 +335,9 @@ static int open_data(struct instance *instance, bool council, struct state *ret_
     int error = identity_claim(instance->directory, instance->node, instance->options,
                                &instance->lock_fd);
     if (error == OK) {
+        error = display_open(instance);
+    }
+    if (error == OK) {
         error = instance->role->open(instance);
         instance->role_open = error == OK;
     }
@@ -480,6 +484,7 @@ enum instance_end instance_close(struct instance *instance)
     lead_close(instance);
     instance_save_front(instance);
     views_close(&instance->views);
+    display_close(instance->display);
     if (instance->journal != NULL) {
         journal_close(instance->journal);
     }

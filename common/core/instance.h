@@ -101,6 +101,7 @@ struct instance {
     struct journal *journal;
     struct instance_metrics *metrics;
     struct views views;
+    struct display *display; // common/core/display.c; NULL: nothing is shared with other processes
     // Where its log comes from, and where a proxy fetches values: what the options say to begin
     // with. Whoever finds other nodes publishes them here.
     struct endpoint_feed parents, replicas;

@@ -5,6 +5,7 @@
 #include "common/core/read.h"
 
 #include "common/base/log.h"
+#include "common/core/display.h"
 
 // More keys than this in one read are not looked up on the loop, which others wait for.
 #define INLINE_KEYS 512
@@ -80,9 +81,24 @@ static void read_touch(const struct read *read)
     }
 }
 
+// What the memory that is shared may answer the next time.
+static void read_note(const struct read *read)
+{
+    struct display *display = read->instance->display;
+    for (unsigned i = 0; display != NULL && !read_is_past(read) && i < read->count; i++) {
+        const struct lookup *lookup = &read->lookups[i];
+        bool fits = lookup->status == OK && lookup->record.held &&
+                    lookup->key.size + lookup->record.length <= HOT_DATA_BYTES;
+        if (fits || lookup->unfiltered) {
+            display_note(display, read->view, lookup->key);
+        }
+    }
+}
+
 void read_resolved(struct read *read)
 {
     uint64_t bytes = read_count(read);
+    read_note(read);
     if (!read->values) {
         read->done(read);
         return;

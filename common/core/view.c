@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/base/mem.h"
+#include "common/shared/board.h"
 
 void views_open(struct views *views)
 {
@@ -61,6 +62,7 @@ void view_release(struct view *view)
         store_snapshot_release(view->store, view->snapshot);
         volume_release(view->volume);
         front_release(view->front);
+        board_release(view->board);
         mem_free(view);
     }
 }

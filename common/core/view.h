@@ -24,6 +24,7 @@ struct view {
     uint64_t epoch;
     struct digest digest;
     struct front_generation *front; // asked before the store; NULL: none knows this view
+    struct board *board;    // what other processes see of it; NULL: nothing
     uint64_t history_floor; // replica: reads and fetches below it are gone
     uint64_t window_floor;  // proxy: newer values are held, but for those above keep_bytes
     uint64_t published_ns;

@@ -318,6 +318,39 @@ ssize_t stream_send_file(struct stream *stream, int fd, off_t *offset, size_t si
     return sent;
 }
 
+int stream_send_fds(struct stream *stream, struct bytes data, const int *fds, unsigned count)
+{
+    CHECK(count > 0 && count <= STREAM_FDS_MAX && data.size > 0);
+    if (stream->closing || stream->wants_write || stream_pending(stream) > 0) {
+        return ERR_BUSY;
+    }
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(STREAM_FDS_MAX * sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(count * sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    memcpy(CMSG_DATA(&control.header), fds, count * sizeof(int));
+    struct iovec piece = {.iov_base = (void *)data.data, .iov_len = data.size};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    ssize_t sent = sendmsg(stream->watch.fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    // Too many references: descriptors of this user that others have not received yet.
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS ||
+                     errno == ETOOMANYREFS)) {
+        return ERR_BUSY;
+    }
+    if (sent != (ssize_t)data.size) {
+        int error = sent < 0 ? address_error(errno) : ERR_IO;
+        stream_close(stream, error);
+        return error;
+    }
+    stream->bytes_out += (uint64_t)sent;
+    return OK;
+}
+
 void stream_want_drained(struct stream *stream)
 {
     stream->drained_asked = true;

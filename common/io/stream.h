@@ -84,6 +84,13 @@ size_t stream_pending(const struct stream *stream); // bytes written and not sen
 // the file ends before `size`).
 ssize_t stream_send_file(struct stream *stream, int fd, off_t *offset, size_t size) MUST_CHECK;
 
+// Sends `data`, a few bytes, and with them descriptors, at most STREAM_FDS_MAX, which stay the
+// caller's; only on a unix socket, and while nothing is pending. ERR_BUSY: something is, or the
+// socket takes no more now; nothing was sent. Other errors have closed the stream.
+#define STREAM_FDS_MAX 8
+int stream_send_fds(struct stream *stream, struct bytes data, const int *fds,
+                    unsigned count) MUST_CHECK;
+
 // Asks for on_drained when the socket takes more (at once if it does, at the end of this turn).
 void stream_want_drained(struct stream *stream);
 

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The model of the roots: do its rules hold, and does the checker find each rule that is broken?
+"""The models of the roots and of shared memory: do their rules hold, and does the checker find each
+rule that is broken?
 
 Usage: run.py [--large] [--only NAME ...] [--trace NAME] [--list] [--memory MB]
 
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-MODEL = pathlib.Path(__file__).resolve().parent / "roots.pml"
+MODELS = pathlib.Path(__file__).resolve().parent
 MEMORY_MB = 4000
 
 # How states are kept: in full; as 64-bit hashes, where one in billions may be taken for another; as
@@ -27,12 +28,24 @@ WAYS = {
     "bits": ["-DNOREDUCE", "-DBITSTATE"],
     "breadth": ["-DNOREDUCE", "-DBFS"],
 }
-Case = collections.namedtuple("Case", "name text bounds way large", defaults=("full", False))
+Case = collections.namedtuple(
+    "Case", "name text bounds way large model", defaults=("full", False, "roots.pml")
+)
+
+
+def shared(name, text, bounds):
+    """A case of the other model."""
+    return Case(name, text, bounds, model="shared.pml")
+
 
 # The store keeps what it was told, so the record alone may say who leads: ASK=1, no promises asked.
 # And: it may lose it once, so in_sync_min + promote_min must exceed the number of roots.
 KEEPS = "ASK=1 LOSSES=0"
 LOSES = "LOSSES=1"
+# Of shared memory: what happens beside blocks and fills.
+WALK = "KILLS=0 JUMPS=0 FAILS=0 BOARDS=1 GENERATIONS=2 FILLS=1 CALLS=3"
+JUMP = "KILLS=0 WALKS=0 BOARDS=2 GENERATIONS=1 FILLS=1 CALLS=3"
+KILL = "JUMPS=0 WALKS=0 FAILS=0 BOARDS=2 GENERATIONS=2 FILLS=1"
 SOUND = [
     Case("kept", "3 roots, two leaderships, a crash", f"{KEEPS} LEADERSHIPS=2 CRASHES=1 CHANGES=2"),
     Case("kept-late", "the same, the leader acts late on what it hears",
@@ -53,6 +66,12 @@ SOUND = [
          "bits", True),
     Case("lost-five", "5 roots, in_sync_min 3, data lost", f"{LOSES} N=5 CRASHES=0 CHANGES=2 L=2",
          "bits", True),
+    shared("shared-walk", "mapped reads, while a walk builds a filter", WALK),
+    shared("shared-jump", "mapped reads, another store comes, a block waits", JUMP),
+    shared("shared-all", "mapped reads, all of these, two states",
+           "KILLS=0 STATES=2 BOARDS=2 GENERATIONS=2 FILLS=1 CALLS=3"),
+    shared("shared-kill", "mapped reads, the daemon is killed", KILL),
+    shared("shared-static", "the same, and read on without it", f"{KILL} STATIC"),
 ]
 FEW = f"{KEEPS} CRASHES=1 CHANGES=2"
 BROKEN = [
@@ -88,6 +107,25 @@ BROKEN = [
          "CRASHES=0 CHANGES=1 L=2"),
     Case("EPOCH_WITHOUT_NAME", "data lost: two leaders of one epoch are one",
          "LOSSES=1 CRASHES=0 CHANGES=1 L=2"),
+    shared("FILTER_LATE", "the filter is told of a key after the state is shown", WALK),
+    shared("NEXT_NOT_FED", "a filter under construction is not told of new keys", WALK),
+    shared("FORGETS_LATE", "a hot value is forgotten after the state is shown", WALK),
+    shared("VISIBLE_BEFORE_VIEW", "the map shows a state before the sockets do", WALK),
+    shared("GENERATION_LATE", "the index is raised before the filter is named", WALK),
+    shared("NO_GENERATION", "a filter is asked that is fed no more", WALK),
+    shared("GENERATION_BEFORE", "... as its name was looked at before the index", WALK),
+    shared("INDEX_AFTER", "the index of an answer is loaded behind the look", WALK),
+    shared("NO_SINCE_OF_FILTER", "a filter is asked of states before its own",
+           "KILLS=0 STATES=2 BOARDS=1 GENERATIONS=2 FILLS=0 CALLS=2"),
+    shared("NO_SINCE_OF_SLOT", "a value is given for a state before its own", WALK),
+    shared("NO_SECOND_SEQUENCE", "a slot is read while it is written",
+           "KILLS=0 JUMPS=0 WALKS=0 FAILS=0 BOARDS=1 GENERATIONS=1"),
+    shared("FILLS_BEHIND_THE_LOG", "a fill from a view behind what was learned", JUMP),
+    shared("KEEPS_THE_BOARD", "another store comes, its changes unknown to the board", JUMP),
+    shared("NOT_RETIRED", "the board before is not marked dead", JUMP),
+    shared("NO_LEAST", "the map is asked though it is behind a socket", WALK),
+    shared("NOT_WHETHER_ALIVE", "nobody looks whether the daemon lives", KILL),
+    shared("INCARNATION_LATE", "raised behind the doors' opening", f"{KILL} STATIC"),
 ]
 # Where nothing happens nothing goes wrong: what the sound rules must come to within their bounds.
 REACHED = [
@@ -96,6 +134,10 @@ REACHED = [
          f"{KEEPS} LEADERSHIPS=2 CHANGES=1"),
     Case("NEVER_BROUGHT", "a new leader takes over another root's log", "LEADERSHIPS=2 CHANGES=1"),
     Case("NEVER_AFTER_LOSS", "a take-over commits after data was lost", f"{LOSES} CHANGES=1 L=2"),
+    shared("NEVER_HOT", "a value is read from the map", WALK),
+    shared("NEVER_BY_A_WALK", "a deleted key is absent by the filter of a walk", WALK),
+    shared("NEVER_AFTER_A_KILL", "the next daemon's map answers", KILL),
+    shared("NEVER_STATIC", "a dead daemon's map answers", f"{KILL} STATIC"),
 ]
 HARM = BROKEN + REACHED  # cases in which an assertion must fail
 
@@ -109,7 +151,7 @@ def defines(case):
 
 def build(case, way, folder):
     """The checker of one case, compiled in folder."""
-    subprocess.run(["spin", *defines(case), "-a", MODEL], cwd=folder, check=True,
+    subprocess.run(["spin", *defines(case), "-a", MODELS / case.model], cwd=folder, check=True,
                    stdout=subprocess.DEVNULL)
     speed = "-O1" if case in HARM else "-O2"
     command = ["gcc", speed, "-w", "-DSAFETY", "-DNOCLAIM", *WAYS[way], f"-DMEMLIM={MEMORY_MB}"]
@@ -153,9 +195,9 @@ def trace(case):
             print("no harm found within the bounds and the memory")
             return
         for trail in pathlib.Path(folder).glob("*.trail"):
-            trail.rename(pathlib.Path(folder) / "roots.pml.trail")
-        (pathlib.Path(folder) / "roots.pml").write_text(MODEL.read_text())
-        command = ["spin", *defines(case), "-t", "-T", "roots.pml"]
+            trail.rename(pathlib.Path(folder) / f"{case.model}.trail")
+        (pathlib.Path(folder) / case.model).write_text((MODELS / case.model).read_text())
+        command = ["spin", *defines(case), "-t", "-T", case.model]
         said = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
     for line in said.split("\n"):
         if line.startswith("#processes"):
@@ -183,7 +225,7 @@ def run(cases):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Checks the model of the roots.")
+    parser = argparse.ArgumentParser(description="Checks the models.")
     parser.add_argument("--large", action="store_true", help="the long cases, too")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these cases")
     parser.add_argument("--trace", metavar="NAME", help="the shortest way to the harm")

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // One handle of libqs under many threads: sessions ADDRESS READERS, until standard input ends. A
 // writer counts up in one key; readers look in every way there is and may never see the count go
-// back, nor less than any thread has seen before they began; a watcher must be told each count,
-// once and in order. The daemon may be killed meanwhile. Prints figures; the first fault ends it.
+// back, nor less than any thread has seen before they began; and the mark of each count, a key of
+// its own that was written before it, must be there. A watcher must be told each count, once and in
+// order. The daemon may be killed meanwhile. Prints figures; the first fault ends it.
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #define READERS_MAX 64
 #define NUMBER_TEXT 24
 #define TIMEOUT_MS 60000
+#define FAR 1000000000
 
 static const char key[] = "counter";
 #define KEY key, sizeof key - 1
@@ -56,6 +58,12 @@ static uint64_t row_of(const struct qs_result *result)
     return qs_value(result, 0, &value) == QS_OK ? number_of(value) : 0;
 }
 
+// A new key for each count: the first look-up of one is of a key that was absent just before.
+static size_t mark_of(uint64_t number, char text[NUMBER_TEXT])
+{
+    return (size_t)snprintf(text, NUMBER_TEXT, "m%llu", (unsigned long long)number);
+}
+
 // ---- the writer --------------------------------------------------------------------------------
 
 // Where the count is, for a writer that does not know what became of its last write. If that
@@ -71,6 +79,18 @@ static void look_again(struct shared *shared, struct qs_result *result, uint64_t
     *ret_version = qs_version(result, 0);
 }
 
+// The mark of a count that nobody has seen: written as often as it takes.
+static bool put_mark(struct shared *shared, uint64_t number)
+{
+    char mark[NUMBER_TEXT];
+    size_t size = mark_of(number, mark);
+    int error = qs_put(shared->qs, mark, size, "x", 1, NULL);
+    if (error != QS_OK && error != QS_UNKNOWN_OUTCOME && error != QS_NO_LEADER) {
+        fail("mark", error, number, 0);
+    }
+    return error == QS_OK;
+}
+
 static void *write_on(void *argument)
 {
     struct shared *shared = argument;
@@ -78,6 +98,10 @@ static void *write_on(void *argument)
     char text[NUMBER_TEXT];
     uint64_t number = 0, version = 0;
     while (!atomic_load(&shared->over)) {
+        if (!put_mark(shared, number + 1)) {
+            clock_sleep_ns(NS_PER_MS);
+            continue;
+        }
         int size = snprintf(text, sizeof text, "%llu", (unsigned long long)number + 1);
         int error = qs_cas(shared->qs, KEY, version, text, (size_t)size, &version);
         if (error == QS_OK) {
@@ -136,6 +160,20 @@ static int look(struct qs *qs, unsigned way, struct qs_result *result, uint64_t 
     return error;
 }
 
+// What was written before the count is there; nobody has written what comes long after it.
+static void look_for_marks(struct shared *shared, uint64_t number, struct qs_result *result)
+{
+    char mark[NUMBER_TEXT];
+    int error = number == 0 ? QS_OK : qs_get(shared->qs, mark, mark_of(number, mark), result);
+    if (error != QS_OK) {
+        fail("a mark", error, 0, number);
+    }
+    error = qs_get(shared->qs, mark, mark_of(number + FAR, mark), result);
+    if (error != QS_NOT_FOUND) {
+        fail("a mark of the future", error, 0, number);
+    }
+}
+
 static void *read_on(void *argument)
 {
     struct shared *shared = argument;
@@ -149,6 +187,7 @@ static void *read_on(void *argument)
         if (number > 0 && way % 8 == 3 && qs_exists(shared->qs, KEY) != QS_OK) {
             fail("exists", QS_NOT_FOUND, 0, number);
         }
+        look_for_marks(shared, number, result);
         raise_to(&shared->newest, number);
         atomic_fetch_add(&shared->reads, 1);
     }

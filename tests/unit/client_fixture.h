@@ -370,7 +370,8 @@ SUPPORT struct qs *open_with(const struct false_daemon *daemon, uint32_t timeout
     struct qs_options options = {.size = sizeof options,
                                  .timeout_ms = timeout_ms,
                                  .connections = connections,
-                                 .reply_bytes = MIB};
+                                 .reply_bytes = MIB,
+                                 .shared = QS_SHARED_NONE};
     struct qs *qs;
     assert_int_equal(qs_open(&qs, daemon->address, &options), QS_OK);
     return qs;

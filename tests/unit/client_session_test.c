@@ -220,27 +220,29 @@ struct false_door {
     struct door door;
     uint64_t index; // at which it answers
     uint64_t least; // asked for last
+    uint64_t spent_ns;
     int code;
     unsigned forgotten, closed;
 };
 
 static int door_get(struct door *door, struct bytes key, uint64_t least, struct qs_result *result,
-                    uint64_t *ret_index)
+                    struct door_answer *ret_answer)
 {
     struct false_door *own = CONTAINER_OF(door, struct false_door, door);
     own->least = least;
+    *ret_answer = (struct door_answer){.index = own->index, .spent_ns = own->spent_ns};
     if (own->code == ERR_INCOMPLETE) {
         return ERR_INCOMPLETE;
     }
-    *ret_index = own->index;
     result_one(result, key, own->code == OK ? 150 : 0, own->index);
     return own->code;
 }
 
-static int door_exists(struct door *door, struct bytes key, uint64_t least, uint64_t *ret_index)
+static int door_exists(struct door *door, struct bytes key, uint64_t least,
+                       struct door_answer *ret_answer)
 {
     struct qs_result scratch = {0};
-    int code = door_get(door, key, least, &scratch, ret_index);
+    int code = door_get(door, key, least, &scratch, ret_answer);
     result_close(&scratch);
     return code;
 }
@@ -277,12 +279,49 @@ static void test_the_door_comes_first(void **state)
     assert_int_equal(door.least, 200);
     // The socket shows nothing before what the door showed.
     door.code = ERR_INCOMPLETE;
+    door.spent_ns = 19 * NS_PER_S;
     assert_int_equal(get(test), QS_NOT_FOUND);
     assert_int_equal(qs_result_index(test->result), 250);
+    // The time that the door has taken is the call's: of 20 s there is one left.
+    const char *asked = strstr(test->daemon.asked[test->daemon.asked_count - 1], "MININDEX ");
+    assert_non_null(asked);
+    assert_true(strtoull(strrchr(asked, ' '), NULL, 10) < SECOND_MS);
     qs_forget(test->qs);
     assert_int_equal(door.forgotten, 1);
     reopen(test, SECOND_MS, 1);
     assert_int_equal(door.closed, 1);
+}
+
+static void ask_until(struct test *test, unsigned maps)
+{
+    while (false_asked(&test->daemon, "QS.MAP") < maps) {
+        assert_int_equal(get(test), QS_NOT_FOUND);
+    }
+}
+
+// A daemon that shares nothing is asked once. Whatever comes in its place is asked, too, once.
+static void test_not_shared(void **state)
+{
+    static const char *const answers[] = {"-ERR unknown command 'QS.MAP'\r\n", ":4\r\n"};
+    struct test *test = *state;
+    struct qs_options options = {.size = sizeof options, .connections = 1};
+    qs_close(test->qs);
+    assert_int_equal(qs_open(&test->qs, test->daemon.address, &options), QS_OK);
+    for (unsigned i = 0; i < ARRAY_LEN(answers); i++) {
+        for (unsigned j = 0; j < 10; j++) {
+            false_step(&test->daemon, "QS.MAP", WHOLE, answers[i]);
+        }
+        ask_until(test, i + 1);
+        uint64_t until_ns = clock_mono_ns() + 400 * NS_PER_MS; // or it would be asked again
+        while (clock_mono_ns() < until_ns) {
+            assert_int_equal(get(test), QS_NOT_FOUND);
+            clock_sleep_ns(NS_PER_MS);
+        }
+        assert_int_equal(false_asked(&test->daemon, "QS.MAP"), i + 1);
+        false_end(&test->daemon);
+        test->daemon.step_count = 0;
+        false_begin(&test->daemon, OLD_HISTORY, 10);
+    }
 }
 
 int main(void)
@@ -296,6 +335,7 @@ int main(void)
         TEST(test_a_watch_goes_on),
         TEST(test_a_watch_without_news),
         TEST(test_the_door_comes_first),
+        TEST(test_not_shared),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

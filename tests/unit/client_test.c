@@ -3,6 +3,8 @@
 // the wrong shape or that say to come again, writes of which nobody knows.
 #include "tests/unit/client_fixture.h"
 
+#include <dirent.h>
+
 #include "common/client/handle.h"
 
 // ---- reads -------------------------------------------------------------------------------------
@@ -216,6 +218,9 @@ static void test_what_cannot_be_opened(void **state)
     assert_non_null(strstr(qs_last_error(), "nowhere"));
     assert_int_equal(qs_open(&qs, "unix:relative", NULL), QS_CONFIG);
     assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
+    options.connections = 0;
+    options.shared = 3;
+    assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
     options.size = 2;
     assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
     assert_null(qs);
@@ -247,6 +252,63 @@ static void test_an_instance_that_is_not_there(void **state)
                      ERR_CLIENTS_LIMIT);
 }
 
+// ---- descriptors -------------------------------------------------------------------------------
+
+static unsigned open_descriptors(void)
+{
+    unsigned count = 0;
+    DIR *directory = opendir("/proc/self/fd");
+    assert_non_null(directory);
+    while (readdir(directory) != NULL) {
+        count++;
+    }
+    closedir(directory);
+    return count;
+}
+
+static void send_with_fds(int to, const char *text, unsigned count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(8 * sizeof(int))];
+    } control = {.header = {.cmsg_len = CMSG_LEN(count * sizeof(int)),
+                            .cmsg_level = SOL_SOCKET,
+                            .cmsg_type = SCM_RIGHTS}};
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(CMSG_DATA(&control.header) + i * sizeof to, &to, sizeof to);
+    }
+    struct iovec piece = {.iov_base = (void *)text, .iov_len = strlen(text)};
+    struct msghdr message = {.msg_iov = &piece,
+                             .msg_iovlen = 1,
+                             .msg_control = control.bytes,
+                             .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+    assert_int_equal(sendmsg(to, &message, 0), strlen(text));
+}
+
+// However many come, in however many pieces: no more than were asked for are taken, and none of the
+// others stays open.
+static void test_too_many_descriptors(void **state)
+{
+    (void)state;
+    for (unsigned first = 1; first <= 8; first++) {
+        int sockets[2], fds[4];
+        unsigned count, before = open_descriptors();
+        assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+        struct line line = {.fd = sockets[0], .in.data.limit = 4096};
+        send_with_fds(sockets[1], ":", first);
+        send_with_fds(sockets[1], "4\r\n", 3);
+        uint64_t deadline_ns = clock_mono_ns() + 20 * NS_PER_S;
+        assert_int_equal(line_exchange_fds(&line, deadline_ns, fds, 4, &count), OK);
+        assert_int_equal(count, u64_min(first + 3, 4));
+        for (unsigned i = 0; i < count; i++) {
+            close(fds[i]);
+        }
+        line_close(&line);
+        close(sockets[1]);
+        assert_int_equal(open_descriptors(), before);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -264,6 +326,7 @@ int main(void)
         TEST(test_a_conflict_tells_the_version),
         cmocka_unit_test(test_what_cannot_be_opened),
         TEST(test_an_instance_that_is_not_there),
+        cmocka_unit_test(test_too_many_descriptors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

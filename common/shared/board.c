@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+// A slot is a seqlock without fences: its words are stored with release and loaded with acquire
+// semantics, which costs nothing where it matters (Boehm, "Can Seqlocks Get Along with Programming
+// Language Memory Models?", 2012, has this form and others). A bucket's slots are replaced by the
+// clock algorithm: a slot that was used since it was considered last gets another chance.
+#include "common/shared/board.h"
+
+#include "common/base/mem.h"
+#include "common/shared/layout.h"
+#include "common/shared/region.h"
+
+#define SWEEP_SLOTS 131072
+
+struct board {
+    _Atomic unsigned references;
+    struct region region, marks_region;
+    struct board_page *page;
+    struct hot_bucket *buckets;
+    struct hot_slot *slots;
+    _Atomic uint8_t *marks; // a reader has used the slot
+    uint8_t *used;          // ... before the last sweep, and since the clock's hand was there
+    uint64_t slot_count;
+    uint64_t swept; // the next slot of the sweep
+    uint64_t hand;
+    uint64_t keys;
+    bool retired;
+};
+
+// ---- life --------------------------------------------------------------------------------------
+
+// Held until its thread ends: nobody else ever waits for it.
+static void take_ownership(struct board_page *page)
+{
+    pthread_mutexattr_t robust;
+    CHECK(pthread_mutexattr_init(&robust) == 0);
+    CHECK(pthread_mutexattr_setpshared(&robust, PTHREAD_PROCESS_SHARED) == 0);
+    CHECK(pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0);
+    CHECK(pthread_mutex_init(&page->owner.lock, &robust) == 0);
+    pthread_mutexattr_destroy(&robust);
+    CHECK(pthread_mutex_lock(&page->owner.lock) == 0);
+    CHECK(atomic_load(&page->owner.word) != 0); // the word is where readers look for it
+}
+
+static void fill_page(struct board_page *page, const struct board_setup *setup, uint64_t buckets)
+{
+    page->magic = BOARD_MAGIC;
+    page->version = SHARED_VERSION;
+    page->incarnation = setup->incarnation;
+    page->buckets = buckets;
+    memcpy(page->history, setup->history, SHARED_HISTORY_BYTES);
+    atomic_init(&page->visible, setup->index);
+    atomic_init(&page->generation, setup->generation);
+    atomic_init(&page->retired, 0);
+    take_ownership(page);
+}
+
+int board_open(struct board **ret_board, const struct board_setup *setup)
+{
+    struct board *board = mem_zalloc(sizeof *board);
+    uint64_t buckets = setup->hot_bytes / (sizeof(struct hot_bucket) + HOT_WAYS * HOT_SLOT_BYTES);
+    buckets = u64_min(u64_max(buckets, 1), UINT32_MAX);
+    board->slot_count = buckets * HOT_WAYS;
+    int error = region_create(&board->region, REGION_READ, board_bytes(buckets));
+    if (error == OK) {
+        error = region_create(&board->marks_region, REGION_WRITE, board->slot_count);
+    }
+    if (error != OK) {
+        region_close(&board->region);
+        mem_free(board);
+        return error;
+    }
+    atomic_init(&board->references, 1);
+    board->page = board->region.memory;
+    board->marks = board->marks_region.memory;
+    board->used = mem_zalloc(board->slot_count);
+    fill_page(board->page, setup, buckets);
+    board->buckets = board_buckets(board->page);
+    board->slots = board_slots(board->page);
+    *ret_board = board;
+    return OK;
+}
+
+struct board *board_hold(struct board *board)
+{
+    if (board != NULL) {
+        atomic_fetch_add_explicit(&board->references, 1, memory_order_relaxed);
+    }
+    return board;
+}
+
+void board_release(struct board *board)
+{
+    if (board == NULL) {
+        return;
+    }
+    unsigned before = atomic_fetch_sub_explicit(&board->references, 1, memory_order_acq_rel);
+    CHECK(before > 0);
+    if (before == 1) {
+        region_close(&board->region);
+        region_close(&board->marks_region);
+        mem_free(board->used);
+        mem_free(board);
+    }
+}
+
+int board_fd(const struct board *board) { return board->region.fd; }
+
+int board_marks_fd(const struct board *board) { return board->marks_region.fd; }
+
+void board_retire(struct board *board)
+{
+    CHECK(!board->retired);
+    board->retired = true;
+    atomic_store_explicit(&board->page->retired, 1, memory_order_release);
+    CHECK(pthread_mutex_unlock(&board->page->owner.lock) == 0);
+}
+
+// Whoever sees the index sees all that was stored before it: the filter's bits, keys forgotten,
+// which filter is fed.
+void board_show(struct board *board, uint64_t index, uint64_t generation)
+{
+    struct board_page *page = board->page;
+    CHECK(!board->retired);
+    CHECK(index >= atomic_load_explicit(&page->visible, memory_order_relaxed));
+    atomic_store_explicit(&page->generation, generation, memory_order_release);
+    atomic_store_explicit(&page->visible, index, memory_order_release);
+}
+
+// ---- slots -------------------------------------------------------------------------------------
+
+struct place {
+    uint64_t tag;
+    struct hot_bucket *bucket;
+    uint64_t first; // slot of the bucket
+};
+
+static struct place place_of(const struct board *board, struct bytes key)
+{
+    struct hash128 hash = hash128(key, 0);
+    uint64_t bucket = hot_bucket_of(hash, board->page->buckets);
+    return (struct place){.tag = hot_tag(hash),
+                          .bucket = &board->buckets[bucket],
+                          .first = bucket * HOT_WAYS};
+}
+
+static uint64_t tag_at(const struct place *place, unsigned way)
+{
+    return atomic_load_explicit(&place->bucket->tags[way], memory_order_relaxed);
+}
+
+static size_t key_bytes(uint64_t sizes) { return (size_t)(sizes & UINT32_MAX); }
+
+// What this thread itself has written.
+static void slot_copy(const struct hot_slot *slot, uint64_t words[HOT_DATA_WORDS], size_t bytes)
+{
+    for (size_t i = 0; i < (bytes + 7) / 8; i++) {
+        words[i] = atomic_load_explicit(&slot->words[i], memory_order_relaxed);
+    }
+}
+
+static bool slot_is(const struct hot_slot *slot, struct bytes key)
+{
+    uint64_t words[HOT_DATA_WORDS];
+    uint64_t sizes = atomic_load_explicit(&slot->sizes, memory_order_relaxed);
+    if (key_bytes(sizes) != key.size) {
+        return false;
+    }
+    slot_copy(slot, words, key.size);
+    return memcmp(words, key.data, key.size) == 0;
+}
+
+// The way that has the key; HOT_WAYS: none.
+static unsigned find(const struct board *board, const struct place *place, struct bytes key)
+{
+    unsigned way = 0;
+    while (way < HOT_WAYS && (tag_at(place, way) != place->tag ||
+                              !slot_is(&board->slots[place->first + way], key))) {
+        way++;
+    }
+    return way;
+}
+
+static uint64_t slot_begin(struct hot_slot *slot)
+{
+    uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_relaxed) + 1;
+    atomic_store_explicit(&slot->sequence, sequence, memory_order_relaxed);
+    return sequence;
+}
+
+static void slot_end(struct hot_slot *slot, uint64_t sequence)
+{
+    atomic_store_explicit(&slot->sequence, sequence + 1, memory_order_release);
+}
+
+static void slot_empty(struct board *board, const struct place *place, unsigned way)
+{
+    struct hot_slot *slot = &board->slots[place->first + way];
+    uint64_t sequence = slot_begin(slot);
+    atomic_store_explicit(&slot->sizes, 0, memory_order_release);
+    slot_end(slot, sequence);
+    atomic_store_explicit(&place->bucket->tags[way], 0, memory_order_relaxed);
+    board->keys--;
+}
+
+bool board_has(const struct board *board, struct bytes key)
+{
+    struct place place = place_of(board, key);
+    return find(board, &place, key) < HOT_WAYS;
+}
+
+void board_forget(struct board *board, struct bytes key)
+{
+    struct place place = place_of(board, key);
+    unsigned way = find(board, &place, key);
+    if (way < HOT_WAYS) {
+        slot_empty(board, &place, way);
+    }
+}
+
+// True once after the slot was used.
+static bool take_use(struct board *board, uint64_t slot)
+{
+    bool used = board->used[slot] != 0 ||
+                atomic_load_explicit(&board->marks[slot], memory_order_relaxed) != 0;
+    board->used[slot] = 0;
+    return used;
+}
+
+// An empty slot, or the next one under the clock's hand that has not been used. The marks stay for
+// the sweep, so after a round that takes all second chances the hand takes what it finds.
+static unsigned make_room(struct board *board, const struct place *place)
+{
+    for (unsigned way = 0; way < HOT_WAYS; way++) {
+        if (tag_at(place, way) == 0) {
+            return way;
+        }
+    }
+    unsigned way = (unsigned)(board->hand++ % HOT_WAYS);
+    for (unsigned i = 0; i < HOT_WAYS && take_use(board, place->first + way); i++) {
+        way = (way + 1) % HOT_WAYS;
+    }
+    slot_empty(board, place, way);
+    return way;
+}
+
+bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t version,
+               struct bytes value)
+{
+    size_t bytes = key.size + value.size;
+    if (bytes > HOT_DATA_BYTES) {
+        return false;
+    }
+    struct place place = place_of(board, key);
+    unsigned way = find(board, &place, key);
+    if (way < HOT_WAYS) {
+        slot_empty(board, &place, way);
+    } else {
+        way = make_room(board, &place);
+    }
+    uint64_t words[HOT_DATA_WORDS] = {0};
+    memcpy(words, key.data, key.size);
+    if (value.size > 0) {
+        memcpy((uint8_t *)words + key.size, value.data, value.size);
+    }
+    struct hot_slot *slot = &board->slots[place.first + way];
+    uint64_t sequence = slot_begin(slot);
+    atomic_store_explicit(&slot->since, since, memory_order_release);
+    atomic_store_explicit(&slot->version, version, memory_order_release);
+    atomic_store_explicit(&slot->sizes, key.size | (uint64_t)value.size << 32,
+                          memory_order_release);
+    for (size_t i = 0; i < (bytes + 7) / 8; i++) {
+        atomic_store_explicit(&slot->words[i], words[i], memory_order_release);
+    }
+    slot_end(slot, sequence);
+    atomic_store_explicit(&place.bucket->tags[way], place.tag, memory_order_relaxed);
+    board->keys++;
+    return true;
+}
+
+uint64_t board_keys(const struct board *board) { return board->keys; }
+
+// ---- use ---------------------------------------------------------------------------------------
+
+static bool tell(const struct board *board, uint64_t at, board_used *used, void *argument)
+{
+    const struct hot_slot *slot = &board->slots[at];
+    uint64_t sizes = atomic_load_explicit(&slot->sizes, memory_order_relaxed);
+    if (sizes == 0 || atomic_load_explicit(&slot->version, memory_order_relaxed) == 0) {
+        return false;
+    }
+    uint64_t words[HOT_DATA_WORDS];
+    slot_copy(slot, words, key_bytes(sizes));
+    used(argument, bytes_of(words, key_bytes(sizes)), sizes >> 32);
+    return true;
+}
+
+uint64_t board_sweep(struct board *board, board_used *used, void *argument)
+{
+    uint64_t told = 0;
+    uint64_t count = u64_min(SWEEP_SLOTS, board->slot_count);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = board->swept;
+        board->swept = at + 1 < board->slot_count ? at + 1 : 0;
+        // What stands there is whatever a reader has written: it says yes or no.
+        if (atomic_load_explicit(&board->marks[at], memory_order_relaxed) != 0) {
+            atomic_store_explicit(&board->marks[at], 0, memory_order_relaxed);
+            board->used[at] = 1;
+            told += tell(board, at, used, argument) ? 1 : 0;
+        }
+    }
+    return told;
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// A daemon's side of a board (common/shared/layout.h): what is visible, and keys that are read
+// often. docs/shared-memory.md says in which order these calls have to come for what readers
+// conclude to be so.
+//
+// The thread that makes a board is its only writer: it alone calls what does not say "any thread",
+// and by its end, however it comes, readers see that
+// nobody writes to the board any more. It ends, or retires the board, before the last reference
+// goes.
+#ifndef QS_COMMON_SHARED_BOARD_H
+#define QS_COMMON_SHARED_BOARD_H
+
+#include "common/base/bytes.h"
+#include "common/base/error.h"
+
+struct board;
+
+struct board_setup {
+    uint64_t incarnation;
+    const uint8_t *history; // SHARED_HISTORY_BYTES
+    uint64_t hot_bytes;     // memory for hot keys, about
+    uint64_t index;         // what is visible,
+    uint64_t generation;    // ... and the filter that goes with it, as in board_show
+};
+
+// ERR_MEMORY, ERR_IO.
+int board_open(struct board **ret_board, const struct board_setup *setup) MUST_CHECK;
+
+// Shared by reference count. Any thread.
+struct board *board_hold(struct board *board); // NULL is allowed
+void board_release(struct board *board);       // NULL is allowed
+// To be given to readers, with the same lifetime: what they read, and what they may write to.
+int board_fd(const struct board *board);
+int board_marks_fd(const struct board *board);
+
+// Nothing read from it counts any more. Before what takes its place is shown anywhere.
+void board_retire(struct board *board);
+
+// `index` is visible, and `generation` (0: none) is the filter that is fed from there on.
+void board_show(struct board *board, uint64_t index, uint64_t generation);
+
+// The key is about to change.
+void board_forget(struct board *board, struct bytes key);
+
+// Any thread: for others than the writer a hint.
+bool board_has(const struct board *board, struct bytes key);
+// From index `since` on, which is visible, the key has this value; version 0: it is absent. False:
+// too long.
+bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t version,
+               struct bytes value);
+uint64_t board_keys(const struct board *board);
+
+// Tells `used` of keys with a value that were read since they were looked at last, goes on where it
+// left off. Returns how many there were.
+typedef void board_used(void *argument, struct bytes key, uint64_t value_bytes);
+uint64_t board_sweep(struct board *board, board_used *used, void *argument);
+
+#endif

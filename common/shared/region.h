@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// A piece of memory behind a descriptor, which can be given to another process. Sealed: nobody can
+// change its size, so no access to it ever fails, and but for one that readers may write to nobody
+// can write to it save who made it. Any thread.
+#ifndef QS_COMMON_SHARED_REGION_H
+#define QS_COMMON_SHARED_REGION_H
+
+#include "common/base/base.h"
+#include "common/base/error.h"
+
+struct region {
+    int fd; // -1: none is kept
+    void *memory;
+    size_t bytes;
+};
+
+enum region_kind {
+    REGION_READ,  // others may read it
+    REGION_WRITE, // ... and write to it
+    REGION_FILE,  // read, and not sealed: a page of a file that is never cut
+};
+
+// Makes one, all zeroes, all of it allocated. ERR_MEMORY, ERR_IO.
+int region_create(struct region *ret_region, enum region_kind kind, size_t bytes) MUST_CHECK;
+
+// Maps what another process made; `fd` stays the caller's. ERR_PROTOCOL: it is no such thing, or
+// smaller than `least` bytes; ERR_MEMORY, ERR_IO.
+int region_map(struct region *ret_region, enum region_kind kind, int fd, size_t least) MUST_CHECK;
+
+void region_close(struct region *region); // all zeroes is allowed
+
+#endif

@@ -1,0 +1,468 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory that is shared with other processes: what can be done to it from outside, what it says,
+// and when it is dead. tests/unit/display_test.c has what an instance does with it.
+#include "tests/unit/support.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "common/shared/board.h"
+#include "common/shared/incarnation.h"
+#include "common/shared/look.h"
+
+#define HOT_BYTES 65536
+
+// ---- regions and incarnations ------------------------------------------------------------------
+
+static void test_region(void **state)
+{
+    (void)state;
+    struct region made, mapped, marks;
+    assert_int_equal(region_create(&made, REGION_READ, 8192), OK);
+    assert_int_equal(region_map(&mapped, REGION_READ, made.fd, 4096), OK);
+    struct stat info;
+    assert_int_equal(fstat(made.fd, &info), 0);
+    assert_true(info.st_blocks * 512 >= 8192); // no reader is the first to touch a page
+    ((char *)made.memory)[8191] = 'x';
+    assert_int_equal(((char *)mapped.memory)[8191], 'x');
+    // Whoever has the descriptor can neither write nor take memory away.
+    assert_int_not_equal(ftruncate(made.fd, 4096), 0);
+    assert_int_not_equal(ftruncate(made.fd, 16384), 0);
+    assert_int_equal(pwrite(made.fd, "y", 1, 0), -1);
+    assert_ptr_equal(mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED, made.fd, 0), MAP_FAILED);
+    assert_int_not_equal(mprotect(mapped.memory, 8192, PROT_READ | PROT_WRITE), 0);
+    assert_int_not_equal(fcntl(made.fd, F_ADD_SEALS, F_SEAL_WRITE), 0);
+    region_close(&mapped);
+    assert_int_equal(region_create(&marks, REGION_WRITE, 4096), OK);
+    assert_int_equal(region_map(&mapped, REGION_WRITE, marks.fd, 4096), OK);
+    ((char *)mapped.memory)[1] = 'z';
+    assert_int_equal(((char *)marks.memory)[1], 'z');
+    assert_int_not_equal(ftruncate(marks.fd, 1), 0);
+    region_close(&mapped);
+    region_close(&marks);
+    region_close(&made);
+}
+
+static void test_region_of_others(void **state)
+{
+    (void)state;
+    struct region mapped, made;
+    int fd = memfd_create("test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    assert_int_equal(ftruncate(fd, 4096), 0);
+    assert_int_equal(region_map(&mapped, REGION_READ, fd, 1), ERR_PROTOCOL); // it may shrink
+    close(fd);
+    assert_int_equal(region_create(&made, REGION_READ, 4096), OK);
+    assert_int_equal(region_map(&mapped, REGION_READ, made.fd, 4097), ERR_PROTOCOL);
+    region_close(&made);
+    int pipes[2];
+    assert_int_equal(pipe(pipes), 0);
+    assert_int_equal(region_map(&mapped, REGION_READ, pipes[0], 0), ERR_PROTOCOL);
+    close(pipes[0]);
+    close(pipes[1]);
+}
+
+static void test_incarnation(void **state)
+{
+    (void)state;
+    char *directory = test_mkdir();
+    struct incarnation first, second;
+    assert_int_equal(incarnation_raise(&first, directory, false), ERR_NOT_FOUND);
+    assert_int_equal(incarnation_raise(&first, directory, true), OK);
+    struct region mapped;
+    assert_int_equal(region_map(&mapped, REGION_FILE, first.fd, SHARED_HEAD_BYTES), OK);
+    const struct incarnation_page *page = mapped.memory;
+    assert_int_equal(page->magic, INCARNATION_MAGIC);
+    assert_int_equal(page->number, first.number);
+    // The next start, by whatever configuration: seen without a look at the file.
+    assert_int_equal(incarnation_raise(&second, directory, false), OK);
+    assert_int_equal(second.fd, -1);
+    assert_int_equal(page->number, second.number);
+    assert_int_not_equal(first.number, second.number);
+    assert_int_equal(pwrite(first.fd, "x", 1, 0), -1);
+    incarnation_close(&first);
+    region_close(&mapped);
+    test_rmdir(directory);
+}
+
+// ---- boards ------------------------------------------------------------------------------------
+
+struct fixture {
+    char *directory;
+    struct incarnation incarnation;
+    struct board *board;
+    struct look look;
+};
+
+static struct bytes text(const char *from) { return bytes_text(from); }
+
+static void fixture_board(struct fixture *fixture)
+{
+    struct board_setup setup = {.incarnation = fixture->incarnation.number,
+                                .history = test_history,
+                                .hot_bytes = HOT_BYTES,
+                                .index = 5};
+    assert_int_equal(board_open(&fixture->board, &setup), OK);
+}
+
+static int fixture_look(struct fixture *fixture, bool stays)
+{
+    int fds[] = {[LOOK_INCARNATION] = fixture->incarnation.fd,
+                 [LOOK_BOARD] = board_fd(fixture->board),
+                 [LOOK_MARKS] = board_marks_fd(fixture->board)};
+    return look_open(&fixture->look, fds, LOOK_FILTER, stays);
+}
+
+static void fixture_open(struct fixture *fixture)
+{
+    *fixture = (struct fixture){.directory = test_mkdir()};
+    assert_int_equal(incarnation_raise(&fixture->incarnation, fixture->directory, true), OK);
+    fixture_board(fixture);
+    assert_int_equal(fixture_look(fixture, false), OK);
+}
+
+static void fixture_close(struct fixture *fixture)
+{
+    look_close(&fixture->look);
+    if (fixture->board != NULL) {
+        board_retire(fixture->board);
+        board_release(fixture->board);
+    }
+    incarnation_close(&fixture->incarnation);
+    test_rmdir(fixture->directory);
+}
+
+static void expect_found(const struct fixture *fixture, const char *key, uint64_t version,
+                         const char *value)
+{
+    struct look_answer answer;
+    assert_int_equal(look_up(&fixture->look, text(key), 0, &answer), OK);
+    assert_int_equal(answer.version, version);
+    assert_true(bytes_equal_text(look_value(&answer), value));
+}
+
+static void expect_nothing(const struct fixture *fixture, const char *key)
+{
+    struct look_answer answer;
+    assert_int_equal(look_up(&fixture->look, text(key), 0, &answer), ERR_INCOMPLETE);
+}
+
+static void test_slots(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct look_answer answer;
+    fixture_open(&fixture);
+    expect_nothing(&fixture, "a");
+    assert_true(board_put(fixture.board, text("a"), 5, 3, text("value")));
+    assert_true(board_put(fixture.board, text("b"), 5, 0, text("")));
+    assert_true(board_put(fixture.board, text("c"), 5, 4, text("")));
+    expect_found(&fixture, "a", 3, "value");
+    expect_found(&fixture, "c", 4, "");
+    expect_nothing(&fixture, "");
+    assert_int_equal(look_up(&fixture.look, text("b"), 5, &answer), ERR_NOT_FOUND);
+    assert_int_equal(answer.index, 5);
+    assert_int_equal(look_up(&fixture.look, text("b"), 6, &answer), ERR_INCOMPLETE);
+    board_forget(fixture.board, text("a"));
+    expect_nothing(&fixture, "a");
+    board_show(fixture.board, 7, 0);
+    assert_true(board_put(fixture.board, text("a"), 7, 7, text("new")));
+    assert_true(board_put(fixture.board, text("a"), 7, 7, text("newer")));
+    assert_int_equal(board_keys(fixture.board), 3);
+    expect_found(&fixture, "a", 7, "newer");
+    // What is said of a later state than is visible does not count yet.
+    assert_true(board_put(fixture.board, text("d"), 8, 8, text("x")));
+    expect_nothing(&fixture, "d");
+    board_show(fixture.board, 8, 0);
+    expect_found(&fixture, "d", 8, "x");
+    uint8_t large[HOT_DATA_BYTES] = {1};
+    assert_true(board_put(fixture.board, text("e"), 8, 8, bytes_of(large, sizeof large - 1)));
+    assert_int_equal(look_up(&fixture.look, text("e"), 0, &answer), OK);
+    assert_true(bytes_equal(look_value(&answer), bytes_of(large, sizeof large - 1)));
+    assert_false(board_put(fixture.board, text("f"), 8, 8, bytes_of(large, sizeof large)));
+    fixture_close(&fixture);
+}
+
+// A filter counts from its own state on, as long as it is the one that is fed.
+static void test_filter(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct look look;
+    struct look_answer answer;
+    struct region filter;
+    fixture_open(&fixture);
+    assert_int_equal(region_create(&filter, REGION_READ, SHARED_HEAD_BYTES + 4 * 64), OK);
+    *(struct filter_page *)filter.memory = (struct filter_page){
+        .magic = FILTER_MAGIC, .version = SHARED_VERSION, .generation = 7, .lines = 4, .since = 9};
+    struct bloom bloom = {.lines = (struct bloom_line *)((char *)filter.memory + SHARED_HEAD_BYTES),
+                          .count = 4};
+    bloom_add(&bloom, text("there"));
+    int fds[LOOK_FDS] = {fixture.incarnation.fd, board_fd(fixture.board),
+                         board_marks_fd(fixture.board), filter.fd};
+    assert_int_equal(look_open(&look, fds, LOOK_FDS, false), OK);
+    board_show(fixture.board, 8, 7);
+    assert_int_equal(look_up(&look, text("none"), 0, &answer), ERR_INCOMPLETE);
+    board_show(fixture.board, 9, 7);
+    assert_int_equal(look_up(&look, text("none"), 0, &answer), ERR_NOT_FOUND);
+    assert_int_equal(answer.index, 9);
+    assert_int_equal(look_up(&look, text("there"), 0, &answer), ERR_INCOMPLETE);
+    assert_int_equal(look_state(&look), LOOK_CURRENT);
+    char longest[SHARED_KEY_BYTES_MAX + 1] = {1};
+    assert_int_equal(look_up(&look, bytes_of(longest, sizeof longest - 1), 0, &answer),
+                     ERR_NOT_FOUND);
+    assert_int_equal(look_up(&look, bytes_of(longest, sizeof longest), 0, &answer),
+                     ERR_INCOMPLETE);
+    board_show(fixture.board, 10, 8);
+    assert_int_equal(look_up(&look, text("none"), 0, &answer), ERR_INCOMPLETE);
+    assert_int_equal(look_state(&look), LOOK_OUTGROWN);
+    board_show(fixture.board, 11, 0); // there is none: nothing better is to be had
+    assert_int_equal(look_up(&look, text("none"), 0, &answer), ERR_INCOMPLETE);
+    assert_int_equal(look_state(&look), LOOK_CURRENT);
+    look_close(&look);
+    region_close(&filter);
+    fixture_close(&fixture);
+}
+
+#define TORN_VALUE_BYTES 400
+
+struct torn {
+    struct fixture fixture;
+    _Atomic bool over;
+    _Atomic uint64_t read;
+};
+
+// A value is a version of its own: any mixture shows.
+static void *read_whole(void *argument)
+{
+    struct torn *torn = argument;
+    struct look_answer answer;
+    while (!atomic_load(&torn->over)) {
+        if (look_up(&torn->fixture.look, text("a"), 0, &answer) != OK) {
+            continue;
+        }
+        struct bytes value = look_value(&answer);
+        CHECK(value.size == TORN_VALUE_BYTES - answer.version % 64);
+        for (size_t i = 0; i < value.size; i++) {
+            CHECK(value.data[i] == (uint8_t)answer.version);
+        }
+        atomic_fetch_add_explicit(&torn->read, 1, memory_order_relaxed);
+    }
+    return NULL;
+}
+
+static void test_torn(void **state)
+{
+    (void)state;
+    struct torn torn = {.over = false};
+    fixture_open(&torn.fixture);
+    pthread_t threads[2];
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_create(&threads[i], NULL, read_whole, &torn);
+    }
+    uint8_t value[TORN_VALUE_BYTES];
+    for (uint64_t version = 1;
+         version < ROUNDS(300000) || atomic_load(&torn.read) < ROUNDS(100000); version++) {
+        memset(value, (int)version, sizeof value);
+        struct bytes bytes = bytes_of(value, sizeof value - version % 64);
+        assert_true(board_put(torn.fixture.board, text("a"), 5, version, bytes));
+        if (version % 16 == 0) {
+            board_forget(torn.fixture.board, text("a"));
+        }
+    }
+    atomic_store(&torn.over, true);
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    fixture_close(&torn.fixture);
+}
+
+struct used {
+    unsigned count;
+    uint64_t bytes;
+};
+
+static void on_used(void *argument, struct bytes key, uint64_t value_bytes)
+{
+    struct used *used = argument;
+    assert_true(key.size == 1 && key.data[0] == 'a');
+    used->count++;
+    used->bytes += value_bytes;
+}
+
+// What was used is told, once each time, and keeps its place while others come and go.
+static void test_use(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct look_answer answer;
+    struct used used = {0};
+    fixture_open(&fixture);
+    assert_true(board_put(fixture.board, text("a"), 5, 3, text("value")));
+    assert_true(board_put(fixture.board, text("b"), 5, 0, text("")));
+    assert_int_equal(board_sweep(fixture.board, on_used, &used), 0);
+    expect_found(&fixture, "a", 3, "value");
+    expect_found(&fixture, "a", 3, "value");
+    assert_int_equal(look_up(&fixture.look, text("b"), 5, &answer), ERR_NOT_FOUND);
+    assert_int_equal(board_sweep(fixture.board, on_used, &used), 1);
+    assert_int_equal(board_sweep(fixture.board, on_used, &used), 0);
+    assert_int_equal(used.count, 1);
+    assert_int_equal(used.bytes, 5);
+    for (uint64_t i = 0; i < 10000; i++) {
+        assert_true(board_put(fixture.board, bytes_of(&i, sizeof i), 5, 1, text("x")));
+        if (i % 8 == 0) {
+            expect_found(&fixture, "a", 3, "value");
+        }
+    }
+    assert_true(board_keys(fixture.board) <= HOT_BYTES / HOT_SLOT_BYTES);
+    fixture_close(&fixture);
+}
+
+static void test_dead(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    fixture_open(&fixture);
+    assert_true(board_put(fixture.board, text("a"), 5, 3, text("value")));
+    expect_found(&fixture, "a", 3, "value");
+    assert_int_equal(look_state(&fixture.look), LOOK_CURRENT);
+    board_retire(fixture.board);
+    expect_nothing(&fixture, "a");
+    assert_int_equal(look_state(&fixture.look), LOOK_OVER);
+    board_release(fixture.board);
+    look_close(&fixture.look);
+
+    fixture_board(&fixture);
+    assert_int_equal(fixture_look(&fixture, true), OK);
+    assert_true(board_put(fixture.board, text("a"), 5, 3, text("value")));
+    expect_found(&fixture, "a", 3, "value");
+    struct incarnation next;
+    assert_int_equal(incarnation_raise(&next, fixture.directory, true), OK);
+    expect_nothing(&fixture, "a");
+    assert_int_equal(look_state(&fixture.look), LOOK_OVER);
+    incarnation_close(&next);
+    fixture_close(&fixture);
+}
+
+// Of a board the memory is taken apart before it is looked at.
+static void test_malformed(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    struct look look;
+    fixture_open(&fixture);
+    int fds[LOOK_FDS] = {fixture.incarnation.fd, board_fd(fixture.board),
+                         board_marks_fd(fixture.board), board_fd(fixture.board)};
+    assert_int_equal(look_open(&look, fds, LOOK_FDS, false), ERR_PROTOCOL); // that is no filter
+    assert_int_equal(look_open(&look, fds, LOOK_MARKS, false), ERR_PROTOCOL);
+    struct region small;
+    assert_int_equal(region_create(&small, REGION_READ, SHARED_HEAD_BYTES), OK);
+    fds[LOOK_BOARD] = small.fd;
+    assert_int_equal(look_open(&look, fds, LOOK_FILTER, false), ERR_PROTOCOL);
+    *(struct board_page *)small.memory =
+        (struct board_page){.magic = BOARD_MAGIC, .version = SHARED_VERSION, .buckets = 1};
+    assert_int_equal(look_open(&look, fds, LOOK_FILTER, false), ERR_PROTOCOL); // cut off
+    region_close(&small);
+    fixture_close(&fixture);
+}
+
+// ---- the end of a process ----------------------------------------------------------------------
+
+struct packet {
+    struct msghdr message;
+    struct iovec vector;
+    char byte;
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))];
+};
+
+static void packet_init(struct packet *packet)
+{
+    *packet = (struct packet){.byte = 'x'};
+    packet->vector = (struct iovec){.iov_base = &packet->byte, .iov_len = 1};
+    packet->message = (struct msghdr){.msg_iov = &packet->vector,
+                                      .msg_iovlen = 1,
+                                      .msg_control = packet->control,
+                                      .msg_controllen = sizeof packet->control};
+}
+
+// In the child: makes a board and waits to be killed.
+static void be_a_daemon(struct fixture *fixture, int socket)
+{
+    struct packet packet;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    fixture_board(fixture);
+    CHECK(board_put(fixture->board, text("a"), 5, 3, text("value")));
+    packet_init(&packet);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&packet.message);
+    *header = (struct cmsghdr){
+        .cmsg_len = CMSG_LEN(2 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    int fds[2] = {board_fd(fixture->board), board_marks_fd(fixture->board)};
+    memcpy(CMSG_DATA(header), fds, sizeof fds);
+    CHECK(sendmsg(socket, &packet.message, 0) == 1);
+    for (;;) {
+        pause();
+    }
+}
+
+// By SIGKILL, which lets nobody say goodbye.
+static void test_killed(void **state)
+{
+    (void)state;
+    struct fixture fixture = {.directory = test_mkdir()};
+    assert_int_equal(incarnation_raise(&fixture.incarnation, fixture.directory, true), OK);
+    int sockets[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, sockets), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        be_a_daemon(&fixture, sockets[1]);
+    }
+    struct packet packet;
+    packet_init(&packet);
+    assert_int_equal(recvmsg(sockets[0], &packet.message, 0), 1);
+    int given[2];
+    memcpy(given, CMSG_DATA(CMSG_FIRSTHDR(&packet.message)), sizeof given);
+    int fds[] = {fixture.incarnation.fd, given[0], given[1]};
+    struct look stays;
+    assert_int_equal(look_open(&fixture.look, fds, LOOK_FILTER, false), OK);
+    assert_int_equal(look_open(&stays, fds, LOOK_FILTER, true), OK);
+    expect_found(&fixture, "a", 3, "value");
+    assert_int_equal(kill(child, SIGKILL), 0);
+    assert_int_equal(waitpid(child, NULL, 0), child);
+    expect_nothing(&fixture, "a");
+    assert_int_equal(look_state(&fixture.look), LOOK_OVER);
+    struct look_answer answer;
+    assert_int_equal(look_up(&stays, text("a"), 0, &answer), OK);
+    assert_int_equal(look_state(&stays), LOOK_LEFT);
+    look_close(&stays);
+    // What is no daemon's any more may be cut, as by who restores a directory: nobody looks there.
+    char *path = mem_format("%s/incarnation", fixture.directory);
+    assert_int_equal(truncate(path, 0), 0);
+    mem_free(path);
+    expect_nothing(&fixture, "a");
+    assert_int_equal(look_state(&fixture.look), LOOK_OVER);
+    for (unsigned i = 0; i < 2; i++) {
+        close(given[i]);
+        close(sockets[i]);
+    }
+    fixture_close(&fixture);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_region),
+        cmocka_unit_test(test_region_of_others),
+        cmocka_unit_test(test_incarnation),
+        cmocka_unit_test(test_slots),
+        cmocka_unit_test(test_filter),
+        cmocka_unit_test(test_torn),
+        cmocka_unit_test(test_use),
+        cmocka_unit_test(test_dead),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_killed),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

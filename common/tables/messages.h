@@ -251,6 +251,7 @@ FIELD(forward, 1, U64, id)
 FIELD(forward, 2, BYTES, path) // names of the nodes it came through, each with a zero byte behind it
 FIELD(forward, 3, U64, patience_ns)
 FIELD(forward, 4, BYTES, items) // the transaction (common/wire/write_items.h)
+FIELD(forward, 5, BYTES, history) // that its client has seen: versions mean something there alone
 // The answer, by the same way. `error`: 0, or the positive number of a row; then nothing of it was
 // done, unless that is "outcome unknown".
 MESSAGE(forwarded, 51)

@@ -235,6 +235,7 @@ struct message_forward {
     message_BYTES path;
     message_U64 patience_ns;
     message_BYTES items;
+    message_BYTES history;
 };
 
 struct message_forwarded {

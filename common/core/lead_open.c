@@ -140,6 +140,15 @@ static int check_files(const struct lead *lead, uint64_t end)
     return OK;
 }
 
+// Only the root that made it has the log from its birth on. What it began with is committed from
+// the first (R15), though the file may not say so yet.
+static bool began_here(const struct lead *lead, uint64_t oldest)
+{
+    struct birth birth;
+    birth_get(lead->instance, &birth);
+    return birth.size > 0 && birth.placed && birth.from.number == oldest;
+}
+
 // By file and store; where several roots are new here, by what the single one had synced.
 static int find_known(const struct lead *lead, const struct journal_place *flushed,
                       uint64_t *ret_number)
@@ -154,6 +163,8 @@ static int find_known(const struct lead *lead, const struct journal_place *flush
         log_line(LOG_INFO, instance->name,
                  "one of %u roots from now on: all that is in the journal counts as committed",
                  lead->members.count);
+        *ret_number = end;
+    } else if (!same && began_here(lead, oldest)) {
         *ret_number = end;
     } else if (same) {
         *ret_number = u64_max(*ret_number, lead->found.place.number);

@@ -45,10 +45,11 @@ void council_see_generation(struct council *council, uint64_t generation)
 void council_promised(struct council *council)
 {
     CHECK(council->is_writing);
-    struct leadership before = council->promised.leadership;
+    struct promise before = council->promised;
     council->promised = council->writing;
     council->is_writing = false;
-    if (!leadership_equal(before, council->promised.leadership)) {
+    if (!leadership_equal(before.leadership, council->promised.leadership) ||
+        memcmp(before.history, council->promised.history, HISTORY_ID_BYTES) != 0) {
         council_due(council, COUNCIL_FOLLOW);
     }
     council_turn(council);
@@ -69,6 +70,7 @@ void council_on_claim(struct council *council, unsigned root, struct leadership 
     }
     if (leadership_follows(leadership, council->wanted.leadership) &&
         !leadership_equal(leadership, council->wanted.leadership)) {
+        council_stay(council);
         council_want(council, leadership);
     }
     council->claimed[root] = leadership;

@@ -32,6 +32,10 @@ static void settle(struct council *council, bool success)
     if (council->role == COUNCIL_TRYING && success) {
         council_elected(council);
     } else if (council->role == COUNCIL_TRYING) {
+        council->declined = council_forks(council) ? "the record has changed meanwhile: look who "
+                                                     "leads, and ask again if need be"
+                                                   : NULL;
+        council_stay(council);
         council_rest(council); // R3
     } else if (success) {
         council_set_settled(council);
@@ -42,7 +46,9 @@ static void settle(struct council *council, bool success)
 static void give_way(struct council *council)
 {
     bool named = leadership_equal(council->record.leadership, council->mine);
-    if (council->role >= COUNCIL_ELECTED && council_record_current(council) && !named &&
+    if (council->role >= COUNCIL_ELECTED && council_foreign(council)) {
+        council_rest(council); // R17
+    } else if (council->role >= COUNCIL_ELECTED && council_record_current(council) && !named &&
         council->record.leadership.epoch >= council->mine.epoch) {
         council_rest(council);
     }
@@ -137,8 +143,9 @@ void council_changed(struct council *council, uint64_t ticket, int result)
 
 struct leadership council_awaited_one(const struct council *council)
 {
-    return council_record_current(council) ? council->record.leadership
-                                           : council->promised.leadership;
+    return council_record_current(council) || council_foreign(council)
+               ? council->record.leadership
+               : council->promised.leadership;
 }
 
 // What was said of one that led before says nothing of the one that is awaited now.
@@ -151,7 +158,7 @@ static bool is_gone(const struct council *council)
 static bool has_reason(const struct council *council)
 {
     if (council->role >= COUNCIL_ELECTED) {
-        return council->told_epoch >= council->mine.epoch || council->forced;
+        return council->told_epoch >= council->mine.epoch || council->forced || council->loss;
     }
     bool named = council->record_present &&
                  council->record.leadership.leader == council->setup.self;
@@ -160,7 +167,7 @@ static bool has_reason(const struct council *council)
             council->founds);
 }
 
-static void try(struct council *council, const struct root_record *base, uint32_t in_sync)
+void council_try(struct council *council, const struct root_record *base, uint32_t in_sync)
 {
     uint64_t above = u64_max(council->wanted.leadership.epoch, council->told_epoch);
     struct root_record record = {
@@ -177,26 +184,14 @@ static void try(struct council *council, const struct root_record *base, uint32_
     council_undue(council, COUNCIL_CHANGE); // not before the promise is on the disk
 }
 
-static void begin_history(struct council *council, const struct root_record *base)
-{
-    memcpy(council->wanted.history, council->loss_history, HISTORY_ID_BYTES);
-    council->wanted.blank = false;
-    try(council, base, ROOT_BIT(council->setup.self));
-    council->birth = true;
-}
-
-// A person: a new history, whatever the record says.
-static void try_with_loss(struct council *council)
-{
-    const struct root_record nothing = {0};
-    begin_history(council, council->record_present ? &council->record : &nothing);
-}
-
 // Epochs up to 1 are those of a single root, and of several without a council.
 static void try_to_found(struct council *council)
 {
     const struct root_record nothing = {.leadership.epoch = 1};
-    begin_history(council, &nothing);
+    memcpy(council->wanted.history, council->loss_history, HISTORY_ID_BYTES);
+    council->wanted.blank = false;
+    council_try(council, &nothing, ROOT_BIT(council->setup.self));
+    council->birth = true;
 }
 
 // A person, where the record is missing or older than what was seen: as if it named nobody, and
@@ -204,7 +199,7 @@ static void try_to_found(struct council *council)
 static void try_without_record(struct council *council)
 {
     const struct root_record nothing = {0};
-    try(council, &nothing, set_all(council->setup.roots));
+    council_try(council, &nothing, set_all(council->setup.roots));
 }
 
 void council_rule_try(struct council *council)
@@ -224,15 +219,16 @@ void council_rule_try(struct council *council)
     }
     bool forced = council->forced, founds = council->founds;
     council->go = council->forced = council->founds = council->birth = false;
+    council->loss = council->loss && !council_made(council);
     if (council->loss) {
-        try_with_loss(council);
+        council_try_with_loss(council);
     } else if (founds && !council->record_present) {
         try_to_found(council);
     } else if (council->wanted.blank) {
         return;
     } else if (council_record_current(council) &&
                set_has(council->record.in_sync, council->setup.self)) {
-        try(council, &council->record, council->record.in_sync);
+        council_try(council, &council->record, council->record.in_sync);
     } else if (forced && (!council->record_present ||
                           (is_own_history(council) && !council_record_current(council)))) {
         try_without_record(council);
@@ -265,25 +261,10 @@ const char *council_promote(struct council *council, bool answers)
     }
     council->forced = !answers;
     council->looked = false;
+    council->declined = NULL;
     if (answers && council->role == COUNCIL_STANDBY) {
         council_due(council, COUNCIL_ASK);
     }
-    council_turn(council);
-    return NULL;
-}
-
-const char *council_accept_loss(struct council *council, bool answers,
-                                const uint8_t history[HISTORY_ID_BYTES])
-{
-    if (council->role != COUNCIL_STANDBY) {
-        return "this root leads, or tries to";
-    }
-    if (answers) {
-        return "a leader answers";
-    }
-    memcpy(council->loss_history, history, HISTORY_ID_BYTES);
-    council->loss = true;
-    council->looked = false;
     council_turn(council);
     return NULL;
 }

@@ -186,6 +186,7 @@ struct message_tree_page {
 struct message_claim {
     message_BYTES history;
     message_U64 epoch;
+    message_BYTES ancestor;
 };
 
 struct message_promise {
@@ -207,6 +208,7 @@ struct message_word {
     message_U64 block;
     message_U64 generation;
     message_U64 member;
+    message_BYTES ancestor;
 };
 
 struct message_ask {

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-MODEL = pathlib.Path(__file__).resolve().parent / "roots.pml"
+HERE = pathlib.Path(__file__).resolve().parent
 MEMORY_MB = 4000
 
 # How states are kept: in full; as 64-bit hashes, where one in billions may be taken for another; as
@@ -27,7 +27,14 @@ WAYS = {
     "bits": ["-DNOREDUCE", "-DBITSTATE"],
     "breadth": ["-DNOREDUCE", "-DBFS"],
 }
-Case = collections.namedtuple("Case", "name text bounds way large", defaults=("full", False))
+Case = collections.namedtuple("Case", "name text bounds way large model",
+                              defaults=("full", False, "roots.pml"))
+
+
+def fork(name, text, bounds):
+    return Case(name, text, bounds, model="fork.pml")
+
+
 
 # The store keeps what it was told, so the record alone may say who leads: ASK=1, no promises asked.
 # And: it may lose it once, so in_sync_min + promote_min must exceed the number of roots.
@@ -53,6 +60,8 @@ SOUND = [
          "bits", True),
     Case("lost-five", "5 roots, in_sync_min 3, data lost", f"{LOSES} N=5 CRASHES=0 CHANGES=2 L=2",
          "bits", True),
+    fork("fork", "another history, the third root lags", "TRIES=2 TURNS=2 NEED=3"),
+    fork("fork-all", "another history, all were in the set", "TRIES=2 TURNS=3 NEED=7"),
 ]
 FEW = f"{KEEPS} CRASHES=1 CHANGES=2"
 BROKEN = [
@@ -88,6 +97,11 @@ BROKEN = [
          "CRASHES=0 CHANGES=1 L=2"),
     Case("EPOCH_WITHOUT_NAME", "data lost: two leaders of one epoch are one",
          "LOSSES=1 CRASHES=0 CHANGES=1 L=2"),
+    fork("ANY_RECORD", "a fork on another record than was read", "TRIES=2"),
+    fork("NO_PROMISE", "who was gathered acknowledges on", "TRIES=1"),
+    fork("OWN_LOG", "a fork of the own log, whatever others have", "TRIES=1"),
+    fork("NO_WAIT", "a fork before all that can be reached have promised", "TRIES=1"),
+    fork("NOT_DURABLE", "who was gathered forgets it in a crash", "TRIES=1"),
 ]
 # Where nothing happens nothing goes wrong: what the sound rules must come to within their bounds.
 REACHED = [
@@ -96,6 +110,7 @@ REACHED = [
          f"{KEEPS} LEADERSHIPS=2 CHANGES=1"),
     Case("NEVER_BROUGHT", "a new leader takes over another root's log", "LEADERSHIPS=2 CHANGES=1"),
     Case("NEVER_AFTER_LOSS", "a take-over commits after data was lost", f"{LOSES} CHANGES=1 L=2"),
+    fork("NEVER_FORKED", "a history goes on with more than was committed", "TRIES=1"),
 ]
 HARM = BROKEN + REACHED  # cases in which an assertion must fail
 
@@ -109,7 +124,7 @@ def defines(case):
 
 def build(case, way, folder):
     """The checker of one case, compiled in folder."""
-    subprocess.run(["spin", *defines(case), "-a", MODEL], cwd=folder, check=True,
+    subprocess.run(["spin", *defines(case), "-a", HERE / case.model], cwd=folder, check=True,
                    stdout=subprocess.DEVNULL)
     speed = "-O1" if case in HARM else "-O2"
     command = ["gcc", speed, "-w", "-DSAFETY", "-DNOCLAIM", *WAYS[way], f"-DMEMLIM={MEMORY_MB}"]
@@ -153,9 +168,9 @@ def trace(case):
             print("no harm found within the bounds and the memory")
             return
         for trail in pathlib.Path(folder).glob("*.trail"):
-            trail.rename(pathlib.Path(folder) / "roots.pml.trail")
-        (pathlib.Path(folder) / "roots.pml").write_text(MODEL.read_text())
-        command = ["spin", *defines(case), "-t", "-T", "roots.pml"]
+            trail.rename(pathlib.Path(folder) / f"{case.model}.trail")
+        (pathlib.Path(folder) / case.model).write_text((HERE / case.model).read_text())
+        command = ["spin", *defines(case), "-t", "-T", case.model]
         said = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
     for line in said.split("\n"):
         if line.startswith("#processes"):

@@ -18,7 +18,7 @@ tsan_FLAGS := -O1 -g -fsanitize=thread
 CFLAGS   := -std=c11 $(WARN) $($(FLAVOUR)_FLAGS) $(EXTRA_CFLAGS)
 CPPFLAGS := -D_GNU_SOURCE -I. -MMD -MP
 LDFLAGS  := $($(FLAVOUR)_FLAGS) -Wl,--as-needed
-LIBS     := -lrocksdb -lcurl -lcares -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -lpthread -lm
+LIBS     := -lrocksdb -lcurl -lcares -luring -lxxhash -lmsgpackc -lconfuse -lzstd -lmicrohttpd -ljansson -lhiredis -llmdb -lpthread -lm
 
 LIB_SRC  := $(wildcard common/*/*.c replica/*.c proxy/*.c)
 QSD_SRC  := $(wildcard qs/*.c)
@@ -64,7 +64,7 @@ $(BUILD)/qs-bench: $(call obj,$(BENCH_SRC)) $(LIB)
 $(BUILD)/tests/%_test: $(BUILD)/obj/tests/unit/%_test.o $(call obj,$(filter-out qs/main.c,$(QSD_SRC))) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LD $@"
-	$(Q)$(CC) $(LDFLAGS) $^ -o $@ -lcmocka -lm $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) $(filter-out $(LIB),$^) $(LIB) -o $@ -lcmocka -lm $(LIBS)
 
 # The model of the store, under names of its own beside the real one.
 $(BUILD)/tests/store_model_test $(BUILD)/tests/store_panel_test: \
@@ -79,7 +79,7 @@ $(BUILD)/tests/freeze_test: LDFLAGS += -Wl,--wrap=store_flush
 $(BUILD)/tests/journal_damage_test: LDFLAGS += -Wl,--wrap=posix_fadvise
 $(BUILD)/tests/store_test: LDFLAGS += -Wl,--wrap=rocksdb_write
 
-$(BUILD)/tests/bench_test: $(call obj,$(filter-out bench/main.c,$(BENCH_SRC)))
+$(BUILD)/tests/bench_test $(BUILD)/tests/peers_test: $(call obj,$(filter-out bench/main.c,$(BENCH_SRC)))
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/tools/%.o $(LIB)
 	@mkdir -p $(@D)

@@ -6,9 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/drive.h"
 #include "bench/mixed.h"
 #include "bench/mixed_private.h"
 #include "bench/pairs.h"
+#include "bench/peers.h"
 #include "bench/roles.h"
 
 enum kind { NUMBER, NUMBERS, TEXT, TEXTS, FLAG };
@@ -226,6 +228,45 @@ static int run_roles(int argc, char **argv)
     return code;
 }
 
+static int run_peers(int argc, char **argv)
+{
+    struct pairs_options of = {.count = 5000000, .value_bytes = 290, .seed = 1};
+    struct peers_options to = {
+        .rounds = 5, .run_ms = 2000, .rate = 20000, .connections = 50, .depth = 16,
+        .writes = 10000,
+        .io = "auto", .name = "peers",
+    };
+    const struct option options[] = {
+        {"keys", NUMBER, &of.count, PEERS_PAIRS_LEAST, PAIRS_MAX, NULL, 0, "pairs in each server"},
+        {"value-bytes", NUMBER, &of.value_bytes, PAIR_VALUE_BYTES_LEAST, PAIR_VALUE_BYTES_MAX, NULL,
+         0, "bytes of a value"},
+        {"section", TEXTS, to.sections, 0, 0, &to.section_count, PEERS_SECTIONS_MAX,
+         "one of " PEERS_SECTIONS "; several times (all)"},
+        {"rounds", NUMBER, &to.rounds, 1, BOARD_ROUNDS_MAX, NULL, 0, "of each row"},
+        {"run-ms", NUMBER, &to.run_ms, 10, 3600000, NULL, 0, "of one side in a round"},
+        {"rate", NUMBER, &to.rate, 1, 1000000, NULL, 0, "look-ups a second of open loops"},
+        {"connections", NUMBER, &to.connections, 1, DRIVE_CONNECTIONS_MAX, NULL, 0, "of a load"},
+        {"depth", NUMBER, &to.depth, 2, DRIVE_DEPTH_MAX, NULL, 0,
+         "requests at once of the deep closed loops"},
+        {"writes", NUMBER, &to.writes, 1, 1000000, NULL, 0, "a second at the root of a chain"},
+        {"io", TEXT, &to.io, 0, 0, NULL, 0, "the daemons' option"},
+        {"seed", NUMBER, &of.seed, 0, UINT64_MAX, NULL, 0, "of the data"},
+        {"out", TEXT, &to.out, 0, 0, NULL, 0, "directory for peers.json and peers.svg"},
+        {"name", TEXT, &to.name, 0, 0, NULL, 0, "of these two files, in place of peers"},
+    };
+    if (asks_help(argc, argv)) {
+        return show_options("peers", options, ARRAY_LEN(options));
+    }
+    struct pairs pairs;
+    if (!parse(options, ARRAY_LEN(options), argc, argv) || !pairs_open(&pairs, &of)) {
+        return 2;
+    }
+    to.pairs = &pairs;
+    int code = peers_run(&to);
+    pairs_close(&pairs);
+    return code;
+}
+
 static int run_mixed(int argc, char **argv)
 {
     struct mixed_options to = {
@@ -263,6 +304,7 @@ static int run_mixed(int argc, char **argv)
 static const struct experiment experiments[] = {
     {"roles", "latencies of a replica and a proxy under the same look-ups, side by side",
      run_roles},
+    {"peers", "qs beside Redis, memcached and others, as ratios of interleaved rounds", run_peers},
     {"mixed", "every read checked against the log, while nodes are killed by somebody else",
      run_mixed},
 };

@@ -24,24 +24,36 @@
 #define SETTLE_LIMIT_MS "600000"
 #define SETTLE_LIMIT_NS (610 * NS_PER_S)
 #define POLL_NS NS_PER_MS
+#define LOOK_NS (250 * NS_PER_MS)
+#define STILL_LIMIT_NS (120 * NS_PER_S)
 // Below the range from which the kernel takes ports for outgoing links.
 #define PORT_FIRST 10000
 #define PORT_COUNT 20000
 #define OPEN_FILES 16
 
-static const char *const names[NODE_COUNT] = {"root", "replica", "proxy"};
+static const struct {
+    const char *name, *role;
+    int parent; // itself: none
+} kinds[NODE_COUNT] = {
+    [NODE_ROOT] = {"root", "root", NODE_ROOT},
+    [NODE_REPLICA] = {"replica", "replica", NODE_ROOT},
+    [NODE_PROXY] = {"proxy", "proxy", NODE_ROOT},
+    [NODE_MIDDLE] = {"middle", "replica", NODE_REPLICA},
+    [NODE_LEAF] = {"leaf", "replica", NODE_MIDDLE},
+};
 
 // ---- configuration ------------------------------------------------------------------------------
 
 static void append_role(struct buf *to, const struct nodes *nodes, int which, bool keys_only)
 {
-    unsigned root = nodes->node[NODE_ROOT].peer_port;
-    buf_format(to, "    role = %s\n", names[which]);
-    if (which != NODE_ROOT) {
-        buf_format(to, "    parents = {\"127.0.0.1:%u\"}\n", root);
+    int parent = kinds[which].parent;
+    buf_format(to, "    role = %s\n", kinds[which].role);
+    if (parent != which) {
+        buf_format(to, "    parents = {\"127.0.0.1:%u\"}\n", nodes->node[parent].peer_port);
     }
     if (which == NODE_PROXY) {
-        buf_format(to, "    replicas = {\"127.0.0.1:%u\"}\n", nodes->node[NODE_REPLICA].peer_port);
+        unsigned source = nodes->node[nodes->source].peer_port;
+        buf_format(to, "    replicas = {\"127.0.0.1:%u\"}\n", source);
         if (keys_only) {
             buf_append_text(to, "    keep_bytes = 0\n    window = 0\n    window_bytes = 0\n");
         }
@@ -58,9 +70,9 @@ static bool node_config(const struct nodes *nodes, int which, bool keys_only, co
     buf_format(&text,
                "node = \"%s\"\ndata_dir = \"%s/data\"\nclient = {\"unix:%s\"}\n"
                "peer = \"127.0.0.1:%u\"\nadmin = \"127.0.0.1:%u\"\nio = %s\nlog_level = warn\n"
-               "instance main {\n    number = 0\n",
+               "%sinstance main {\n    number = 0\n",
                node->name, node->directory, node->socket, node->peer_port, node->admin_port,
-               nodes->io);
+               nodes->io, nodes->more != NULL ? nodes->more : "");
     append_role(&text, nodes, which, keys_only);
     buf_append_text(&text, "}\n");
     FILE *file = fopen(path, "we");
@@ -72,7 +84,7 @@ static bool node_config(const struct nodes *nodes, int which, bool keys_only, co
 
 // ---- processes ----------------------------------------------------------------------------------
 
-static unsigned free_port(void)
+unsigned nodes_free_port(void)
 {
     unsigned first = (unsigned)(random_u64() % PORT_COUNT);
     for (unsigned i = 0; i < PORT_COUNT; i++) {
@@ -99,7 +111,7 @@ static bool make_directory(const char *path)
 
 bool nodes_open(struct nodes *nodes, const char *directory, const char *io, const char *cache)
 {
-    *nodes = (struct nodes){.io = io, .cache = cache};
+    *nodes = (struct nodes){.io = io, .cache = cache, .source = NODE_REPLICA};
     const char *base = getenv("TMPDIR");
     nodes->directory = directory != NULL
                            ? mem_format("%s", directory)
@@ -114,11 +126,11 @@ bool nodes_open(struct nodes *nodes, const char *directory, const char *io, cons
     nodes->directory = mem_format("%s", whole);
     for (int i = 0; i < NODE_COUNT; i++) {
         struct node *node = &nodes->node[i];
-        node->name = names[i];
-        node->directory = mem_format("%s/%s", nodes->directory, names[i]);
-        node->socket = mem_format("%s/%s.sock", nodes->directory, names[i]);
-        node->peer_port = free_port();
-        node->admin_port = free_port();
+        node->name = kinds[i].name;
+        node->directory = mem_format("%s/%s", nodes->directory, kinds[i].name);
+        node->socket = mem_format("%s/%s.sock", nodes->directory, kinds[i].name);
+        node->peer_port = nodes_free_port();
+        node->admin_port = nodes_free_port();
         char *data = mem_format("%s/data", node->directory);
         bool made = make_directory(node->directory) && make_directory(data);
         mem_free(data);
@@ -351,9 +363,21 @@ double node_metric(const struct node *node, const char *name)
     return value;
 }
 
-uint64_t node_resident_bytes(const struct node *node)
+void node_wait_still(const struct node *node, const char *metric, unsigned looks)
 {
-    char *path = mem_format("/proc/%d/statm", (int)node->process);
+    uint64_t end = clock_mono_ns() + STILL_LIMIT_NS;
+    double value = node_metric(node, metric);
+    for (unsigned same = 0; same < looks && clock_mono_ns() < end;) {
+        clock_sleep_ns(LOOK_NS);
+        double now = node_metric(node, metric);
+        same = now == value ? same + 1 : 0;
+        value = now;
+    }
+}
+
+uint64_t node_resident_bytes(pid_t process)
+{
+    char *path = mem_format("/proc/%d/statm", (int)process);
     FILE *file = fopen(path, "re");
     unsigned long long pages = 0;
     if (file != NULL) {

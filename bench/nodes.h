@@ -1,16 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Daemons on this machine: root, replica and proxy below a temporary directory, each from a
-// configuration that is written in one place (node_config in nodes.c), and what they say about
-// themselves. They die with this process. Failures are said on standard error. One thread.
+// Daemons on this machine below a temporary directory, each from a configuration that is written in
+// one place (node_config in nodes.c), and what they say about themselves: a root; a replica, a
+// middle one and a leaf in a chain below it; a proxy. They die with this process. Failures are said
+// on standard error. One thread.
 #ifndef QS_BENCH_NODES_H
 #define QS_BENCH_NODES_H
 
 #include "common/base/bytes.h"
 
-enum { NODE_ROOT, NODE_REPLICA, NODE_PROXY, NODE_COUNT };
+enum { NODE_ROOT, NODE_REPLICA, NODE_PROXY, NODE_MIDDLE, NODE_LEAF, NODE_COUNT };
 
 struct node {
-    const char *name; // "root", "replica", "proxy"
+    const char *name; // "root", "replica", "proxy", "middle", "leaf"
     char *directory;  // configuration, log, socket, data
     char *socket;
     unsigned peer_port, admin_port;
@@ -22,6 +23,8 @@ struct nodes {
     char *directory;
     const char *io;    // the daemons' option
     const char *cache; // `cache { max_bytes }` of the proxy; NULL: none
+    const char *more;  // further options of every daemon, lines with their ends; NULL: none
+    int source;        // the node that the proxy fetches from; NODE_REPLICA unless set
     struct node node[NODE_COUNT];
 };
 
@@ -57,7 +60,15 @@ double metrics_value(const char *metrics, const char *name);
 // One metric of a node; 0 when it cannot be asked.
 double node_metric(const struct node *node, const char *name);
 
-uint64_t node_resident_bytes(const struct node *node);
+// Waits until so many looks in a row, four a second, found a metric the same; two minutes at most.
+// A store's size shows a compaction only when it ends: it needs NODE_STORE_LOOKS.
+#define NODE_STORE_LOOKS 8
+void node_wait_still(const struct node *node, const char *metric, unsigned looks);
+
+uint64_t node_resident_bytes(pid_t process);
+
+// A port of the loopback address that nobody has just now; 0: there is none.
+unsigned nodes_free_port(void);
 
 // Bytes that files below `part` of the node's instance take on disk ("" = all of it).
 uint64_t node_disk_bytes(const struct node *node, const char *part);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "bench/roles.h"
 
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 
 #include "bench/claims.h"
 #include "bench/conn.h"
+#include "bench/interrupt.h"
 #include "bench/nodes.h"
 #include "bench/picture.h"
 #include "bench/results.h"
@@ -18,37 +18,11 @@
 #define COMEBACK_WRITES 10000 // a second, before the proxy ends
 #define RENEWED_A_MINUTE 0.01 // of the working set
 #define WARM_UP_NS NS_PER_S
-// A figure stands still when so many looks in a row found it the same. A store's size shows a
-// compaction only when it ends.
-#define STORE_LOOKS 8
 #define FILL_LOOKS 2
-#define LOOK_NS (250 * NS_PER_MS)
-#define STILL_LIMIT_NS (120 * NS_PER_S)
 
 static const int node_of[SIDE_COUNT] = {NODE_REPLICA, NODE_PROXY};
 
-// Set by SIGINT and SIGTERM: what is under way is ended in order, and the directory goes.
-static volatile sig_atomic_t interrupted;
-
-static void interrupt(int number)
-{
-    (void)number;
-    interrupted = 1;
-}
-
 static void say(const char *what) { fprintf(stderr, "qs-bench: %s\n", what); }
-
-static void wait_still(const struct node *node, const char *metric, unsigned looks)
-{
-    uint64_t end = clock_mono_ns() + STILL_LIMIT_NS;
-    double value = node_metric(node, metric);
-    for (unsigned same = 0; same < looks && clock_mono_ns() < end;) {
-        clock_sleep_ns(LOOK_NS);
-        double now = node_metric(node, metric);
-        same = now == value ? same + 1 : 0;
-        value = now;
-    }
-}
 
 // Store and history are live files; what a compaction is writing or has not yet removed counts in
 // the total alone.
@@ -127,7 +101,7 @@ static bool run_pair(struct stage *stage, struct cell *cell, unsigned run)
     int first = run % 2 == 0 ? SIDE_REPLICA : SIDE_PROXY;
     struct lookups copy;
     lookups_copy(&copy, &stage->lookups);
-    bool fine = !interrupted && run_side(stage, cell, first, run, &copy) &&
+    bool fine = !interrupted() && run_side(stage, cell, first, run, &copy) &&
                 run_side(stage, cell, SIDE_COUNT - 1 - first, run, &stage->lookups);
     lookups_close(&copy);
     const struct side *replica = &cell->sides[SIDE_REPLICA], *proxy = &cell->sides[SIDE_PROXY];
@@ -216,7 +190,7 @@ static bool run_cells(struct stage *stage)
 
 static bool restart(struct stage *stage, int which, bool keys_only)
 {
-    return !interrupted && node_stop(stage->nodes, which) &&
+    return !interrupted() && node_stop(stage->nodes, which) &&
            node_start(stage->nodes, which, keys_only);
 }
 
@@ -234,7 +208,7 @@ static bool begin_proxy(struct stage *stage)
         return false;
     }
     for (int side = 0; side < SIDE_COUNT; side++) {
-        wait_still(&nodes->node[node_of[side]], "store_bytes", STORE_LOOKS);
+        node_wait_still(&nodes->node[node_of[side]], "store_bytes", NODE_STORE_LOOKS);
         stage->site->loaded[side] = measure(&nodes->node[node_of[side]]);
     }
     return restart(stage, NODE_PROXY, false);
@@ -253,13 +227,13 @@ static bool warm(struct stage *stage)
                 return false;
             }
         }
-        wait_still(&stage->nodes->node[NODE_PROXY], "fills", FILL_LOOKS);
+        node_wait_still(&stage->nodes->node[NODE_PROXY], "fills", FILL_LOOKS);
         for (int side = 0; pass == 0 && side < SIDE_COUNT; side++) {
             const struct node *node = &stage->nodes->node[node_of[side]];
             if (!restart(stage, node_of[side], false)) {
                 return false;
             }
-            wait_still(node, "store_bytes", STORE_LOOKS);
+            node_wait_still(node, "store_bytes", NODE_STORE_LOOKS);
             site->warmed[side] = measure(node);
         }
     }
@@ -283,7 +257,7 @@ static bool probe(struct stage *stage)
         !load_each(&load, first, count, &site->remote, &site->probes)) {
         return false;
     }
-    wait_still(proxy, "fills", FILL_LOOKS);
+    node_wait_still(proxy, "fills", FILL_LOOKS);
     double between = node_metric(proxy, "fetch_misses");
     if (!load_each(&load, first, count, &site->local, &site->probes)) {
         return false;
@@ -322,7 +296,7 @@ static bool come_back(struct stage *stage, int end)
     if (fine && end == END_KILL) {
         node_kill(stage->nodes, NODE_PROXY);
     }
-    fine = fine && (end == END_KILL || node_stop(stage->nodes, NODE_PROXY)) && !interrupted &&
+    fine = fine && (end == END_KILL || node_stop(stage->nodes, NODE_PROXY)) && !interrupted() &&
            node_start(stage->nodes, NODE_PROXY, false);
     comeback->first_answer_ns = proxy->start_ns;
     before = node_metric(proxy, "fetch_misses");
@@ -336,13 +310,13 @@ static bool take_stock(struct stage *stage)
 {
     for (int side = 0; side < SIDE_COUNT; side++) {
         const struct node *node = &stage->nodes->node[node_of[side]];
-        stage->site->resident[side] = node_resident_bytes(node);
+        stage->site->resident[side] = node_resident_bytes(node->process);
         stage->site->metrics[side] = node_metrics(node);
         stage->site->keys = (uint64_t)node_metric(node, "keys");
         if (!restart(stage, node_of[side], false)) {
             return false;
         }
-        wait_still(node, "store_bytes", STORE_LOOKS);
+        node_wait_still(node, "store_bytes", NODE_STORE_LOOKS);
         stage->site->in_end[side] = measure(node);
     }
     return true;
@@ -463,13 +437,7 @@ static uint64_t count_faults(const struct roles *roles)
 
 int roles_run(const struct roles_options *options)
 {
-    // A second signal ends the program at once.
-    const struct sigaction action = {
-        .sa_handler = interrupt,
-        .sa_flags = SA_RESTART | SA_RESETHAND,
-    };
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
+    interrupt_catch();
     prctl(PR_SET_TIMERSLACK, 1); // ns: a look-up that is due is not put off to save wake-ups
     struct roles *roles = mem_zalloc(sizeof *roles);
     roles->options = *options;
@@ -487,7 +455,7 @@ int roles_run(const struct roles_options *options)
     if (fine && options->out != NULL) {
         fine = results_write(roles) && picture_write(roles);
     }
-    if (interrupted) {
+    if (interrupted()) {
         say("interrupted");
     }
     results_claims(roles);

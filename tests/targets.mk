@@ -153,6 +153,16 @@ $(DEBIAN_PAIRS):
 roles-clean:
 	rm -rf $(ROLES_DATA) $(ROLES_DATA)-debian $(DEBIAN_PAIRS)
 
+# qs beside Redis, memcached, LMDB, RocksDB in one run of some fifteen minutes, which wants the machine for
+# itself. BENCH_ARGS="--section sockets --keys 100000 --run-ms 500" for a short look; BENCH_KEYS=20000000.
+.PHONY: bench
+BENCH_KEYS ?= 5000000
+BENCH_ARGS ?=
+bench: all
+	@mkdir -p docs/bench
+	@bash -o pipefail -c "$(BUILD)/qs-bench peers --keys $(BENCH_KEYS) --out docs/bench $(BENCH_ARGS) \
+	  | tee docs/bench/peers.txt"
+
 # The reference pages are what the daemon says about its own tables.
 .PHONY: docs
 docs: all
@@ -187,6 +197,8 @@ help:
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"
 	@echo "make roles-debian  the same on Debian's package index, 1.09 million pairs of many sizes"
+	@echo "make bench      qs beside Redis, memcached, LMDB and RocksDB in one run, into docs/bench;"
+	@echo "                BENCH_KEYS=20000000, BENCH_ARGS=\"--section sockets\""
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
 	@echo "make install    programs, libqs with its header, the Python binding; PREFIX=/usr/local, DESTDIR="

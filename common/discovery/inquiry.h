@@ -2,8 +2,8 @@
 // A question that Consul is asked again and again: by blocking queries, which are answered when
 // something has changed, or at an interval. The rules that make the first kind safe are here: an
 // index that goes back begins anew, one of an agent's former life is not waited for, one that is
-// missing does not make a busy loop, at most one question a second, and never all nodes at once. An answer may come without a change, so whoever
-// looks at it compares. The finder's thread.
+// missing does not make a busy loop, at most one question a second, and never all nodes at once.
+// An answer may come without a change, so whoever looks at it compares. The finder's thread.
 //
 // Source: https://developer.hashicorp.com/consul/api-docs/features/blocking
 #ifndef QS_COMMON_DISCOVERY_INQUIRY_H

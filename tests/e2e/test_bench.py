@@ -110,6 +110,46 @@ def test_roles_on_a_file(tmp_path, data):
     assert code == 1 and "holds other or unfinished data" in error
 
 
+PEERS = {  # of each section: its rows, and the sides of the first one
+    "sockets": (16, ["qs root", "qs proxy", "redis", "memcached"]),
+    "engines": (8, ["libqs to a proxy, two cores", "libqs to a proxy, one core",
+                    "LMDB in process", "RocksDB in process"]),
+    "writers": (11, ["qs root", "redis"]),
+    "hops": (3, ["qs", "redis"]),
+}
+
+
+@pytest.mark.parametrize("section", PEERS)
+def test_peers(tmp_path, section):
+    rows, sides = PEERS[section]
+    code, out, error = bench(
+        "peers", "--section", section, "--keys", 2000, "--rounds", 3, "--run-ms", 60,
+        "--rate", 2000, "--connections", 5, "--depth", 4, "--writes", 1000, "--io", IO,
+        "--out", tmp_path,
+    )
+    assert code == 0, out + error
+    assert " answers compared, 0 wrong, missing or errors" in out
+    found = json.loads((tmp_path / "peers.json").read_text())
+    assert len(found["rows"]) == rows
+    assert list(found["rows"][0]["sides"]) == sides
+    for row in found["rows"]:
+        assert row["what"] in out and row["base"] in row["sides"]
+        for name, side in row["sides"].items():
+            assert len(side["rounds"]) in (1, 3)
+            assert min(side["rounds"]) <= side["median"] <= max(side["rounds"])
+            if name == row["base"] and side["median"] > 0:
+                assert side["ratio_to_base"]["least"] == side["ratio_to_base"]["most"] == 1
+    claims = found["claims"]
+    assert len(claims) == (10 if section == "sockets" else 0)
+    assert out.count("\n    held ") == sum(claim["held"] for claim in claims)
+    assert out.count("\n    NOT HELD ") == sum(not claim["held"] for claim in claims)
+    picture = xml.dom.minidom.parse(str(tmp_path / "peers.svg"))
+    assert picture.getElementsByTagName("circle")
+    if section == "sockets":  # else its figures would be the root's, too
+        (lacked,) = [row for row in found["rows"] if "did not hold" in row["what"]]
+        assert lacked["sides"]["qs proxy"]["rounds"] == [0]
+
+
 @pytest.mark.parametrize(
     "text, fault",
     [
@@ -141,6 +181,7 @@ def test_bad_file(tmp_path, text, fault):
         (["roles", "--keys", "10000", "--pairs", "x"], "--keys and --value-bytes cannot stand"),
         (["roles", "--pairs", "x", "--value-bytes", "99"], "--keys and --value-bytes cannot stand"),
         (["mixed", "--reads", "1"], "mixed needs --root"),
+        (["peers", "--section", "nothing"], "--section: there is no 'nothing'"),
     ],
 )
 def test_usage(words, text):
@@ -149,7 +190,7 @@ def test_usage(words, text):
 
 
 def test_help():
-    for words in (["--help"], ["roles", "--help"], ["mixed", "--help"]):
+    for words in (["--help"], ["roles", "--help"], ["peers", "--help"], ["mixed", "--help"]):
         code, out, error = bench(*words)
         assert code == 0 and out.startswith("usage: qs-bench") and error == ""
 

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/peers.h"
+
+#include <stdio.h>
+#include <sys/prctl.h>
+#include <sys/utsname.h>
+
+#include "bench/interrupt.h"
+#include "bench/writes.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+
+static const struct {
+    const char *name;
+    bool (*run)(struct peers *peers);
+} sections[] = {
+    {"sockets", peers_sockets},
+    {"engines", peers_engines},
+    {"writers", peers_writers},
+    {"hops", peers_hops},
+};
+
+size_t peers_turn(uint64_t round, size_t turn, size_t count)
+{
+    CHECK(turn < count);
+    return round % 2 == 0 ? turn : count - 1 - turn;
+}
+
+static bool is_asked(const struct peers_options *options, const char *name)
+{
+    bool asked = options->section_count == 0;
+    for (size_t i = 0; i < options->section_count; i++) {
+        asked = asked || strcmp(options->sections[i], name) == 0;
+    }
+    return asked;
+}
+
+static bool all_known(const struct peers_options *options)
+{
+    for (size_t i = 0; i < options->section_count; i++) {
+        bool known = false;
+        for (size_t j = 0; j < ARRAY_LEN(sections); j++) {
+            known = known || strcmp(options->sections[i], sections[j].name) == 0;
+        }
+        if (!known) {
+            fprintf(stderr, "qs-bench: --section: there is no '%s'\n", options->sections[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void note_set_up(struct peers *peers)
+{
+    const struct peers_options *options = peers->options;
+    struct utsname system;
+    char *pairs = pairs_text(options->pairs);
+    board_note(&peers->board, mem_format("%s, every answer compared byte for byte", pairs));
+    unsigned long long rounds = options->rounds, run_ms = options->run_ms;
+    board_note(&peers->board,
+               mem_format("%llu rounds, %llu ms of each side in a round, every other round in the "
+                          "other order",
+                          rounds, run_ms));
+    board_note(&peers->board,
+               mem_format("%u cores; Linux %s", peers->cores.count,
+                          uname(&system) == 0 ? system.release : "?"));
+    mem_free(pairs);
+}
+
+static bool restart(struct nodes *nodes, int which)
+{
+    bool fine = node_stop(nodes, which) && node_start(nodes, which, false);
+    if (fine) {
+        node_wait_still(&nodes->node[which], "store_bytes", NODE_STORE_LOOKS);
+    }
+    return fine;
+}
+
+bool peers_serve(const struct peers *peers, struct nodes *nodes)
+{
+    const struct pairs *pairs = peers->options->pairs;
+    struct writes_options all = {.pairs = pairs, .count = pairs->count};
+    nodes->more = "loops = 1\n";
+    nodes->source = NODE_ROOT;
+    bool fine = node_start(nodes, NODE_ROOT, false) && node_start(nodes, NODE_PROXY, false);
+    all.socket = nodes->node[NODE_ROOT].socket;
+    return fine && writes_all(&all) && nodes_settle(nodes) && restart(nodes, NODE_ROOT) &&
+           restart(nodes, NODE_PROXY) && nodes_settle(nodes);
+}
+
+static bool run_sections(struct peers *peers)
+{
+    bool fine = true;
+    for (size_t i = 0; fine && i < ARRAY_LEN(sections); i++) {
+        if (is_asked(peers->options, sections[i].name)) {
+            fprintf(stderr, "qs-bench: %s\n", sections[i].name);
+            fine = sections[i].run(peers) && !interrupted();
+            cores_free_self(&peers->cores);
+        }
+    }
+    return fine;
+}
+
+int peers_run(const struct peers_options *options)
+{
+    if (!all_known(options)) {
+        return 2;
+    }
+    interrupt_catch();
+    prctl(PR_SET_TIMERSLACK, 1); // ns: what is due is not put off to save wake-ups
+    struct peers *peers = mem_zalloc(sizeof *peers);
+    peers->options = options;
+    cores_open(&peers->cores);
+    zipf_open(&peers->zipf, options->pairs->count);
+    printf("qs-bench peers: qs beside its peers\n");
+    note_set_up(peers);
+    uint64_t began = clock_mono_ns();
+    bool fine = run_sections(peers);
+    if (fine && options->out != NULL) {
+        fine = board_write_json(&peers->board, options->out, options->name) &&
+               board_write_picture(&peers->board, options->out, options->name);
+    }
+    if (interrupted()) {
+        fprintf(stderr, "qs-bench: interrupted\n");
+    }
+    board_print_claims(&peers->board);
+    printf("%llu answers compared, %llu wrong, missing or errors; %.0f s\n",
+           (unsigned long long)peers->answers, (unsigned long long)peers->faults,
+           (double)(clock_mono_ns() - began) / 1e9);
+    fine = fine && peers->faults == 0;
+    board_close(&peers->board);
+    mem_free(peers);
+    return fine ? 0 : 1;
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// `qs-bench peers`: qs side by side with what people would use in its place, in one run, as ratios
+// of interleaved rounds. Each section is complete by itself, starts what it needs below a temporary
+// directory, and puts its rows on the board:
+//   sockets   look-ups over a unix socket: a root, a proxy, Redis, memcached
+//   engines   look-ups in process, LMDB and RocksDB, beside libqs over its socket
+//   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
+//             table
+//   hops      from a write at the root to a leaf three hops away, beside a chain of Redis
+// Limits that were set for qs are claims, printed as held or NOT HELD. One thread, but for writers.
+#ifndef QS_BENCH_PEERS_H
+#define QS_BENCH_PEERS_H
+
+#include "bench/board.h"
+#include "bench/cores.h"
+#include "bench/nodes.h"
+#include "bench/rivals.h"
+
+#define PEERS_SECTIONS "sockets, engines, writers, hops"
+#define PEERS_SECTIONS_MAX 8
+#define PEERS_PAIRS_LEAST 1000
+
+struct peers_options {
+    const struct pairs *pairs; // made ones
+    uint64_t rounds;
+    uint64_t run_ms; // of one side in one round
+    uint64_t rate;   // a second, of open loops
+    uint64_t connections, depth;
+    uint64_t writes; // a second, at the root of a chain
+    const char *sections[PEERS_SECTIONS_MAX]; // none: all
+    size_t section_count;
+    const char *io;
+    const char *out;  // directory for results, NULL: none
+    const char *name; // of its files there, before the dot
+};
+
+struct peers {
+    const struct peers_options *options;
+    struct board board;
+    struct cores cores;
+    struct zipf zipf; // over all pairs
+    uint64_t answers, faults; // of all sections
+};
+
+// Everything; results on standard output and in options.out. The exit code: 0 when no answer was
+// wrong, missing or an error.
+int peers_run(const struct peers_options *options);
+
+// A section. False: it could not be carried out, said on standard error.
+bool peers_sockets(struct peers *peers) MUST_CHECK;
+bool peers_engines(struct peers *peers) MUST_CHECK;
+bool peers_writers(struct peers *peers) MUST_CHECK;
+bool peers_hops(struct peers *peers) MUST_CHECK;
+
+// Starts a root and a proxy of it, each with one network thread, and writes all pairs. The proxy
+// follows from the beginning, so it keeps every value as it arrives; restarts then bring everything
+// onto the disk.
+bool peers_serve(const struct peers *peers, struct nodes *nodes) MUST_CHECK;
+
+// Which of `count` sides is the turn-th in a round: every other round goes the other way.
+size_t peers_turn(uint64_t round, size_t turn, size_t count);
+
+#endif

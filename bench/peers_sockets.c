@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+// Look-ups over a unix socket: a root of qs (values in its RocksDB), a proxy that holds every
+// value, Redis and memcached, all with the same pairs, one after another on the same core, the
+// client on another. The qs daemons have one network thread, as the others have.
+#include <stdio.h>
+
+#include "bench/drive.h"
+#include "bench/interrupt.h"
+#include "bench/peers.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+
+#define SECTION "sockets: look-ups over a unix socket"
+#define WARM_PART 8 // of a run, before each
+#define STORE_CONNECTIONS 4
+#define STORE_DEPTH 64
+#define TICK_NS (10 * NS_PER_MS)
+
+enum { SIDE_ROOT, SIDE_PROXY, SIDE_REDIS, SIDE_MEMCACHED, SIDE_COUNT };
+static const char *const names[SIDE_COUNT] = {"qs root", "qs proxy", "redis", "memcached"};
+
+struct side {
+    const char *socket;
+    enum dialect dialect;
+    pid_t process;
+};
+
+struct sockets {
+    struct peers *peers;
+    struct nodes nodes;
+    struct rival redis, memcached;
+    struct side sides[SIDE_COUNT];
+    uint64_t sequences; // asked so far: each has a seed of its own
+};
+
+// ---- servers ------------------------------------------------------------------------------------
+
+static bool count_result(struct peers *peers, const struct drive_result *result, bool fine)
+{
+    peers->answers += result->count;
+    peers->faults += result->faults;
+    if (!fine) {
+        bool said = result->fault[0] != '\0';
+        fprintf(stderr, "qs-bench: %s\n", said ? result->fault : "no connection");
+    }
+    return fine;
+}
+
+static bool store_all(struct sockets *sockets, const struct rival *rival)
+{
+    const struct drive_options options = {
+        .socket = rival->socket,
+        .dialect = rival->dialect,
+        .what = DRIVE_STORE,
+        .pairs = sockets->peers->options->pairs,
+        .connections = STORE_CONNECTIONS,
+        .depth = STORE_DEPTH,
+    };
+    struct drive_result *result = mem_zalloc(sizeof *result);
+    bool fine = drive_run(&options, result);
+    fine = count_result(sockets->peers, result, fine);
+    mem_free(result);
+    return fine;
+}
+
+static bool start_rivals(struct sockets *sockets)
+{
+    const char *directory = sockets->nodes.directory;
+    return rival_redis(&sockets->redis, "redis", directory, NULL) &&
+           store_all(sockets, &sockets->redis) &&
+           rival_memcached(&sockets->memcached, directory, sockets->peers->options->pairs) &&
+           store_all(sockets, &sockets->memcached);
+}
+
+static void set_sides(struct sockets *sockets)
+{
+    const struct node *root = &sockets->nodes.node[NODE_ROOT];
+    const struct node *proxy = &sockets->nodes.node[NODE_PROXY];
+    const struct rival *redis = &sockets->redis, *memcached = &sockets->memcached;
+    sockets->sides[SIDE_ROOT] =
+        (struct side){root->socket, DIALECT_RESP, root->process};
+    sockets->sides[SIDE_PROXY] =
+        (struct side){proxy->socket, DIALECT_RESP, proxy->process};
+    sockets->sides[SIDE_REDIS] =
+        (struct side){redis->socket, redis->dialect, redis->process};
+    sockets->sides[SIDE_MEMCACHED] =
+        (struct side){memcached->socket, memcached->dialect, memcached->process};
+}
+
+static bool pin_all(struct sockets *sockets)
+{
+    struct peers *peers = sockets->peers;
+    bool fine = true;
+    for (size_t i = 0; i < SIDE_COUNT; i++) {
+        fine = cores_pin(sockets->sides[i].process, peers->cores.first) && fine;
+    }
+    cores_pin_self(peers->cores.last);
+    if (!fine) {
+        fprintf(stderr, "qs-bench: a server cannot be bound to a core\n");
+    }
+    return fine;
+}
+
+static void note_servers(struct sockets *sockets)
+{
+    struct peers *peers = sockets->peers;
+    const struct peers_options *options = peers->options;
+    board_note(&peers->board,
+               mem_format("sockets: servers on core %u, client on core %u; %llu connections to a "
+                          "unix socket",
+                          peers->cores.first, peers->cores.last,
+                          (unsigned long long)options->connections));
+    board_note(&peers->board,
+               mem_format("qs: defaults but loops = 1; every write synced; the proxy holds every "
+                          "value"));
+    board_note(&peers->board,
+               mem_format("redis %s: no persistence, one thread; memcached %s: one thread, nothing "
+                          "evicted",
+                          sockets->redis.version, sockets->memcached.version));
+}
+
+// ---- one run ------------------------------------------------------------------------------------
+
+// One side under one load, after a short one to warm caches; the server's time of a core in
+// *ret_used_ns.
+static bool run_side(struct sockets *sockets, const struct side *side,
+                     const struct drive_options *load, struct drive_result *result,
+                     uint64_t *ret_used_ns)
+{
+    struct drive_options options = *load;
+    options.socket = side->socket;
+    options.dialect = side->dialect;
+    options.duration_ns = load->duration_ns / WARM_PART;
+    options.seed = ~load->seed;
+    struct drive_result *warm = mem_zalloc(sizeof *warm);
+    bool fine = drive_run(&options, warm);
+    fine = count_result(sockets->peers, warm, fine);
+    mem_free(warm);
+    options.duration_ns = load->duration_ns;
+    options.seed = load->seed;
+    uint64_t before = cores_used_ns(side->process);
+    fine = fine && !interrupted() && drive_run(&options, result);
+    *ret_used_ns = u64_max(TICK_NS, cores_used_ns(side->process) - before);
+    return fine && count_result(sockets->peers, result, fine);
+}
+
+static struct drive_options load_of(struct sockets *sockets, enum drive_what what)
+{
+    const struct peers_options *options = sockets->peers->options;
+    return (struct drive_options){
+        .what = what,
+        .pairs = options->pairs,
+        .zipf = &sockets->peers->zipf,
+        .connections = (unsigned)options->connections,
+        .duration_ns = options->run_ms * NS_PER_MS,
+    };
+}
+
+static struct board_row *add_row(struct peers *peers, char *what, const char *unit)
+{
+    return board_add(&peers->board, SECTION, what, unit, SIDE_COUNT, names, SIDE_REDIS);
+}
+
+static const char *what_text(enum drive_what what)
+{
+    return what == DRIVE_ABSENT ? "absent keys" : "present keys, Zipf 0.99";
+}
+
+// ---- closed loop --------------------------------------------------------------------------------
+
+// Limits that are set for qs, as ratios to Redis's throughput of a core.
+static const struct limit {
+    enum drive_what what;
+    bool deep;
+    size_t side;
+    double least;
+} limits[] = {
+    {DRIVE_ABSENT, false, SIDE_ROOT, 1.5},  {DRIVE_ABSENT, false, SIDE_PROXY, 1.5},
+    {DRIVE_ABSENT, true, SIDE_ROOT, 3.0},   {DRIVE_ABSENT, true, SIDE_PROXY, 3.0},
+    {DRIVE_PRESENT, false, SIDE_ROOT, 0.7}, {DRIVE_PRESENT, true, SIDE_ROOT, 0.4},
+};
+
+static void claim_closed(struct board *board, const struct board_row *row, enum drive_what what,
+                         bool deep)
+{
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        if (limits[i].what == what && limits[i].deep == deep) {
+            board_claim(board, row, limits[i].side, false, limits[i].least);
+        }
+    }
+}
+
+static bool run_closed(struct sockets *sockets, enum drive_what what, bool deep)
+{
+    struct peers *peers = sockets->peers;
+    struct drive_options load = load_of(sockets, what);
+    load.depth = deep ? (unsigned)peers->options->depth : 1;
+    char *text = mem_format("%s, closed loop, depth %u", what_text(what), load.depth);
+    struct board_row *of_core =
+        add_row(peers, text, "thousand look-ups per CPU second of the server");
+    struct board_row *of_clock = add_row(peers, mem_text(text), "thousand look-ups per second");
+    bool fine = true;
+    for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
+        load.seed = ++sockets->sequences;
+        for (size_t i = 0; fine && i < SIDE_COUNT; i++) {
+            size_t side = peers_turn(round, i, SIDE_COUNT);
+            struct drive_result *result = mem_zalloc(sizeof *result);
+            uint64_t used_ns;
+            fine = run_side(sockets, &sockets->sides[side], &load, result, &used_ns);
+            double count = (double)result->count / 1e3;
+            board_put(of_core, side, count / ((double)used_ns / 1e9));
+            board_put(of_clock, side, count / ((double)u64_max(1, result->took_ns) / 1e9));
+            mem_free(result);
+        }
+    }
+    if (fine) {
+        claim_closed(&peers->board, of_core, what, deep);
+        board_print(&peers->board, of_core);
+        board_print(&peers->board, of_clock);
+    }
+    return fine;
+}
+
+// ---- open loop ----------------------------------------------------------------------------------
+
+static const struct {
+    const char *name;
+    double share;
+} percentiles[] = {{"p50", 0.5}, {"p99", 0.99}, {"p99.9", 0.999}};
+
+static bool run_open(struct sockets *sockets, enum drive_what what)
+{
+    struct peers *peers = sockets->peers;
+    struct drive_options load = load_of(sockets, what);
+    load.rate = peers->options->rate;
+    struct board_row *rows[ARRAY_LEN(percentiles)];
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        rows[i] = add_row(peers,
+                          mem_format("%s, open loop, %llu/s, %s", what_text(what),
+                                     (unsigned long long)load.rate, percentiles[i].name),
+                          "microseconds from when it was due");
+    }
+    bool fine = true;
+    for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
+        load.seed = ++sockets->sequences;
+        for (size_t i = 0; fine && i < SIDE_COUNT; i++) {
+            size_t side = peers_turn(round, i, SIDE_COUNT);
+            struct drive_result *result = mem_zalloc(sizeof *result);
+            uint64_t used_ns;
+            fine = run_side(sockets, &sockets->sides[side], &load, result, &used_ns);
+            for (size_t j = 0; j < ARRAY_LEN(rows); j++) {
+                uint64_t ns = histogram_ns(&result->latency, percentiles[j].share);
+                board_put(rows[j], side, (double)ns / 1e3);
+            }
+            mem_free(result);
+        }
+    }
+    for (size_t i = 0; fine && i < ARRAY_LEN(rows); i++) {
+        if (i + 1 == ARRAY_LEN(rows)) { // no worse than Redis
+            board_claim(&peers->board, rows[i], SIDE_ROOT, true, 1);
+            board_claim(&peers->board, rows[i], SIDE_PROXY, true, 1);
+        }
+        board_print(&peers->board, rows[i]);
+    }
+    return fine;
+}
+
+// ---- all of it ----------------------------------------------------------------------------------
+
+static void tell_memory(struct sockets *sockets)
+{
+    struct board *board = &sockets->peers->board;
+    struct board_row *row =
+        add_row(sockets->peers, mem_text("resident memory, all pairs loaded"),
+                "MB, without the kernel's cache of files");
+    for (size_t i = 0; i < SIDE_COUNT; i++) {
+        board_put(row, i, (double)node_resident_bytes(sockets->sides[i].process) / 1e6);
+    }
+    board_print(board, row);
+}
+
+// What the proxy had to fetch would tell of the root, too.
+static void tell_fetched(struct sockets *sockets, double fetched)
+{
+    struct board *board = &sockets->peers->board;
+    struct board_row *row =
+        board_add(board, SECTION, mem_text("values that the proxy did not hold"),
+                  "look-ups of all above", 1, &names[SIDE_PROXY], 0);
+    board_put(row, 0, fetched);
+    board_print(board, row);
+}
+
+static bool run(struct sockets *sockets)
+{
+    if (!peers_serve(sockets->peers, &sockets->nodes) || !start_rivals(sockets)) {
+        return false;
+    }
+    set_sides(sockets);
+    note_servers(sockets);
+    const struct node *proxy = &sockets->nodes.node[NODE_PROXY];
+    double before = node_metric(proxy, "fetch_misses");
+    bool fine = pin_all(sockets);
+    for (int deep = 0; fine && deep < 2; deep++) {
+        fine = run_closed(sockets, DRIVE_ABSENT, deep) && run_closed(sockets, DRIVE_PRESENT, deep);
+    }
+    fine = fine && run_open(sockets, DRIVE_ABSENT) && run_open(sockets, DRIVE_PRESENT);
+    if (fine) {
+        tell_fetched(sockets, node_metric(proxy, "fetch_misses") - before);
+        tell_memory(sockets);
+    }
+    return fine;
+}
+
+bool peers_sockets(struct peers *peers)
+{
+    struct sockets *sockets = mem_zalloc(sizeof *sockets);
+    sockets->peers = peers;
+    bool fine = nodes_open(&sockets->nodes, NULL, peers->options->io, NULL);
+    fine = fine && run(sockets);
+    rival_stop(&sockets->redis);
+    rival_stop(&sockets->memcached);
+    fine = nodes_close(&sockets->nodes, false) && fine;
+    mem_free(sockets);
+    return fine;
+}

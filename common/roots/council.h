@@ -109,6 +109,7 @@ struct council {
     bool leader_gone;
     struct leadership gone; // whose leader that was
     bool go, forced, loss, founds; // tries that somebody asked for
+    bool awaits;                   // who accepted a loss still waits for that to begin
     bool unable;                   // it could not lead
     uint8_t loss_history[HISTORY_ID_BYTES];
     bool leaves; // `wanted` is of a history that the log is not of yet, but of `former`

@@ -37,6 +37,15 @@ bool council_made(const struct council *council)
            council->record.leadership.leader == council->setup.self;
 }
 
+// R11 repeats a request for as long as nothing has happened. One that ends a history is repeated only
+// while the person waits for it, and its leader is gone.
+bool council_is_late(const struct council *council)
+{
+    bool begins = council->role == COUNCIL_TRYING && council_forks(council) &&
+                  !(council->record_present && !council_foreign(council));
+    return begins && !(council->awaits && may_begin(council));
+}
+
 void council_try_with_loss(struct council *council)
 {
     const struct root_record nothing = {0};
@@ -90,15 +99,17 @@ const char *council_accept_loss(struct council *council, bool answers,
         return NULL; // it is under way
     }
     memcpy(council->loss_history, history, HISTORY_ID_BYTES);
-    council->loss = true;
+    council->loss = council->awaits = true;
     council->looked = false;
     council->declined = NULL;
     council_turn(council);
     return NULL;
 }
 
+// Of a request that was sent the next read tells.
 void council_loss_expired(struct council *council)
 {
+    council->awaits = false;
     if (council->loss) {
         council->loss = false;
         council->declined = "the record could not be read in time, or its leader came back: "

@@ -83,6 +83,7 @@ bool council_forks(const struct council *council);
 bool council_made(const struct council *council);
 bool council_foreign(const struct council *council); // the record is of another history
 void council_try_with_loss(struct council *council);
+bool council_is_late(const struct council *council); // what began that way must not be done now
 void council_stay(struct council *council); // it forks no more: the promise is of the log's history
 bool council_gathered(const struct council *council);
 void council_forked(struct council *council, uint64_t block);

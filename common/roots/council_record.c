@@ -24,6 +24,14 @@ void council_ask_record(struct council *council)
     }
 }
 
+// R3. `why` is for the person who had it end a history.
+static void give_up(struct council *council, const char *why)
+{
+    council->declined = council_forks(council) ? why : NULL;
+    council_stay(council);
+    council_rest(council);
+}
+
 // R11. A request that has an answer, or that can no longer succeed, as `success` tells.
 static void settle(struct council *council, bool success)
 {
@@ -32,13 +40,21 @@ static void settle(struct council *council, bool success)
     if (council->role == COUNCIL_TRYING && success) {
         council_elected(council);
     } else if (council->role == COUNCIL_TRYING) {
-        council->declined = council_forks(council) ? "the record has changed meanwhile: look who "
-                                                     "leads, and ask again if need be"
-                                                   : NULL;
-        council_stay(council);
-        council_rest(council); // R3
+        give_up(council, "the record has changed meanwhile: look who leads, and ask again if need "
+                         "be");
     } else if (success) {
         council_set_settled(council);
+    }
+}
+
+// Nothing has happened to the record.
+static void ask_again(struct council *council)
+{
+    if (council_is_late(council)) {
+        give_up(council, "the record could not be changed in time, or its leader came back: look "
+                         "who leads, and ask again if need be");
+    } else if (council->request.sent) {
+        council_due(council, COUNCIL_CHANGE);
     }
 }
 
@@ -70,8 +86,8 @@ void council_record(struct council *council, uint64_t ticket, const struct root_
             council_see_generation(council, record->generation);
         }
     }
-    if (council->request.sent && modify_index == council->request.modify_index) {
-        council_due(council, COUNCIL_CHANGE); // nothing has happened: asked again
+    if (council->request.busy && modify_index == council->request.modify_index) {
+        ask_again(council);
     } else if (council->request.busy && modify_index != council->request.modify_index) {
         settle(council, record != NULL && root_record_equal(record, &council->request.record));
     }
@@ -205,7 +221,11 @@ static void try_without_record(struct council *council)
 void council_rule_try(struct council *council)
 {
     if (council->role == COUNCIL_TRYING && council_settled(council) && !council->request.sent) {
-        council_due(council, COUNCIL_CHANGE);
+        if (council_is_late(council)) {
+            council_ask_record(council); // which ends it
+        } else {
+            council_due(council, COUNCIL_CHANGE);
+        }
     }
     bool may = council->role != COUNCIL_TRYING && !council->request.busy && !council->unable &&
                council_settled(council) && !council->opening && has_reason(council) &&

@@ -159,6 +159,63 @@ static void test_once(void **unused)
     assert_false(saw(&seen, COUNCIL_CHANGE));
 }
 
+// A change that got no answer is not sent again once the person waits no more, or the leader is back.
+static void check_late(bool expired, bool gone, bool again)
+{
+    struct council council;
+    struct seen seen;
+    struct root_record record = ask(&council, &seen);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_TIMEOUT);
+    if (expired) {
+        council_loss_expired(&council);
+    }
+    council_tick(&council, gone, 0);
+    seen = settle(&council, &record, 20);
+    assert_int_equal(saw(&seen, COUNCIL_CHANGE), again);
+    assert_int_equal(council.declined == NULL, again);
+    assert_memory_equal(council.promised.history, again ? other_history : test_history,
+                        HISTORY_ID_BYTES);
+    for (unsigned i = 0; i < 3 && !again; i++) {
+        council_tick(&council, gone, 6);
+        council_record_moved(&council);
+        seen = settle(&council, &record, 20);
+        assert_false(saw(&seen, COUNCIL_CHANGE));
+    }
+}
+
+static void test_late(void **unused)
+{
+    (void)unused;
+    check_late(false, true, true);
+    check_late(true, false, false);
+    check_late(true, true, false);
+    check_late(false, false, false);
+    // Nor is it sent at all, where the promise was long on its way to the disk.
+    struct council council;
+    struct seen seen;
+    struct root_record record = left_over(&council);
+    assert_null(council_accept_loss(&council, false, other_history));
+    seen = drain(&council);
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 20);
+    seen = drain(&council);
+    assert_true(saw(&seen, COUNCIL_PROMISE) && !saw(&seen, COUNCIL_CHANGE));
+    council_loss_expired(&council);
+    council_promised(&council);
+    seen = settle(&council, &record, 20);
+    assert_false(saw(&seen, COUNCIL_CHANGE));
+    assert_int_equal(seen.last[COUNCIL_ROLE].role, COUNCIL_STANDBY);
+    assert_non_null(council.declined);
+    // It had happened after all: that is what the person asked for.
+    (void)ask(&council, &seen);
+    record = seen.last[COUNCIL_CHANGE].record;
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_TIMEOUT);
+    council_loss_expired(&council);
+    council_tick(&council, false, 6);
+    seen = settle(&council, &record, 21);
+    assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].forks);
+}
+
 // Who died before it had gathered goes on; a root of the old history that claims ends that.
 static void test_a_fork_that_was_left(void **unused)
 {
@@ -323,6 +380,7 @@ int main(void)
         cmocka_unit_test(test_one_forks),
         cmocka_unit_test(test_all_that_can_be_reached),
         cmocka_unit_test(test_once),
+        cmocka_unit_test(test_late),
         cmocka_unit_test(test_a_fork_that_was_left),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_adopt),

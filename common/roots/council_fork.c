@@ -58,7 +58,6 @@ void council_try_with_loss(struct council *council)
     }
     council->leaves = true;
     memcpy(council->wanted.history, council->loss_history, HISTORY_ID_BYTES);
-    council->wanted.blank = false;
     council->wanted.alone = true;
     council_try(council, council->record_present ? &council->record : &nothing,
                 ROOT_BIT(council->setup.self));
@@ -97,6 +96,10 @@ const char *council_accept_loss(struct council *council, bool answers,
     }
     if (council->wanted.alone && council->role != COUNCIL_STANDBY) {
         return NULL; // it is under way
+    }
+    if (council->wanted.blank) {
+        return "this root began with an empty directory, or left another history, and no leader "
+               "has added it yet";
     }
     memcpy(council->loss_history, history, HISTORY_ID_BYTES);
     council->loss = council->awaits = true;

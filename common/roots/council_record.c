@@ -229,7 +229,7 @@ void council_rule_try(struct council *council)
     }
     bool may = council->role != COUNCIL_TRYING && !council->request.busy && !council->unable &&
                council_settled(council) && !council->opening && has_reason(council) &&
-               (!council->wanted.blank || council->loss || council->founds);
+               (!council->wanted.blank || council->founds);
     if (may && !council->fresh && !council->looked) {
         council->looked = true;
         council_ask_record(council);

@@ -216,6 +216,34 @@ static void test_late(void **unused)
     assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].forks);
 }
 
+// A root that is not known to have what was committed has nothing to offer, and keeps its mark (R13).
+static void test_blank(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct root_record record = record_of(led(8, 1), 7, 9);
+    open_council(&council, led(8, 1), true);
+    (void)settle(&council, &record, 20);
+    council_tick(&council, true, 6);
+    (void)settle(&council, &record, 20);
+    assert_non_null(council_accept_loss(&council, false, other_history));
+    struct seen seen = settle(&council, &record, 20);
+    assert_false(saw(&seen, COUNCIL_PROMISE) || saw(&seen, COUNCIL_CHANGE));
+    // It becomes blank after it was asked: it left for another history.
+    record = left_over(&council);
+    assert_null(council_accept_loss(&council, false, third_history));
+    record = record_of_other(led(9, 2), 10);
+    seen = drain(&council);
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 21);
+    council_on_fork(&council, 2, led(9, 2), other_history);
+    (void)settle(&council, &record, 21);
+    assert_true(council.promised.blank);
+    council_tick(&council, true, 6);
+    seen = settle(&council, &record, 21);
+    assert_false(saw(&seen, COUNCIL_CHANGE));
+    assert_true(council.promised.blank);
+}
+
 // Who died before it had gathered goes on; a root of the old history that claims ends that.
 static void test_a_fork_that_was_left(void **unused)
 {
@@ -381,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_all_that_can_be_reached),
         cmocka_unit_test(test_once),
         cmocka_unit_test(test_late),
+        cmocka_unit_test(test_blank),
         cmocka_unit_test(test_a_fork_that_was_left),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_adopt),

@@ -80,6 +80,7 @@ void council_on_claim(struct council *council, unsigned root, struct leadership 
 
 void council_connected(struct council *council, unsigned root)
 {
+    council->lagging &= ~ROOT_BIT(root); // until the next tick says otherwise
     if (council_is_other(council, root) && council->role >= COUNCIL_ELECTED) {
         council->granted &= ~ROOT_BIT(root);
         council->due_lead &= ~ROOT_BIT(root);

@@ -120,6 +120,24 @@ static void test_all_that_can_be_reached(void **unused)
                         HISTORY_ID_BYTES);
 }
 
+// One that connects between two ticks can be reached.
+static void test_one_comes_back(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct seen seen;
+    (void)ask(&council, &seen); // the last tick said: both are away
+    struct root_record record = seen.last[COUNCIL_CHANGE].record;
+    council_connected(&council, 2);
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    seen = settle(&council, &record, 21);
+    assert_false(saw(&seen, COUNCIL_OPEN));
+    struct promise promise = granting(led(9, 0), false);
+    council_on_answer(&council, 2, true, &promise, &(struct log_end){.epoch = 1, .block = 9});
+    seen = settle(&council, &record, 21);
+    assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].forks);
+}
+
 // On the record that the person saw, or not at all.
 static void test_once(void **unused)
 {
@@ -407,6 +425,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_forks),
         cmocka_unit_test(test_all_that_can_be_reached),
+        cmocka_unit_test(test_one_comes_back),
         cmocka_unit_test(test_once),
         cmocka_unit_test(test_late),
         cmocka_unit_test(test_blank),

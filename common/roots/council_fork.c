@@ -6,7 +6,8 @@
 
 bool council_forks(const struct council *council)
 {
-    return council->leaves && council->wanted.leadership.leader == council->setup.self;
+    return council->leaves && council->wanted.alone &&
+           council->wanted.leadership.leader == council->setup.self;
 }
 
 bool council_foreign(const struct council *council)

@@ -269,7 +269,7 @@ static void test_a_fork_that_was_left(void **unused)
     struct council council;
     struct council_setup setup = {
         .roots = 3, .in_sync_min = 2, .promote_min = 2, .leaves = true};
-    struct promise promise = {.leadership = led(9, 0), .generation = 9};
+    struct promise promise = {.leadership = led(9, 0), .generation = 9, .alone = true};
     struct log_end end = {.epoch = 1, .block = 10};
     memcpy(setup.log, test_history, HISTORY_ID_BYTES);
     memcpy(promise.history, other_history, HISTORY_ID_BYTES);
@@ -295,6 +295,30 @@ static void test_a_fork_that_was_left(void **unused)
     seen = settle(&council, &record, 20);
     assert_true(seen.last[COUNCIL_ANSWER].granted);
     assert_memory_equal(council.promised.history, test_history, HISTORY_ID_BYTES);
+}
+
+// Only what it made alone: else others may have what its log, which is of elsewhere, lacks.
+static void test_not_alone(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct council_setup setup = {
+        .roots = 3, .in_sync_min = 2, .promote_min = 2, .leaves = true};
+    struct promise promise = {.leadership = led(9, 0), .generation = 12};
+    struct log_end end = {.epoch = 1, .block = 10};
+    memcpy(setup.log, test_history, HISTORY_ID_BYTES);
+    memcpy(promise.history, other_history, HISTORY_ID_BYTES);
+    struct root_record record = record_of_other(led(9, 0), 12);
+    record.in_sync = 7;
+    council_open(&council, &setup, &promise, &end, 8);
+    council_tick(&council, false, 6);
+    struct seen seen = settle(&council, &record, 21);
+    assert_true(saw(&seen, COUNCIL_CHANGE));
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    record = seen.last[COUNCIL_CHANGE].record;
+    seen = settle(&council, &record, 22);
+    assert_int_equal(seen.last[COUNCIL_ROLE].role, COUNCIL_ELECTED);
+    assert_false(saw(&seen, COUNCIL_OPEN));
 }
 
 // The root that made it, as it starts again: it needs nobody, until it has added one.
@@ -430,6 +454,7 @@ int main(void)
         cmocka_unit_test(test_late),
         cmocka_unit_test(test_blank),
         cmocka_unit_test(test_a_fork_that_was_left),
+        cmocka_unit_test(test_not_alone),
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_adopt),
         cmocka_unit_test(test_adopt_who_was_promised),

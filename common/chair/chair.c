@@ -206,7 +206,9 @@ static void reopen(struct chair *chair, const struct promise *promise, const str
     const struct instance *instance = chair->instance;
     unsigned in_sync_min = (unsigned)instance->options->in_sync_min;
     unsigned promote_min = (unsigned)instance->options->promote_min;
-    struct council_setup setup = {.roots = chair->names->count, .self = chair->names->own};
+    struct council_setup setup = {.roots = chair->names->count,
+                                  .self = chair->names->own,
+                                  .ticket = chair->council.ticket};
     const struct journal *journal = instance->journal;
     if (journal_has_history(journal) && end->block > 0) {
         memcpy(setup.log, journal_history(journal), HISTORY_ID_BYTES);

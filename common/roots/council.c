@@ -20,8 +20,10 @@ void council_open(struct council *council, const struct council_setup *setup,
         .mine.leader = ROOT_NOBODY,
         .donor = ROOT_NOBODY,
         .heir = ROOT_NOBODY,
+        .other.leader = ROOT_NOBODY,
         .told_role = COUNCIL_LEADING, // so that the first one is told
         .leaves = setup->leaves,
+        .ticket = setup->ticket,
     };
     memcpy(council->former, setup->log, HISTORY_ID_BYTES);
     council_due(council, COUNCIL_FOLLOW);

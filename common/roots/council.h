@@ -77,6 +77,7 @@ struct council_setup {
     // it had promised itself, or to take it over (R16). Then `log` is that of the log.
     bool leaves;
     uint8_t log[HISTORY_ID_BYTES];
+    uint64_t ticket; // the last that was given out here before: its answer may come yet
 };
 
 // All fields are private; council_private.h tells of them.
@@ -114,6 +115,8 @@ struct council {
     uint8_t loss_history[HISTORY_ID_BYTES];
     bool leaves; // `wanted` is of a history that the log is not of yet, but of `former`
     uint8_t former[HISTORY_ID_BYTES];
+    struct leadership other; // who said last that it leads in `other_history`; ROOT_NOBODY: none
+    uint8_t other_history[HISTORY_ID_BYTES];
     const char *declined; // why what a person asked for has come to nothing; NULL: it has not
 
     uint32_t granted, blank; // of those that answered a claim

@@ -10,6 +10,11 @@ bool council_forks(const struct council *council)
            council->wanted.leadership.leader == council->setup.self;
 }
 
+bool council_begins(const struct council *council)
+{
+    return council->opening && council_forks(council);
+}
+
 bool council_foreign(const struct council *council)
 {
     return council->record_present &&
@@ -89,6 +94,7 @@ void council_forked(struct council *council, uint64_t block)
 const char *council_accept_loss(struct council *council, bool answers,
                                 const uint8_t history[HISTORY_ID_BYTES])
 {
+    council->declined = NULL; // that was the request before
     if (council->role == COUNCIL_LEADING) {
         return "this root leads";
     }
@@ -105,7 +111,6 @@ const char *council_accept_loss(struct council *council, bool answers,
     memcpy(council->loss_history, history, HISTORY_ID_BYTES);
     council->loss = council->awaits = true;
     council->looked = false;
-    council->declined = NULL;
     council_turn(council);
     return NULL;
 }
@@ -128,26 +133,34 @@ void council_on_fork(struct council *council, unsigned root, struct leadership l
                      const uint8_t history[HISTORY_ID_BYTES])
 {
     if (!council_is_other(council, root) || leadership.leader != root ||
-        leadership.epoch > EPOCH_MAX || council->stopped != NULL) {
+        leadership.epoch > EPOCH_MAX || council->stopped != NULL || council_begins(council)) {
         return;
     }
-    bool named = council->record_present && council->record.leadership.leader == root &&
-                 memcmp(council->record.history, history, HISTORY_ID_BYTES) == 0;
-    if (!named) {
-        council_ask_record(council);
-        council_turn(council);
+    council->other = leadership;
+    memcpy(council->other_history, history, HISTORY_ID_BYTES);
+    council_ask_record(council);
+    council_turn(council);
+}
+
+void council_adopt(struct council *council)
+{
+    struct leadership other = council->other;
+    council->other.leader = ROOT_NOBODY;
+    bool named = other.leader != ROOT_NOBODY && council->record_present &&
+                 council->record.leadership.leader == other.leader &&
+                 memcmp(council->record.history, council->other_history, HISTORY_ID_BYTES) == 0;
+    if (!named || council_begins(council)) {
         return;
     }
     if (!council->leaves) {
         memcpy(council->former, council->wanted.history, HISTORY_ID_BYTES);
     }
     // Epochs of two histories are not compared: of the old one nothing is followed any more.
-    council_want(council, leadership);
+    council_want(council, other);
     council->leaves = true;
-    memcpy(council->wanted.history, history, HISTORY_ID_BYTES);
+    memcpy(council->wanted.history, council->other_history, HISTORY_ID_BYTES);
     council->wanted.generation = council->record.generation;
     council->wanted.blank = true; // it has nothing of that one
     council->wanted.alone = false;
     council->told_epoch = 0;
-    council_turn(council);
 }

@@ -80,12 +80,14 @@ void council_rule_follow(struct council *council);
 
 // R15 to R18. It makes the history that it promised, of the log that is here.
 bool council_forks(const struct council *council);
+bool council_begins(const struct council *council); // its journal may be the new one's by now
 bool council_made(const struct council *council);
 bool council_foreign(const struct council *council); // the record is of another history
 void council_try_with_loss(struct council *council);
 bool council_is_late(const struct council *council); // what began that way must not be done now
 void council_stay(struct council *council); // it forks no more: the promise is of the log's history
 bool council_gathered(const struct council *council);
+void council_adopt(struct council *council); // what was told of, if the record read now says so
 void council_forked(struct council *council, uint64_t block);
 
 #endif

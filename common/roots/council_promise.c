@@ -65,8 +65,8 @@ bool council_may_answer(const struct council *council, unsigned root)
 void council_on_claim(struct council *council, unsigned root, struct leadership leadership)
 {
     if (!council_is_other(council, root) || leadership.leader != root ||
-        leadership.epoch > EPOCH_MAX) {
-        return;
+        leadership.epoch > EPOCH_MAX || council_begins(council)) {
+        return; // what begins is there in a moment, or is given up; it will be claimed again
     }
     if (leadership_follows(leadership, council->wanted.leadership) &&
         !leadership_equal(leadership, council->wanted.leadership)) {

@@ -92,6 +92,7 @@ void council_record(struct council *council, uint64_t ticket, const struct root_
         settle(council, record != NULL && root_record_equal(record, &council->request.record));
     }
     give_way(council);
+    council_adopt(council);
     if (council->role == COUNCIL_LEADING && !council->request.busy &&
         council_record_current(council) &&
         leadership_equal(council->record.leadership, council->mine)) {
@@ -273,6 +274,7 @@ void council_found(struct council *council, const uint8_t history[HISTORY_ID_BYT
 
 const char *council_promote(struct council *council, bool answers)
 {
+    council->declined = NULL; // that was the request before
     if (council->role == COUNCIL_LEADING || council->role == COUNCIL_TRYING) {
         return "this root leads, or tries to";
     }
@@ -281,7 +283,6 @@ const char *council_promote(struct council *council, bool answers)
     }
     council->forced = !answers;
     council->looked = false;
-    council->declined = NULL;
     if (answers && council->role == COUNCIL_STANDBY) {
         council_due(council, COUNCIL_ASK);
     }

@@ -138,6 +138,30 @@ static void test_one_comes_back(void **unused)
     assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].forks);
 }
 
+// What has been ordered cannot be taken back: the journal may be the new history's.
+static void test_no_way_back(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct seen seen;
+    (void)ask(&council, &seen);
+    struct root_record record = seen.last[COUNCIL_CHANGE].record;
+    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
+    seen = settle(&council, &record, 21);
+    assert_true(saw(&seen, COUNCIL_OPEN));
+    council_on_claim(&council, 2, led(30, 2));
+    council_on_fork(&council, 2, led(30, 2), third_history);
+    struct root_record third = record_of_other(led(9, 0), 10);
+    seen = settle(&council, &third, 21);
+    assert_false(saw(&seen, COUNCIL_PROMISE) || saw(&seen, COUNCIL_ANSWER));
+    assert_memory_equal(council.promised.history, other_history, HISTORY_ID_BYTES);
+    council_unable(&council, true); // it has not begun, and does not now
+    council_on_claim(&council, 2, led(30, 2));
+    seen = settle(&council, &third, 21);
+    assert_true(seen.last[COUNCIL_ANSWER].granted);
+    assert_memory_equal(council.promised.history, test_history, HISTORY_ID_BYTES);
+}
+
 // On the record that the person saw, or not at all.
 static void test_once(void **unused)
 {
@@ -155,6 +179,12 @@ static void test_once(void **unused)
     }
     assert_non_null(council.declined);
     assert_memory_equal(council.promised.history, test_history, HISTORY_ID_BYTES);
+    assert_non_null(council_accept_loss(&council, true, other_history));
+    assert_null(council.declined); // that was of the one before
+    council.declined = "of the one before";
+    council.role = COUNCIL_TRYING;
+    assert_non_null(council_promote(&council, false));
+    assert_null(council.declined);
     // Not when its leader is there, and not when the moment has passed.
     record = left_over(&council);
     assert_non_null(council_accept_loss(&council, true, other_history));
@@ -376,16 +406,22 @@ static void test_adopt(void **unused)
     council_common(&council, 1, 10);
     struct seen seen = settle(&council, &record, 20);
     assert_true(saw(&seen, COUNCIL_ACKNOWLEDGE));
-    // Its word is not enough.
+    // Its word is not enough, nor what the record said before.
     council_on_fork(&council, 2, led(5, 2), other_history);
     seen = settle(&council, &record, 20);
     assert_false(saw(&seen, COUNCIL_PROMISE));
+    struct root_record third = record_of_other(led(5, 1), 11);
+    memcpy(third.history, third_history, HISTORY_ID_BYTES);
     record = record_of_other(led(5, 2), 10);
+    council_record_moved(&council);
+    (void)settle(&council, &record, 21);
+    council_on_fork(&council, 2, led(5, 2), other_history);
+    seen = settle(&council, &third, 22);
+    assert_false(saw(&seen, COUNCIL_PROMISE));
     council_on_fork(&council, 2, led(5, 2), other_history);
     seen = drain(&council);
     assert_true(saw(&seen, COUNCIL_READ));
     council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 21);
-    council_on_fork(&council, 2, led(5, 2), other_history);
     seen = drain(&council);
     assert_true(saw(&seen, COUNCIL_PROMISE)); // of a lower epoch: another history's
     assert_memory_equal(seen.last[COUNCIL_PROMISE].promise.history, other_history,
@@ -413,14 +449,29 @@ static void test_adopt_who_was_promised(void **unused)
     open_council(&council, led(9, 2), false);
     (void)settle(&council, &record, 21);
     council_on_fork(&council, 2, led(9, 2), other_history);
-    council_on_lead(&council, 2, led(9, 2), 4, 10, false);
     struct seen seen = drain(&council);
+    council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 21);
+    council_on_lead(&council, 2, led(9, 2), 4, 10, false);
+    seen = drain(&council);
     assert_true(saw(&seen, COUNCIL_PROMISE));
     assert_int_not_equal(seen.last[COUNCIL_FOLLOW].leadership.leader, 2);
     council_promised(&council);
     council_on_lead(&council, 2, led(9, 2), 4, 10, false);
     seen = drain(&council);
     assert_int_equal(seen.last[COUNCIL_FOLLOW].leadership.leader, 2);
+}
+
+// A council that begins again in the same life hears no answers to the one before.
+static void test_tickets(void **unused)
+{
+    (void)unused;
+    struct council council;
+    struct council_setup setup = {.roots = 3, .in_sync_min = 2, .promote_min = 2, .ticket = 7};
+    struct promise promise = {.leadership = led(9, 1), .generation = 9};
+    memcpy(promise.history, test_history, HISTORY_ID_BYTES);
+    council_open(&council, &setup, &promise, &(struct log_end){.epoch = 1, .block = 10}, 8);
+    struct seen seen = drain(&council);
+    assert_int_equal(seen.last[COUNCIL_READ].ticket, 8);
 }
 
 // ---- R17 ---------------------------------------------------------------------------------------
@@ -450,6 +501,7 @@ int main(void)
         cmocka_unit_test(test_one_forks),
         cmocka_unit_test(test_all_that_can_be_reached),
         cmocka_unit_test(test_one_comes_back),
+        cmocka_unit_test(test_no_way_back),
         cmocka_unit_test(test_once),
         cmocka_unit_test(test_late),
         cmocka_unit_test(test_blank),
@@ -458,6 +510,7 @@ int main(void)
         cmocka_unit_test(test_alone),
         cmocka_unit_test(test_adopt),
         cmocka_unit_test(test_adopt_who_was_promised),
+        cmocka_unit_test(test_tickets),
         cmocka_unit_test(test_ended),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

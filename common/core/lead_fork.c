@@ -118,19 +118,26 @@ static bool is_there(const struct fork_order *order)
     return memcmp(history, order->history, HISTORY_ID_BYTES) == 0;
 }
 
+// Another order may have come while the store came to rest.
+static bool is_overtaken(const struct fork_order *order)
+{
+    const struct lead *lead = order->lead;
+    return order->rested && (atomic_load(&lead->epoch) != order->epoch ||
+                             atomic_load(&lead->leader) != (int)lead->members.own);
+}
+
 // ERR_BUSY: not now.
 static int carry_out(struct fork_order *order)
 {
     struct lead *lead = order->lead;
-    bool still = order->rest.number == commit_known(lead->commit).number &&
-                 atomic_load(&lead->epoch) == order->epoch &&
-                 atomic_load(&lead->leader) == (int)lead->members.own;
-    if (!is_there(order)) {
-        int error = !still ? ERR_BUSY : order->rest.error != OK ? order->rest.error
-                                                                : fork_journal(order);
-        if (error != OK) {
-            return error;
-        }
+    bool still = order->rest.number == commit_known(lead->commit).number;
+    int error = is_overtaken(order) ? ERR_BUSY : OK;
+    if (error == OK && !is_there(order)) {
+        error = !still ? ERR_BUSY : order->rest.error != OK ? order->rest.error
+                                                            : fork_journal(order);
+    }
+    if (error != OK) {
+        return error;
     }
     commit_beginning(lead);
     lead_begin(lead, order->epoch, 0);

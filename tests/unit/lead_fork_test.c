@@ -110,6 +110,65 @@ static void test_fork_and_restart(void **unused)
     root_close(&root);
 }
 
+// Holds the applier until it is let go.
+struct hold {
+    struct task task;
+    sem_t held;
+};
+
+static void on_hold(struct task *task) { sem_wait(&CONTAINER_OF(task, struct hold, task)->held); }
+
+static void hold_applier(struct root *root, struct hold *hold)
+{
+    *hold = (struct hold){.task.run = on_hold};
+    sem_init(&hold->held, 0, 0);
+    mailbox_post(worker_mailbox(instance_of(root)->applier), &hold->task);
+}
+
+static void let_go(struct hold *hold) { sem_post(&hold->held); }
+
+static void let_write(struct root *root)
+{
+    struct test_task call = {.task.run = test_task_run, .run = on_nothing};
+    sem_init(&call.finished, 0, 0);
+    mailbox_post(worker_mailbox(instance_of(root)->writer), &call.task);
+    sem_wait(&call.finished);
+    sem_destroy(&call.finished);
+}
+
+// Ordered twice, and the journal changes by the first. Before the store has come to rest for the
+// second it is ordered to follow nobody: that one must not make it lead.
+static void test_fork_overtaken(void **unused)
+{
+    (void)unused;
+    struct root root;
+    struct hold first, second;
+    part_committed(&root);
+    hold_applier(&root, &first);
+    instance_fork(instance_of(&root), other_history, EPOCH + 2);
+    let_write(&root);
+    hold_applier(&root, &second);
+    instance_fork(instance_of(&root), other_history, EPOCH + 2);
+    let_write(&root);
+    let_go(&first);
+    AWAIT(atomic_load(&lead_of(&root)->opened) != 0);
+    instance_promise(instance_of(&root), EPOCH + 3, LEAD_NOBODY);
+    let_write(&root);
+    let_go(&second);
+    let_turn(&root);
+    let_turn(&root);
+    assert_false(instance_leads(instance_of(&root)));
+    assert_int_equal(atomic_load(&lead_of(&root)->epoch), EPOCH + 3);
+    // Ordered anew it leads, in what it has by now.
+    instance_fork(instance_of(&root), other_history, EPOCH + 4);
+    AWAIT(instance_leads(instance_of(&root)));
+    assert_int_equal(atomic_load(&lead_of(&root)->epoch), EPOCH + 4);
+    sem_destroy(&first.held);
+    sem_destroy(&second.held);
+    stop(&root);
+    root_close(&root);
+}
+
 // What a crash leaves of a fork whose journal is there, and nothing else: the store stands where it
 // forked, and the file `commit` knows the old history.
 static void test_crash_in_a_fork(void **unused)
@@ -277,6 +336,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_fork_and_restart),
+        cmocka_unit_test(test_fork_overtaken),
         cmocka_unit_test(test_crash_in_a_fork),
         cmocka_unit_test(test_leave),
         cmocka_unit_test(test_half),

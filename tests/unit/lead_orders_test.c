@@ -311,9 +311,11 @@ static void test_start_with_another_history(void **unused)
         bool alone, blank;
         int error;
     } cases[] = {
-        {.leader = names.own, .error = ERR_DIVERGED}, {.leader = 0, .error = ERR_DIVERGED},
+        {.leader = names.own, .error = ERR_DIVERGED},
+        {.leader = 0, .error = ERR_DIVERGED},
         {.leader = 0, .alone = true, .error = ERR_DIVERGED},
-        {.leader = names.own, .alone = true, .error = OK}, {.leader = 0, .blank = true, .error = OK},
+        {.leader = names.own, .alone = true, .error = OK},
+        {.leader = 0, .blank = true, .error = OK},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         struct promise promise = {.history = "another history",

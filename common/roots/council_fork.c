@@ -43,8 +43,8 @@ bool council_made(const struct council *council)
            council->record.leadership.leader == council->setup.self;
 }
 
-// R11 repeats a request for as long as nothing has happened. One that ends a history is repeated only
-// while the person waits for it, and its leader is gone.
+// R11 repeats a request for as long as nothing has happened. One that ends a history is repeated
+// only while the person waits for it, and its leader is gone.
 bool council_is_late(const struct council *council)
 {
     bool begins = council->role == COUNCIL_TRYING && council_forks(council) &&

@@ -207,7 +207,8 @@ static void test_once(void **unused)
     assert_false(saw(&seen, COUNCIL_CHANGE));
 }
 
-// A change that got no answer is not sent again once the person waits no more, or the leader is back.
+// A change that got no answer is not sent again once the person waits no more, or the leader is
+// back.
 static void check_late(bool expired, bool gone, bool again)
 {
     struct council council;
@@ -264,7 +265,7 @@ static void test_late(void **unused)
     assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].forks);
 }
 
-// A root that is not known to have what was committed has nothing to offer, and keeps its mark (R13).
+// A root that is not known to have what was committed has nothing to offer, and keeps its mark.
 static void test_blank(void **unused)
 {
     (void)unused;

@@ -195,6 +195,7 @@ static void test_once(void **unused)
     assert_true(saw(&seen, COUNCIL_READ)); // and Consul does not answer
     council_loss_expired(&council);
     assert_non_null(council.declined);
+    assert_false(council.loss);
     council_record(&council, seen.last[COUNCIL_READ].ticket, &record, 20);
     seen = settle(&council, &record, 20);
     assert_false(saw(&seen, COUNCIL_CHANGE));
@@ -205,6 +206,7 @@ static void test_once(void **unused)
     record.generation++;
     seen = settle(&council, &record, 21);
     assert_false(saw(&seen, COUNCIL_CHANGE));
+    assert_true(council.loss && council.promised.leadership.leader != 0); // nor was it begun
 }
 
 // A change that got no answer is not sent again once the person waits no more, or the leader is

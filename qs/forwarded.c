@@ -91,15 +91,18 @@ static bool read_items(struct request *request, struct bytes items)
 
 // ---- carrying out ------------------------------------------------------------------------------
 
-// Writer thread; possibly twice.
+// Writer thread; possibly twice. A version of another history may be one here too, of other data.
 static int evaluate(struct transaction *transaction, struct txn *txn)
 {
     struct request *request = CONTAINER_OF(transaction, struct request, transaction);
     struct foreign *foreign = CONTAINER_OF(request, struct foreign, request);
+    const uint8_t *history = journal_history(request->at->instance->journal);
+    if (memcmp(foreign->write->meant, history, HISTORY_ID_BYTES) != 0) {
+        return ERR_OTHER_HISTORY;
+    }
     int code = request_evaluate(transaction, txn);
     if (code == OK) {
-        const struct instance *instance = request->at->instance;
-        memcpy(foreign->write->history, journal_history(instance->journal), HISTORY_ID_BYTES);
+        memcpy(foreign->write->history, history, HISTORY_ID_BYTES);
         code = forward_reply_fits(foreign->write, request->reply.size);
     }
     return code;

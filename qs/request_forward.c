@@ -65,6 +65,22 @@ static void answered(struct forwarded *write)
     answer(CONTAINER_OF(write, struct sending, write), write->status);
 }
 
+// What this connection may have seen. Another one may have taken its place since the command came;
+// and while its log is there and its data is not, what is shown is still the former. Where nothing
+// is shown yet, it is none.
+static int name_history(const struct request *request, uint8_t to[HISTORY_ID_BYTES])
+{
+    struct view *view = instance_pin(request->at->instance);
+    if (view == NULL) {
+        return ERR_LOADING;
+    }
+    if (view->place.number > 0) {
+        memcpy(to, view->history, HISTORY_ID_BYTES);
+    }
+    view_release(view);
+    return session_forked(request->session, request->at) ? ERR_OTHER_HISTORY : OK;
+}
+
 void request_forward(struct request *request)
 {
     if (is_elsewhere(request)) { // a key of another instance is watched: never as it was
@@ -82,7 +98,8 @@ void request_forward(struct request *request)
     write->patience_ns = instance->options->commit_wait * NS_PER_MS;
     encode(request, &write->items);
     bool fits = write_items_check(buf_bytes(&write->items)) == OK;
-    int code = fits ? forward_submit(write) : ERR_REQUEST_SIZE;
+    int code = fits ? name_history(request, write->meant) : ERR_REQUEST_SIZE;
+    code = code == OK ? forward_submit(write) : code;
     if (code != OK) {
         answer(sending, code);
     }

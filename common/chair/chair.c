@@ -47,17 +47,29 @@ static void on_looked(void *owner, unsigned root, bool gone)
 // ---- what other roots say ----------------------------------------------------------------------
 
 // One of another history speaks of blocks that this one has nothing to do with.
-static bool is_foreign(struct chair *chair, const struct tie_fact *fact)
+static bool is_foreign(const struct chair *chair, const struct tie_fact *fact)
+{
+    static const uint8_t nothing[HISTORY_ID_BYTES];
+    const uint8_t *own = council_speaks_of(&chair->council);
+    return fact->has_history && memcmp(own, nothing, HISTORY_ID_BYTES) != 0 &&
+           memcmp(own, fact->history, HISTORY_ID_BYTES) != 0;
+}
+
+// It leads, or claims to, in a history that forked from that of the log here (R16).
+static void on_other_history(struct chair *chair, const struct tie_fact *fact)
 {
     const struct journal *journal = chair->instance->journal;
-    bool foreign = fact->has_history && journal_has_history(journal) &&
-                   memcmp(journal_history(journal), fact->history, HISTORY_ID_BYTES) != 0;
-    if (foreign) {
+    bool leads = fact->kind == TIE_CLAIM || fact->kind == TIE_WORD;
+    bool forked = leads && fact->has_ancestor && journal_has_history(journal) &&
+                  memcmp(journal_history(journal), fact->ancestor, HISTORY_ID_BYTES) == 0;
+    if (forked) {
+        chair->seats[fact->root].heard_ns = chair->now_ns;
+        council_on_fork(&chair->council, fact->root, fact->leadership, fact->history);
+    } else {
         LOG_GATED(&other_gate, LOG_ERROR, chair->instance->name,
                   "root %s is in another history: nothing that it says is taken",
                   chair->names->all[fact->root].name);
     }
-    return foreign;
 }
 
 static void on_up(struct chair *chair, const struct tie_fact *fact)
@@ -155,16 +167,21 @@ void chair_hear(struct task *task)
 {
     struct tie_fact *fact = CONTAINER_OF(task, struct tie_fact, task);
     struct chair *chair = fact->owner;
-    bool old = !fact->own && fact->number < chair->seats[fact->root].number;
+    struct seat *seat = &chair->seats[fact->root];
+    bool old = !fact->own && fact->number < seat->number;
     if (old || chair->stopped) {
         mem_free(fact);
         return;
     }
+    bool speaks = fact->kind <= TIE_WORD && fact->kind != TIE_DOWN; // of a history
+    seat->foreign = speaks ? is_foreign(chair, fact) : seat->foreign;
     if (fact->kind == TIE_UP) {
         on_up(chair, fact);
     } else if (fact->kind == TIE_DOWN) {
         on_down(chair, fact);
-    } else if (!is_foreign(chair, fact)) {
+    } else if (speaks && seat->foreign) {
+        on_other_history(chair, fact);
+    } else {
         on_message(chair, fact);
     }
     mem_free(fact);
@@ -182,12 +199,22 @@ static void warn_of(const struct chair *chair, const struct council_setup *setup
     }
 }
 
+static const uint8_t nothing[HISTORY_ID_BYTES];
+
 static void reopen(struct chair *chair, const struct promise *promise, const struct log_end *end)
 {
     const struct instance *instance = chair->instance;
     unsigned in_sync_min = (unsigned)instance->options->in_sync_min;
     unsigned promote_min = (unsigned)instance->options->promote_min;
-    struct council_setup setup = {.roots = chair->names->count, .self = chair->names->own};
+    struct council_setup setup = {.roots = chair->names->count,
+                                  .self = chair->names->own,
+                                  .ticket = chair->council.ticket};
+    const struct journal *journal = instance->journal;
+    if (journal_has_history(journal) && end->block > 0) {
+        memcpy(setup.log, journal_history(journal), HISTORY_ID_BYTES);
+        setup.leaves = memcmp(setup.log, promise->history, HISTORY_ID_BYTES) != 0 &&
+                       memcmp(nothing, promise->history, HISTORY_ID_BYTES) != 0;
+    }
     setup.in_sync_min = in_sync_min != 0 ? in_sync_min : tally_in_sync_min(setup.roots);
     setup.promote_min =
         promote_min != 0 ? promote_min : tally_promote_min(setup.roots, setup.in_sync_min);
@@ -196,26 +223,22 @@ static void reopen(struct chair *chair, const struct promise *promise, const str
     council_open(&chair->council, &setup, promise, end, committed);
 }
 
-// A blank root takes over the history that it follows; one that began another begins anew.
+// A blank root takes over the history that it follows; for one that changes into another, as it has
+// promised, the numbers of that one begin.
 static void look_at_history(struct chair *chair, const struct log_end *end)
 {
-    static const uint8_t nothing[HISTORY_ID_BYTES];
     struct council *council = &chair->council;
     const struct journal *journal = chair->instance->journal;
     if (!journal_has_history(journal) || end->block == 0) {
         return;
     }
     const uint8_t *history = journal_history(journal);
-    if (memcmp(council->wanted.history, history, HISTORY_ID_BYTES) == 0 || council->is_writing) {
-        return;
-    }
+    bool same = memcmp(council->wanted.history, history, HISTORY_ID_BYTES) == 0;
     if (memcmp(council->wanted.history, nothing, HISTORY_ID_BYTES) == 0) {
         council_history(council, history);
-    } else if (council->role == COUNCIL_STANDBY) {
+    } else if (same && council->leaves && council->role == COUNCIL_STANDBY) {
         struct promise promise = council->promised;
-        promise.generation = 0;
         reopen(chair, &promise, end);
-        council_history(council, history);
     }
 }
 
@@ -279,17 +302,45 @@ static const char *begin_request(struct chair *chair)
     return council_promote(&chair->council, answers);
 }
 
-static void on_asked(struct notice *notice)
+static void answer_person(struct chair *chair, const char *refused)
 {
-    struct chair *chair = CONTAINER_OF(notice, struct chair, asked);
-    const char *refused = chair->stopped ? "this root has stopped" : begin_request(chair);
     pthread_mutex_lock(&chair->lock);
     chair->status.asked++;
     chair->status.refused = refused;
     pthread_mutex_unlock(&chair->lock);
 }
 
+static void on_asked(struct notice *notice)
+{
+    struct chair *chair = CONTAINER_OF(notice, struct chair, asked);
+    answer_person(chair, chair->stopped ? "this root has stopped" : begin_request(chair));
+}
+
 void chair_promote(struct chair *chair) { notice_raise(&chair->asked); }
+
+// What its log and its store do not hold cannot go on.
+static const char *begin_loss(struct chair *chair)
+{
+    struct instance *instance = chair->instance;
+    unsigned leader = council_awaited(&chair->council);
+    uint8_t history[HISTORY_ID_BYTES];
+    if (!journal_has_history(instance->journal) || atomic_load(&instance->wants_build) ||
+        instance_state(instance) != INSTANCE_SERVING) {
+        return "the data of this root is not whole: nothing could go on from it";
+    }
+    bool answers = leader != ROOT_NOBODY && leader != chair->names->own && !chair_is_gone(chair);
+    random_fill(history, sizeof history);
+    chair->loss_ns = chair->now_ns + instance->options->promote_wait * NS_PER_MS;
+    return council_accept_loss(&chair->council, answers, history);
+}
+
+static void on_loss(struct notice *notice)
+{
+    struct chair *chair = CONTAINER_OF(notice, struct chair, loss);
+    answer_person(chair, chair->stopped ? "this root has stopped" : begin_loss(chair));
+}
+
+void chair_accept_loss(struct chair *chair) { notice_raise(&chair->loss); }
 
 // ---- the turn ----------------------------------------------------------------------------------
 
@@ -316,6 +367,7 @@ static void publish(struct chair *chair)
     status->record_known = council->record_present;
     status->in_sync = council->record_present ? council->record.in_sync : 0;
     status->writes = chair_writes_text(council->told_writes);
+    status->refused = council->declined != NULL ? council->declined : status->refused;
     pthread_mutex_unlock(&chair->lock);
     METRIC_SET(metrics, instance, roots_epoch, council->told_leadership.epoch);
     METRIC_SET(metrics, instance, roots_generation, council->wanted.generation);
@@ -339,6 +391,7 @@ uint64_t chair_turn(struct chair *chair, uint64_t now_ns)
     }
     chair_watch_leader(chair);
     chair_end_hand_over(chair);
+    chair_end_loss(chair);
     chair_gate(chair);
     chair_act(chair);
     publish(chair);
@@ -369,6 +422,7 @@ struct chair *chair_open(const struct chair_setup *setup)
     chair->mailbox = (struct mailbox){.wake = on_wake, .argument = chair};
     notice_init(&chair->moved, &chair->mailbox, on_moving);
     notice_init(&chair->asked, &chair->mailbox, on_asked);
+    notice_init(&chair->loss, &chair->mailbox, on_loss);
     pthread_mutex_init(&chair->lock, NULL);
     chair->ties = ties_open(&(struct ties_setup){.instance = setup->instance,
                                                  .to = &chair->mailbox,

@@ -59,5 +59,8 @@ struct chair_status chair_status(struct chair *chair);
 // A person asks: this root shall lead, by a hand-over where a leader answers. Any thread; the
 // status counts it once it was looked at.
 void chair_promote(struct chair *chair);
+// A person asks that a new history go on from what can be reached, whatever is lost
+// (docs/commit.md, R15). Likewise.
+void chair_accept_loss(struct chair *chair);
 
 #endif

@@ -20,9 +20,19 @@ static int number_of(unsigned root) { return root == ROOT_NOBODY ? LEAD_NOBODY :
 
 static struct bytes own_history(const struct chair *chair)
 {
-    const struct journal *journal = chair->instance->journal;
-    return journal_has_history(journal) ? bytes_of(journal_history(journal), HISTORY_ID_BYTES)
-                                        : bytes_of(NULL, 0);
+    static const uint8_t nothing[HISTORY_ID_BYTES];
+    const uint8_t *history = council_speaks_of(&chair->council);
+    bool has = memcmp(history, nothing, HISTORY_ID_BYTES) != 0;
+    return has ? bytes_of(history, HISTORY_ID_BYTES) : bytes_of(NULL, 0);
+}
+
+// Of the history that is spoken of, if it is the journal's already.
+static struct bytes own_ancestor(const struct chair *chair, struct birth *birth)
+{
+    birth_get(chair->instance, birth);
+    bool its = birth->size > 0 && birth->forked &&
+               bytes_equal(bytes_of(birth->history, HISTORY_ID_BYTES), own_history(chair));
+    return its ? bytes_of(birth->ancestor, HISTORY_ID_BYTES) : bytes_of(NULL, 0);
 }
 
 static void encode_answer(struct chair *chair, const struct council_action *action, struct buf *to)
@@ -47,12 +57,14 @@ static void encode_answer(struct chair *chair, const struct council_action *acti
 
 static void encode_word(struct chair *chair, const struct council_action *action, struct buf *to)
 {
+    struct birth birth;
     struct message_word message = {
         .history = own_history(chair),
         .epoch = action->leadership.epoch,
         .block = action->block,
         .generation = action->promise.generation,
         .member = action->member,
+        .ancestor = own_ancestor(chair, &birth),
     };
     message_word_encode(to, &message);
 }
@@ -60,8 +72,10 @@ static void encode_word(struct chair *chair, const struct council_action *action
 static void say(struct chair *chair, const struct council_action *action)
 {
     struct buf frames = {0};
+    struct birth birth;
     struct message_claim claim = {.history = own_history(chair),
-                                  .epoch = action->leadership.epoch};
+                                  .epoch = action->leadership.epoch,
+                                  .ancestor = own_ancestor(chair, &birth)};
     struct message_ask ask = {.epoch = action->leadership.epoch};
     struct message_go go = {.epoch = action->leadership.epoch};
     switch (action->act) {
@@ -93,6 +107,7 @@ static void say(struct chair *chair, const struct council_action *action)
 static void follow(struct chair *chair, const struct council_action *action)
 {
     uint64_t epoch = action->leadership.epoch;
+    instance_join(chair->instance, chair->council.promised.history);
     if (action->leadership.leader != ROOT_NOBODY) {
         instance_stand(chair->instance, epoch, (int)action->leadership.leader);
     } else {
@@ -105,7 +120,9 @@ static void follow(struct chair *chair, const struct council_action *action)
 void chair_open_epoch(struct chair *chair)
 {
     uint64_t epoch = chair->opening.epoch;
-    if (chair->birth || !journal_has_history(chair->instance->journal)) {
+    if (chair->forks) {
+        instance_fork(chair->instance, chair->council.promised.history, epoch);
+    } else if (chair->birth || !journal_has_history(chair->instance->journal)) {
         instance_found(chair->instance, chair->council.promised.history, epoch, 0);
     } else {
         instance_lead(chair->instance, epoch, 0);
@@ -193,6 +210,7 @@ static bool order(struct chair *chair, const struct council_action *action)
         chair->opening = action->leadership;
         chair->opening_ns = chair->now_ns;
         chair->birth = action->birth;
+        chair->forks = action->forks;
         chair_open_epoch(chair);
         return true;
     case COUNCIL_COMMIT:

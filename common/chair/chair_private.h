@@ -16,6 +16,7 @@ struct seat {
     uint64_t number;   // of the link that it made last
     bool hears, talks; // this root's link to it is up; its own is
     bool empty;        // it has no journal, as it said when a link began
+    bool foreign;      // it spoke last of another history
     bool greeted;      // it has said so or otherwise
     uint64_t up_ns;    // when its link began
     uint64_t lost_ns;  // ... and ended, or the chair began
@@ -31,6 +32,8 @@ struct chair {
     struct mailbox mailbox;
     struct notice moved; // of lead_observe
     struct notice asked; // a person wants it to lead
+    struct notice loss;  // ... whatever is lost by that
+    uint64_t loss_ns;    // until when that may begin; 0: nobody asked
     pthread_mutex_t lock; // the three below
     struct chair_status status;
     void (*wake)(void *owner); // NULL: it is not turned
@@ -50,7 +53,7 @@ struct chair {
     struct leadership opening;    // it was ordered to open this one; ROOT_NOBODY: nothing
     uint64_t opening_ns;          // since when
     uint64_t unable_ns;           // until when it does not try, as it could not; 0: it may
-    bool birth;
+    bool birth, forks;
     uint8_t founded[HISTORY_ID_BYTES]; // the history that this root would begin
     bool founds;                       // ... and it is there
     enum lead_gate gate;
@@ -74,6 +77,8 @@ void chair_end_hand_over(struct chair *chair);  // once it is over, or has laste
 // While this process stood still for `ns` it heard nobody: that was no silence of others.
 void chair_forgive(struct chair *chair, uint64_t ns);
 bool chair_is_silent(const struct chair *chair, unsigned leader);
+bool chair_is_gone(struct chair *chair); // whoever leads, as the record says; R1
+void chair_end_loss(struct chair *chair); // it was not begun in time
 const char *chair_writes_text(enum council_writes writes);
 
 #endif

@@ -40,7 +40,7 @@ void chair_note_awaited(struct chair *chair)
 
 // R1: no heartbeat, and Consul says so too, or it could speak and does not say that it leads: it
 // has come back as something else. Whom `roots` does not name nobody waits for.
-static bool is_gone(struct chair *chair)
+bool chair_is_gone(struct chair *chair)
 {
     unsigned leader = council_awaited(&chair->council);
     if (leader == chair->names->own || !chair_is_silent(chair, leader)) {
@@ -73,7 +73,7 @@ static uint32_t lagging(struct chair *chair)
     for (unsigned root = 0; root < chair->names->count; root++) {
         const struct seat *seat = &chair->seats[root];
         bool away = !seat->talks && chair->now_ns - seat->lost_ns >= silence_ns(chair);
-        if (root != chair->names->own && (is_behind(chair, root) || away)) {
+        if (root != chair->names->own && (is_behind(chair, root) || away || seat->foreign)) {
             set |= ROOT_BIT(root);
         }
     }
@@ -150,6 +150,14 @@ void chair_end_hand_over(struct chair *chair)
     }
 }
 
+void chair_end_loss(struct chair *chair)
+{
+    if (chair->loss_ns != 0 && chair->now_ns >= chair->loss_ns) {
+        chair->loss_ns = 0;
+        council_loss_expired(&chair->council);
+    }
+}
+
 // The first block of its epoch could not be written. Others wait as long as it says that it is
 // elected, so it gives way in the end.
 static void try_to_open(struct chair *chair)
@@ -174,7 +182,7 @@ void chair_tick(struct chair *chair)
     found(chair);
     check_donor(chair);
     try_to_open(chair);
-    council_tick(&chair->council, is_gone(chair), lagging(chair));
+    council_tick(&chair->council, chair_is_gone(chair), lagging(chair));
 }
 
 static void move_on(uint64_t *at_ns, uint64_t ns) { *at_ns += *at_ns == 0 ? 0 : ns; }

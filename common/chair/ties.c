@@ -77,11 +77,21 @@ static bool take_history(struct tie_fact *fact, struct bytes history)
     return fact->has_history || history.size == 0;
 }
 
+static bool take_ancestor(struct tie_fact *fact, struct bytes ancestor)
+{
+    fact->has_ancestor = ancestor.size == HISTORY_ID_BYTES;
+    if (fact->has_ancestor) {
+        memcpy(fact->ancestor, ancestor.data, HISTORY_ID_BYTES);
+    }
+    return fact->has_ancestor || ancestor.size == 0;
+}
+
 static int take_claim(struct tie_fact *fact, struct bytes payload)
 {
     struct message_claim message;
     int error = message_claim_decode(payload, &message);
-    if (error == OK && !take_history(fact, message.history)) {
+    if (error == OK &&
+        (!take_history(fact, message.history) || !take_ancestor(fact, message.ancestor))) {
         error = ERR_PROTOCOL;
     }
     fact->kind = TIE_CLAIM;
@@ -118,7 +128,8 @@ static int take_word(struct tie_fact *fact, struct bytes payload)
 {
     struct message_word message;
     int error = message_word_decode(payload, &message);
-    if (error != OK || !take_history(fact, message.history)) {
+    if (error != OK || !take_history(fact, message.history) ||
+        !take_ancestor(fact, message.ancestor)) {
         return ERR_PROTOCOL;
     }
     fact->kind = TIE_WORD;

@@ -25,6 +25,8 @@ struct tie_fact {
     enum tie_kind kind;
     bool has_history; // of the other's journal
     uint8_t history[HISTORY_ID_BYTES];
+    bool has_ancestor; // CLAIM, WORD: that history forked from this one
+    uint8_t ancestor[HISTORY_ID_BYTES];
     struct leadership leadership;
     struct promise promise; // PROMISE
     struct log_end end;     // likewise

@@ -146,7 +146,10 @@ static int check_follows(const struct state *state, const struct block *block)
     struct block_header stands;
     block_genesis(&stands, block->header.history);
     if (state->place.number > 0) {
-        memcpy(stands.history, state->history, HISTORY_ID_BYTES);
+        // A fork goes on from a store that stands exactly where it says; the chain proves it.
+        if (!birth_continues(block, state->history)) {
+            memcpy(stands.history, state->history, HISTORY_ID_BYTES);
+        }
         stands.epoch = state->epoch;
         stands.number = state->place.number;
         stands.first_index = state->place.index + 1; // block_end of a header without batches

@@ -21,6 +21,19 @@ void applier_mended(struct instance *instance, uint64_t until);
 // Writer thread: the journal was begun anew behind block `number`.
 void applier_restarted(struct instance *instance, uint64_t number);
 
+// Writer thread: a history is about to fork behind block `number`, the last one that was handed
+// over, so the journal before it will go. `then` is posted to the writer with `error`: OK, the
+// store stands there, on disk for certain; ERR_BUSY, not yet; ERR_DISK_FULL, ERR_IO. The order
+// lives until then.
+struct rest_order {
+    struct task task; // replay.c's own
+    struct instance *instance;
+    uint64_t number;
+    struct task then;
+    int error;
+};
+void applier_rest(struct rest_order *order);
+
 // The rest is for build.c, on the applier's thread. The store in use takes no more blocks until
 // another one takes its place, and what it shows is on disk: its journal may go. ERR_BUSY: it is
 // catching up from that journal, ask again; ERR_DISK_FULL, ERR_IO.

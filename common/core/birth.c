@@ -13,14 +13,21 @@
 static int payload_decode(struct birth *birth, struct bytes payload)
 {
     struct unpacker from = unpacker_of(payload);
-    unpack_array_of(&from, 3);
+    uint32_t fields = unpack_array(&from);
     uint64_t kind = unpack_uint(&from);
     birth->forked = !unpack_nil(&from);
     struct bytes ancestor = birth->forked ? unpack_bin(&from) : bytes_of(NULL, 0);
     (void)unpack_str(&from); // the node that made it
-    if (unpack_end(&from) != OK || kind != MARK_BIRTH ||
-        (birth->forked && ancestor.size != HISTORY_ID_BYTES)) {
+    birth->placed = fields == 5;
+    uint64_t number = birth->placed ? unpack_uint(&from) : 0;
+    struct bytes chain = birth->placed ? unpack_bin(&from) : bytes_of(NULL, 0);
+    if (unpack_end(&from) != OK || kind != MARK_BIRTH || (fields != 3 && fields != 5) ||
+        (birth->forked && ancestor.size != HISTORY_ID_BYTES) ||
+        (birth->placed && (!birth->forked || chain.size != HASH128_BYTES))) {
         return ERR_PROTOCOL;
+    }
+    if (birth->placed) {
+        birth->from = (struct journal_place){.number = number, .chain = hash128_load(chain.data)};
     }
     if (birth->forked) {
         memcpy(birth->ancestor, ancestor.data, HISTORY_ID_BYTES);
@@ -39,12 +46,19 @@ int birth_decode(struct birth *ret_birth, struct bytes stored)
     if (error != OK) {
         return error;
     }
-    // Its chain leads from the history's own begin, so it is the birth of no other.
-    struct block_header genesis;
-    block_genesis(&genesis, block->header.history);
-    error = block_follows(&genesis, block);
+    // Its chain leads from the history's own begin, or from the place that it names, by way of its
+    // history: so it is the birth of no other.
+    struct block_header before;
+    block_genesis(&before, block->header.history);
+    error = payload_decode(&birth, block->raw);
+    if (error == OK && birth.placed) {
+        birth.from.index = block->header.first_index - 1;
+        before.number = birth.from.number;
+        before.first_index = block->header.first_index;
+        before.chain = birth.from.chain;
+    }
     if (error == OK) {
-        error = payload_decode(&birth, block->raw);
+        error = block_follows(&before, block);
     }
     if (error == OK) {
         memcpy(birth.bytes, stored.data, stored.size);
@@ -62,11 +76,32 @@ struct block *birth_make(const struct instance *instance, uint64_t epoch)
     const struct block_header *last = journal_last(instance->journal);
     CHECK(last->number == 0);
     struct buf payload = {0};
-    birth_encode(&payload, bytes_of(NULL, 0), bytes_text(instance->node->node));
+    birth_encode(&payload, bytes_of(NULL, 0), bytes_text(instance->node->node), NULL);
     struct block_stamp stamp = {.epoch = epoch, .commit_index = 0, .root_ms = clock_wall_ms()};
     struct block *birth = block_mark(last, stamp, buf_bytes(&payload));
     buf_free(&payload);
     return birth;
+}
+
+struct block *birth_fork(const struct instance *instance, const struct block_header *before,
+                         const uint8_t ancestor[HISTORY_ID_BYTES], uint64_t epoch)
+{
+    struct buf payload = {0};
+    birth_encode(&payload, bytes_of(ancestor, HISTORY_ID_BYTES), bytes_text(instance->node->node),
+                 before);
+    struct block_stamp stamp = {
+        .epoch = epoch, .commit_index = block_end(before), .root_ms = clock_wall_ms()};
+    struct block *birth = block_mark(before, stamp, buf_bytes(&payload));
+    buf_free(&payload);
+    return birth;
+}
+
+bool birth_continues(const struct block *block, const uint8_t history[HISTORY_ID_BYTES])
+{
+    struct birth birth = {0};
+    return (block->header.flags & BLOCK_NO_BATCHES) != 0 &&
+           block->raw.size <= BIRTH_BYTES_MAX && payload_decode(&birth, block->raw) == OK &&
+           birth.placed && memcmp(birth.ancestor, history, HISTORY_ID_BYTES) == 0;
 }
 
 int birth_found(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
@@ -117,11 +152,13 @@ static int read_file(const struct instance *instance, struct birth *ret_birth)
     return error == OK ? birth_decode(ret_birth, bytes_of(bytes, size)) : error;
 }
 
+// The first block that is there: that of a history which forked need not be number 1.
 static int read_journal(struct instance *instance, struct birth *ret_birth)
 {
     struct journal_cursor cursor = {0};
     struct block *block;
-    int error = journal_cursor_open(instance->journal, &cursor, 1);
+    uint64_t first = journal_oldest(instance->journal).number + 1;
+    int error = journal_tail_cursor(instance->journal, &cursor, first);
     if (error == OK) {
         error = journal_cursor_next(&cursor, &block);
     }
@@ -167,6 +204,15 @@ void birth_find(struct instance *instance)
         write_file(instance, &birth);
         remember(instance, &birth);
     }
+}
+
+bool birth_leads_on(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
+                    const struct journal_place *place)
+{
+    struct birth birth;
+    return read_journal(instance, &birth) == OK && birth.placed &&
+           memcmp(birth.ancestor, history, HISTORY_ID_BYTES) == 0 &&
+           birth.from.number == place->number && hash128_equal(birth.from.chain, place->chain);
 }
 
 void birth_set(struct instance *instance, const struct birth *birth)

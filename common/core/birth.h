@@ -5,7 +5,7 @@
 #ifndef QS_COMMON_CORE_BIRTH_H
 #define QS_COMMON_CORE_BIRTH_H
 
-#include "common/data/block.h"
+#include "common/data/journal.h"
 
 struct instance;
 
@@ -18,6 +18,8 @@ struct birth {
     uint8_t history[HISTORY_ID_BYTES];
     uint8_t ancestor[HISTORY_ID_BYTES];
     bool forked; // it names an ancestor
+    bool placed; // ... and goes on from this place of it, data and numbers
+    struct journal_place from;
 };
 
 // ERR_PROTOCOL, ERR_CHECKSUM: these bytes are no birth block.
@@ -29,6 +31,16 @@ struct block *birth_make(const struct instance *instance, uint64_t epoch) MUST_C
 // Writer's thread. ERR_HISTORY: the journal is in another one; others as instance_commit.
 int birth_found(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
                 uint64_t epoch) MUST_CHECK;
+
+// The first block of a history that goes on where `before` ends, which is the header of a block of
+// `ancestor` but for the history, by then the new one.
+struct block *birth_fork(const struct instance *instance, const struct block_header *before,
+                         const uint8_t ancestor[HISTORY_ID_BYTES], uint64_t epoch) MUST_CHECK;
+// Is it the birth block of a history that goes on from `history`? Where, its chain says.
+bool birth_continues(const struct block *block, const uint8_t history[HISTORY_ID_BYTES]);
+// Does the journal begin with a birth block that goes on from this place of `history`? Blocks.
+bool birth_leads_on(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
+                    const struct journal_place *place);
 
 // Looks in the file and in the journal, and keeps in the file what only the journal had. Once the
 // journal is open, again before it is trimmed; nothing happens when it is known. Blocks.

@@ -244,21 +244,48 @@ static int sync_directory(const struct instance *instance, const char *path)
     return error;
 }
 
-// Opens it against the place of a store. ERR_AHEAD also where that is of another history: the start
-// found a change into the journal's under way, or somebody mixed two directories.
+static bool is_other_history(struct instance *instance, const struct state *state)
+{
+    return state->place.number > 0 && journal_has_history(instance->journal) &&
+           memcmp(journal_history(instance->journal), state->history, HISTORY_ID_BYTES) != 0;
+}
+
+// Opens it against the place of a store. ERR_AHEAD also where that is of another history, unless
+// the journal goes on from there: the start found a change into the journal's under way, or
+// somebody mixed two directories.
 static int open_journal_at(struct instance *instance, const struct journal_options *options,
                            const struct state *state, struct journal_report *report)
 {
     int error = journal_open(&instance->journal, options, &state->place, report);
     report_torn(instance, report);
     bool opened = error == OK || error == ERR_DAMAGED;
-    if (opened && state->place.number > 0 && journal_has_history(instance->journal) &&
-        memcmp(journal_history(instance->journal), state->history, HISTORY_ID_BYTES) != 0) {
+    if (opened && is_other_history(instance, state) &&
+        !birth_leads_on(instance, state->history, &state->place)) {
         journal_close(instance->journal);
         instance->journal = NULL;
         error = ERR_AHEAD;
     }
     return error;
+}
+
+// One of several roots changes into another history as a child does; within its own it does not
+// guess.
+static bool is_adopting(struct instance *instance, const struct journal_options *options,
+                        const struct state *state)
+{
+    struct journal_report report = {0};
+    const struct state nothing = {0};
+    if (instance->lead == NULL) {
+        return instance->options->role != ROLE_ROOT;
+    }
+    int error = open_journal_at(instance, options, &nothing, &report);
+    if (error != OK && error != ERR_DAMAGED) {
+        return false;
+    }
+    bool other = is_other_history(instance, state);
+    journal_close(instance->journal);
+    instance->journal = NULL;
+    return other;
 }
 
 static int open_journal(struct instance *instance, const struct state *state)
@@ -289,7 +316,7 @@ static int open_journal(struct instance *instance, const struct state *state)
     };
     struct journal_report report = {0};
     int error = open_journal_at(instance, &options, state, &report);
-    if (error == ERR_AHEAD && !root) {
+    if (error == ERR_AHEAD && is_adopting(instance, &options, state)) {
         log_line(LOG_WARN, instance->name,
                  "the journal does not lead to the store in %s: it serves on as it is until "
                  "another one is built", instance->directory);
@@ -366,7 +393,10 @@ static int open_data(struct instance *instance, bool council, struct state *ret_
         atomic_store(&instance->synced, journal_end(instance->journal).index);
     }
     if (error == OK && instance->lead != NULL) {
-        error = lead_recover(instance, &ret_state->place);
+        // A store of another history says nothing of this one's journal.
+        const struct journal_place nowhere = {0};
+        bool other = is_other_history(instance, ret_state);
+        error = lead_recover(instance, other ? &nowhere : &ret_state->place);
     }
     return error;
 }

@@ -74,7 +74,7 @@ void lead_restarted(struct lead *lead, const struct block_header *before)
     lead->common = before->number;
 }
 
-static void commit_to(struct lead *lead, uint64_t number)
+void lead_commit(struct lead *lead, uint64_t number)
 {
     struct instance *instance = lead->instance;
     const struct block *last = tail_find(&lead->tail, number);
@@ -117,11 +117,28 @@ bool lead_tell_end(struct lead *lead)
     return news;
 }
 
+// A journal that was begun anew holds nothing of what lies before it: that is here once the store
+// is built, and until then nobody may count on this root.
+static bool is_whole(const struct lead *lead)
+{
+    struct instance *instance = lead->instance;
+    uint64_t oldest = journal_oldest(instance->journal).number;
+    if (oldest == 0 || !atomic_load(&instance->wants_build)) {
+        return true;
+    }
+    struct view *view = instance_pin(instance);
+    bool whole = view != NULL && view->place.number >= oldest &&
+                 memcmp(view->history, journal_history(instance->journal), HISTORY_ID_BYTES) == 0;
+    view_release(view);
+    return whole;
+}
+
 // What a standby may acknowledge: all of the leader's log that is synced here.
 static bool set_word(struct lead *lead)
 {
-    struct lead_word word = {.link = lead->link, .epoch = atomic_load(&lead->epoch)};
-    if (lead->link != 0) {
+    struct lead_word word = {.epoch = atomic_load(&lead->epoch)};
+    if (lead->link != 0 && is_whole(lead)) {
+        word.link = lead->link;
         const struct block *common = tail_find(&lead->tail, lead->common);
         word.place = commit_known(lead->commit);
         if (common != NULL) {
@@ -145,7 +162,7 @@ void lead_settle(struct lead *lead)
         committed = lead->council ? lead->told : tally_committed(&lead->tally);
     }
     if (committed > before) {
-        commit_to(lead, committed);
+        lead_commit(lead, committed);
     }
     METRIC_SET(lead->instance->metrics, instance, uncommitted, lead->tail.count);
     bool news = set_word(lead), moved = lead_tell_end(lead);
@@ -190,15 +207,23 @@ static char *aside_path(const struct lead *lead, const struct block_header *firs
     return path;
 }
 
-static int set_aside(struct lead *lead, uint64_t number)
+int lead_aside_path(const struct lead *lead, const struct block_header *first, char **ret_path)
 {
-    struct instance *instance = lead->instance;
-    CHECK(number > commit_known(lead->commit).number);
+    const struct instance *instance = lead->instance;
     char *directory = mem_format("%s/set-aside", instance->directory);
     bool made = mkdir(directory, 0750) == 0 || errno == EEXIST;
     int error = made ? file_sync_directory(instance->directory) : error_from_errno(errno);
     mem_free(directory);
-    char *path = aside_path(lead, &tail_find(&lead->tail, number)->header);
+    *ret_path = error == OK ? aside_path(lead, first) : NULL;
+    return error;
+}
+
+static int set_aside(struct lead *lead, uint64_t number)
+{
+    struct instance *instance = lead->instance;
+    char *path;
+    CHECK(number > commit_known(lead->commit).number);
+    int error = lead_aside_path(lead, &tail_find(&lead->tail, number)->header, &path);
     if (error == OK) {
         error = journal_cut(instance->journal, number, path);
     }
@@ -291,7 +316,7 @@ static void publish_leader(struct lead *lead, int leader)
     endpoint_feed_publish(&lead->instance->parents, list);
 }
 
-static void follow(struct lead *lead, uint64_t epoch, int leader, int serves)
+void lead_follow(struct lead *lead, uint64_t epoch, int leader, int serves)
 {
     atomic_store(&lead->serves, serves);
     atomic_store(&lead->opened, 0);
@@ -324,7 +349,7 @@ static void on_stand(struct task *task)
         log_line(LOG_WARN, lead->instance->name, "leads no more: stands by in epoch %" PRIu64,
                  order.epoch);
     }
-    follow(lead, order.epoch, order.root, order.serves);
+    lead_follow(lead, order.epoch, order.root, order.serves);
 }
 
 void instance_stand(struct instance *instance, uint64_t epoch, int leader)
@@ -356,39 +381,37 @@ static int open_epoch(struct lead *lead, uint64_t epoch)
     return instance_commit(instance, block);
 }
 
-static void begin_to_lead(const struct lead_order *given)
+void lead_begin(struct lead *lead, uint64_t epoch, uint32_t counted)
 {
-    const struct lead_order order = *given;
-    struct lead *lead = order.lead;
     struct instance *instance = lead->instance;
-    follow(lead, order.epoch, (int)lead->members.own, LEAD_NOBODY);
-    if (!journal_has_history(instance->journal) || lead_end(lead)->epoch > order.epoch) {
+    lead_follow(lead, epoch, (int)lead->members.own, LEAD_NOBODY);
+    if (!journal_has_history(instance->journal) || lead_end(lead)->epoch > epoch) {
         log_line(LOG_ERROR, instance->name,
                  "cannot lead in epoch %" PRIu64 ": the log is empty, or of a later one",
-                 order.epoch);
+                 epoch);
         return;
     }
-    int error = lead_end(lead)->epoch < order.epoch ? open_epoch(lead, order.epoch) : OK;
+    int error = lead_end(lead)->epoch < epoch ? open_epoch(lead, epoch) : OK;
     if (error != OK) {
-        log_line(LOG_ERROR, instance->name, "cannot lead in epoch %" PRIu64 ": %s", order.epoch,
+        log_line(LOG_ERROR, instance->name, "cannot lead in epoch %" PRIu64 ": %s", epoch,
                  error_text(error));
         return;
     }
     uint64_t opened = lead_end(lead)->number;
-    tally_begin(&lead->tally, order.epoch, opened, lead_least(lead), order.set);
+    tally_begin(&lead->tally, epoch, opened, lead_least(lead), counted);
     count(lead, lead->members.own, opened);
     atomic_store(&lead->opened_ns, clock_mono_ns());
     atomic_store(&lead->opened, opened);
     METRIC_SET(instance->metrics, instance, leads, 1);
     log_line(LOG_INFO, instance->name, "leads in epoch %" PRIu64 " from block %" PRIu64 " on",
-             order.epoch, opened);
+             epoch, opened);
     announce(lead, true);
 }
 
 static void on_lead(struct task *task)
 {
     struct lead_order order = take_order(task);
-    begin_to_lead(&order);
+    lead_begin(order.lead, order.epoch, order.set);
 }
 
 void instance_lead(struct instance *instance, uint64_t epoch, uint32_t counted)
@@ -402,7 +425,7 @@ static void on_found(struct task *task)
     struct instance *instance = order.lead->instance;
     int error = birth_found(instance, order.history, order.epoch);
     if (error == OK) {
-        begin_to_lead(&order);
+        lead_begin(order.lead, order.epoch, order.set);
     } else {
         log_line(LOG_ERROR, instance->name, "cannot found a history: %s", error_text(error));
     }

@@ -68,6 +68,7 @@ struct lead {
     _Atomic uint64_t heard_ns[ROOTS_MAX]; // when each said last that it takes this epoch's log
     _Atomic uint64_t takers[ROOTS_MAX]; // counts the links by which a root takes this one's log
     _Atomic uint64_t forgotten[ROOTS_MAX]; // links up to this one are of an earlier disk of it
+    uint8_t joins[HISTORY_ID_BYTES]; // instance->lock: the history that is promised, on the disk
     struct lead_word word;   // instance->lock
     struct lead_report report; // instance->lock
     struct notice *changed;  // instance->lock: raised when the word is another, or whom it follows
@@ -97,11 +98,25 @@ void lead_synced(struct lead *lead, struct block *block);
 // The journal is to begin anew behind a block of a later epoch: what is not known to be committed
 // is set aside and cut. ERR_DISK_FULL; any other error has stopped the instance.
 int lead_leave_tail(struct lead *lead) MUST_CHECK;
+// ... behind a block of another history, whose birth that is (size 0: not known): what that history
+// lacks of this one is set aside, also what is committed of it. ERR_DISK_FULL, ERR_IO.
+int lead_leave_history(struct lead *lead, const struct birth *birth) MUST_CHECK;
 // The journal begins anew behind a block, which is committed as all that others give for it is.
 void lead_restarted(struct lead *lead, const struct block_header *before);
 // Says where the synced journal ends: everything appended is, unless the sync has failed. True:
 // that is elsewhere than before. The writer's, and at the start.
 bool lead_tell_end(struct lead *lead);
+// From here on it takes the log of root `leader` in this epoch, or of nobody; its own number: nor
+// does it lead yet.
+void lead_follow(struct lead *lead, uint64_t epoch, int leader, int serves);
+// It leads, as instance_lead says.
+void lead_begin(struct lead *lead, uint64_t epoch, uint32_t counted);
+// All up to block `number` of the tail is committed.
+void lead_commit(struct lead *lead, uint64_t number);
+// A name in the directory `set-aside`, which is made; to be freed, NULL on failure. ERR_DISK_FULL,
+// ERR_IO.
+int lead_aside_path(const struct lead *lead, const struct block_header *first,
+                    char **ret_path) MUST_CHECK;
 // Commits what can be, and says what has changed. Each turn of the writer.
 void lead_settle(struct lead *lead);
 
@@ -123,6 +138,14 @@ void instance_promise(struct instance *instance, uint64_t epoch, int root);
 // that history already it only leads.
 void instance_found(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
                     uint64_t epoch, uint32_t counted);
+// A person has accepted a loss: its history ends where it knows it to be committed, and `history`
+// goes on from there with all the rest of its log, committed from the first (docs/commit.md, R15);
+// then it leads. Where it has that history already it only leads. Nothing happens when that cannot
+// be done now; it may be ordered again.
+void instance_fork(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
+                   uint64_t epoch);
+// It has promised to follow in this history, on the disk: its log may become that one's.
+void instance_join(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES]);
 void instance_gate(struct instance *instance, enum lead_gate gate);
 // Once all that was ordered before has been done the report says `number`, and the observer is
 // told: from then on the journal takes no block of a leader that is followed no more.
@@ -153,6 +176,8 @@ bool lead_ready(const struct lead *lead, const struct view *view);
 // What the next block says beside its content.
 struct block_stamp instance_stamp(const struct instance *instance);
 unsigned lead_least(const struct lead *lead); // in_sync_min, whether it is given or not
+// May its log become that of `history`? With a council only once that is promised (R16).
+bool lead_may_join(const struct instance *instance, const uint8_t history[HISTORY_ID_BYTES]);
 // The end of the synced journal, and its epoch. Writer's thread.
 const struct block_header *lead_end(const struct lead *lead);
 struct journal_place lead_known(const struct lead *lead); // committed

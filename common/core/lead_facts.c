@@ -108,3 +108,22 @@ void lead_observe(struct instance *instance, struct notice *changed)
     instance->lead->observer = changed;
     pthread_mutex_unlock(&instance->lock);
 }
+
+void instance_join(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES])
+{
+    pthread_mutex_lock(&instance->lock);
+    memcpy(instance->lead->joins, history, HISTORY_ID_BYTES);
+    pthread_mutex_unlock(&instance->lock);
+}
+
+bool lead_may_join(const struct instance *instance, const uint8_t history[HISTORY_ID_BYTES])
+{
+    const struct lead *lead = instance->lead;
+    if (lead == NULL || !lead->council) {
+        return true;
+    }
+    pthread_mutex_lock(&lead->instance->lock);
+    bool may = memcmp(lead->joins, history, HISTORY_ID_BYTES) == 0;
+    pthread_mutex_unlock(&lead->instance->lock);
+    return may;
+}

@@ -120,8 +120,28 @@ static bool lost_journal(const struct lead *lead)
     return lead->found.place.number > 0 || (!promise->blank && !begins);
 }
 
+// A journal is of the promise's history, but where it is to go on in that one (R15), or to be left
+// for it (R16). Anything else was brought here by hand, with what it lacks of that history.
+static bool lost_history(const struct lead *lead)
+{
+    static const uint8_t nothing[HISTORY_ID_BYTES];
+    const struct promise *promise = &lead->promise;
+    const uint8_t *history = journal_history(lead->instance->journal);
+    bool forks = promise->alone && promise->leadership.leader == lead->members.own;
+    return memcmp(promise->history, nothing, HISTORY_ID_BYTES) != 0 &&
+           memcmp(promise->history, history, HISTORY_ID_BYTES) != 0 && !forks && !promise->blank;
+}
+
 static int check_files(const struct lead *lead, uint64_t end)
 {
+    if (end > 0 && lost_history(lead)) {
+        log_line(LOG_ERROR, lead->instance->name,
+                 "the journal in %s is of another history than this root has promised to be in: "
+                 "it was put there later; begin with an empty directory, and it is built anew from "
+                 "the other roots",
+                 lead->instance->directory);
+        return ERR_DIVERGED;
+    }
     if (end == 0 && !journal_has_history(lead->instance->journal) && lost_journal(lead)) {
         log_line(LOG_ERROR, lead->instance->name,
                  "the journal in %s is missing, and this root had one: it must not take part "
@@ -140,6 +160,15 @@ static int check_files(const struct lead *lead, uint64_t end)
     return OK;
 }
 
+// Only the root that made it has the log from its birth on. What it began with is committed from
+// the first (R15), though the file may not say so yet.
+static bool began_here(const struct lead *lead, uint64_t oldest)
+{
+    struct birth birth;
+    birth_get(lead->instance, &birth);
+    return birth.size > 0 && birth.placed && birth.from.number == oldest;
+}
+
 // By file and store; where several roots are new here, by what the single one had synced.
 static int find_known(const struct lead *lead, const struct journal_place *flushed,
                       uint64_t *ret_number)
@@ -154,6 +183,8 @@ static int find_known(const struct lead *lead, const struct journal_place *flush
         log_line(LOG_INFO, instance->name,
                  "one of %u roots from now on: all that is in the journal counts as committed",
                  lead->members.count);
+        *ret_number = end;
+    } else if (!same && began_here(lead, oldest)) {
         *ret_number = end;
     } else if (same) {
         *ret_number = u64_max(*ret_number, lead->found.place.number);

@@ -276,6 +276,26 @@ int applier_freeze(struct instance *instance)
     return error;
 }
 
+static void on_rest(struct task *task)
+{
+    struct rest_order *order = CONTAINER_OF(task, struct rest_order, task);
+    struct applier *applier = order->instance->apply;
+    bool there = !applier->replaying && !applier->frozen &&
+                 applier->state.place.number == order->number;
+    order->error = there ? store_flush(order->instance->store) : ERR_BUSY;
+    if (order->error == OK) {
+        applier->flushed_block = order->number;
+        applier->unflushed_bytes = 0;
+    }
+    mailbox_post(worker_mailbox(order->instance->writer), &order->then);
+}
+
+void applier_rest(struct rest_order *order)
+{
+    order->task.run = on_rest;
+    mailbox_post(worker_mailbox(order->instance->applier), &order->task);
+}
+
 uint64_t applier_synced(const struct instance *instance) { return instance->apply->synced_block; }
 
 const uint8_t *applier_history(const struct instance *instance)

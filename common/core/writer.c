@@ -446,7 +446,8 @@ static void drop_all(struct list *received)
 // One of several roots keeps what others may count on: its log while it leads, and what it has
 // acknowledged beyond that place. A tail of an earlier epoch than that committed place counts no
 // more: what is committed of it is before that. It is set aside.
-static int leave_log(struct instance *instance, const struct block_header *before)
+static int leave_log(struct instance *instance, const struct block_header *before,
+                     const struct birth *birth)
 {
     const struct journal *journal = instance->journal;
     struct lead *lead = instance->lead;
@@ -455,6 +456,10 @@ static int leave_log(struct instance *instance, const struct block_header *befor
     }
     bool same = journal_has_history(journal) &&
                 memcmp(journal_history(journal), before->history, HISTORY_ID_BYTES) == 0;
+    if (!same && journal_has_history(journal)) {
+        return lead_may_join(instance, before->history) ? lead_leave_history(lead, birth)
+                                                        : ERR_BUSY;
+    }
     if (same && before->epoch > journal_last(journal)->epoch) {
         return lead_leave_tail(lead);
     }
@@ -466,7 +471,7 @@ static void on_restart(struct task *task)
     struct restart_order *order = CONTAINER_OF(task, struct restart_order, task);
     struct instance *instance = order->instance;
     const struct block_header *before = &order->before;
-    order->error = leave_log(instance, before);
+    order->error = leave_log(instance, before, &order->birth);
     if (order->error == OK) {
         order->error = journal_restart(instance->journal, before);
     }

@@ -326,6 +326,24 @@ int block_follows(const struct block_header *previous, const struct block *block
     return hash128_equal(chain_of(previous, block), header->chain) ? OK : ERR_CHECKSUM;
 }
 
+struct block *block_restamp(const struct block *block, const struct block_header *previous,
+                            struct block_stamp stamp)
+{
+    struct block *again;
+    CHECK(block->header.batches > 0);
+    CHECK(block->header.first_index == block_end(previous) + 1 && stamp.epoch >= previous->epoch);
+    CHECK(block_decode(&again, block->stored, false) == OK);
+    struct block_header *header = &again->header;
+    memcpy(header->history, previous->history, HISTORY_ID_BYTES);
+    header->epoch = stamp.epoch;
+    header->number = previous->number + 1;
+    header->commit_index = stamp.commit_index;
+    header->root_ms = stamp.root_ms;
+    header->chain = chain_of(previous, again);
+    block_header_encode(header, (uint8_t *)again->stored.data);
+    return again;
+}
+
 void block_walk_start(struct block_walk *walk, const struct block *block)
 {
     struct unpacker from = unpacker_of(block->raw);

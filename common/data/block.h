@@ -35,7 +35,7 @@ struct block_header {
     uint32_t entries;                 // [52]
     uint32_t payload_length;          // [56] stored bytes that follow
     uint32_t raw_length;              // [60] after decompression
-    uint64_t number;                  // [64] dense per history, the birth block is 1
+    uint64_t number;                  // [64] dense per history, from 1 or the fork's place on
     uint64_t commit_index;            // [72]
     uint64_t root_ms;                 // [80]
     struct hash128 chain;             // [88] after this block
@@ -136,13 +136,21 @@ struct block_stamp {
 struct block *builder_finish(struct block_builder *builder, const struct block_header *previous,
                              struct block_stamp stamp) MUST_CHECK;
 
+// The batches of `block` once more, behind `previous` and of its history: the same indexes, entries
+// and bytes. Its first index must be the one that comes there.
+struct block *block_restamp(const struct block *block, const struct block_header *previous,
+                            struct block_stamp stamp) MUST_CHECK;
+
 // A block without batches: birth, epoch, roots. `payload` is msgpack: [kind, ...].
 enum mark_kind { MARK_BIRTH = 1, MARK_EPOCH = 2, MARK_ROOTS = 3 };
 struct block *block_mark(const struct block_header *previous, struct block_stamp stamp,
                          struct bytes payload) MUST_CHECK;
 
-// The payload of a birth block: [MARK_BIRTH, ancestor history or nil, node name].
-void birth_encode(struct buf *to, struct bytes ancestor, struct bytes node);
+// The payload of a birth block: [MARK_BIRTH, ancestor history or nil, node name]; of one that goes
+// on from a block of its ancestor, `from`, also that one's number and the chain there, on which the
+// birth block's own is built.
+void birth_encode(struct buf *to, struct bytes ancestor, struct bytes node,
+                  const struct block_header *from);
 // That of an epoch block: [MARK_EPOCH, name of the node that leads].
 void epoch_encode(struct buf *to, struct bytes node);
 

@@ -222,10 +222,12 @@ struct block *block_mark(const struct block_header *previous, struct block_stamp
     return seal(header, &raw);
 }
 
-void birth_encode(struct buf *to, struct bytes ancestor, struct bytes node)
+void birth_encode(struct buf *to, struct bytes ancestor, struct bytes node,
+                  const struct block_header *from)
 {
     CHECK(ancestor.size == 0 || ancestor.size == HISTORY_ID_BYTES);
-    pack_array(to, 3);
+    CHECK(from == NULL || ancestor.size > 0);
+    pack_array(to, from == NULL ? 3 : 5);
     pack_uint(to, MARK_BIRTH);
     if (ancestor.size == 0) {
         pack_nil(to);
@@ -233,6 +235,12 @@ void birth_encode(struct buf *to, struct bytes ancestor, struct bytes node)
         pack_bin(to, ancestor);
     }
     pack_str(to, node);
+    if (from != NULL) {
+        uint8_t chain[HASH128_BYTES];
+        hash128_store(chain, from->chain);
+        pack_uint(to, from->number);
+        pack_bin(to, bytes_of(chain, sizeof chain));
+    }
 }
 
 void epoch_encode(struct buf *to, struct bytes node)

@@ -130,6 +130,10 @@ uint64_t journal_bytes(struct journal *journal); // on disk; any thread
 // Once it is decided on disk, the next open finishes what a crash left; a failure after that is
 // final, as journal_sync's. ERR_DISK_FULL: it is not, and nothing has changed; ERR_IO.
 int journal_restart(struct journal *journal, const struct block_header *before) MUST_CHECK;
+// The same with blocks behind that one, which are there from the first moment on, for certain: the
+// tail of a journal that holds back. The caller has checked that they follow.
+int journal_fork(struct journal *journal, const struct block_header *before,
+                 struct block *const *blocks, size_t count) MUST_CHECK;
 
 // Holding back, where several roots decide together what is committed: blocks behind the published
 // end are the *tail*, which only cursors for it see. From here on nothing is published but by
@@ -146,6 +150,10 @@ void journal_release(struct journal *journal, uint64_t number);
 // written to `path` first, for certain, as a segment is. ERR_DISK_FULL: nothing has changed; any
 // other failure is final, as journal_sync's. Cursors that stand further find ERR_TOO_OLD.
 int journal_cut(struct journal *journal, uint64_t number, const char *path) MUST_CHECK;
+// Writes blocks from number `number` on, up to the tail's end or until `bytes` are reached, behind
+// the header of the one before to `path`, for certain. *ret_next: the first that is not there.
+int journal_copy(struct journal *journal, uint64_t number, uint64_t bytes, const char *path,
+                 uint64_t *ret_next) MUST_CHECK;
 // As journal_header and journal_cursor_open, up to the tail's end.
 int journal_tail_header(struct journal *journal, uint64_t number,
                         struct block_header *ret_header) MUST_CHECK;

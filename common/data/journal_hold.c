@@ -114,25 +114,35 @@ void journal_release(struct journal *journal, uint64_t number)
 
 // ---- cutting -----------------------------------------------------------------------------------
 
-static int copy_tail(struct journal *journal, uint64_t number, const struct block_header *before,
-                     const char *path)
+int journal_copy(struct journal *journal, uint64_t number, uint64_t bytes, const char *path,
+                 uint64_t *ret_next)
 {
     struct buf content = {0};
-    uint8_t header[BLOCK_HEADER_BYTES];
-    block_header_encode(before, header);
-    buf_append(&content, header, sizeof header);
+    struct block_header before;
     struct journal_cursor cursor = {0};
-    int error = journal_tail_cursor(journal, &cursor, number);
+    uint64_t next = number;
+    int error = journal_tail_header(journal, number - 1, &before);
+    if (error == OK) {
+        uint8_t header[BLOCK_HEADER_BYTES];
+        block_header_encode(&before, header);
+        buf_append(&content, header, sizeof header);
+        error = journal_tail_cursor(journal, &cursor, number);
+    }
     struct block *block;
-    while (error == OK && (error = journal_cursor_next(&cursor, &block)) == OK) {
+    while (error == OK && content.size < bytes &&
+           (error = journal_cursor_next(&cursor, &block)) == OK) {
         buf_append_bytes(&content, block->stored);
         block_release(block);
+        next++;
     }
     journal_cursor_close(&cursor);
-    if (error == ERR_NOT_FOUND) {
+    if (error == OK || error == ERR_NOT_FOUND) {
         error = file_save(path, buf_bytes(&content));
     }
     buf_free(&content);
+    if (error == OK) {
+        *ret_next = next;
+    }
     return error;
 }
 
@@ -140,9 +150,10 @@ int journal_cut(struct journal *journal, uint64_t number, const char *path)
 {
     CHECK(journal->holds && number > journal->end.number && number <= journal->last.number);
     struct block_header before;
+    uint64_t next;
     int error = journal->failed ? ERR_IO : journal_tail_header(journal, number - 1, &before);
     if (error == OK) {
-        error = copy_tail(journal, number, &before, path);
+        error = journal_copy(journal, number, UINT64_MAX, path, &next);
     }
     struct journal_cursor cursor;
     if (error == OK) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Beginning the journal anew behind a block of another node's log, because nobody has the blocks
-// any more that would join the two. Writer's thread. The durable steps:
-//   1. the file RESTART, holding the header to begin behind: from here on it is decided
+// any more that would join the two; or because a history forks there. Writer's thread. The durable
+// steps:
+//   1. the file RESTART, a whole segment: the header to begin behind, and the blocks that there are
+//      already. From here on it is decided
 //   2. every segment is unlinked
-//   3. the new segment, which begins with that header
-//   4. RESTART is unlinked
-// A crash before the first leaves the old journal. After it the next open takes steps 2 to 4 again,
+//   3. RESTART gets the name of the segment that it is
+// A crash before the first leaves the old journal. After it the next open takes the others again,
 // whatever it finds: nothing is appended before the last, so no block can be lost by that.
 #include <errno.h>
 #include <fcntl.h>
@@ -33,16 +34,27 @@ static int sync_home(const struct journal *journal)
     return fsync(journal->home.fd) == 0 ? OK : failed(journal, "fsync of the directory");
 }
 
-static int write_intent(const struct journal *journal, const struct block_header *before)
+static int write_blocks(int fd, const struct block_header *before, struct block *const *blocks,
+                        size_t count)
 {
     uint8_t bytes[BLOCK_HEADER_BYTES];
     block_header_encode(before, bytes);
+    int error = file_write_all(fd, bytes_of(bytes, sizeof bytes));
+    for (size_t i = 0; i < count && error == OK; i++) {
+        error = file_write_all(fd, blocks[i]->stored);
+    }
+    return error;
+}
+
+static int write_intent(const struct journal *journal, const struct block_header *before,
+                        struct block *const *blocks, size_t count)
+{
     int fd = file_fresh(journal->home.fd, INTENT_NEW, O_WRONLY);
     if (fd < 0) {
         return failed(journal, "create");
     }
     int error = OK;
-    if (file_write_all(fd, bytes_of(bytes, sizeof bytes)) != OK || fsync(fd) != 0) {
+    if (write_blocks(fd, before, blocks, count) != OK || fsync(fd) != 0) {
         error = failed(journal, "write");
     }
     close(fd);
@@ -91,29 +103,16 @@ static int unlink_segments(const struct journal *journal)
     return error == OK ? sync_home(journal) : error;
 }
 
-// Steps 2 to 4.
-static int carry_out(const struct journal *journal, const struct block_header *before,
-                     struct segment **ret_segment)
+// Steps 2 and 3.
+static int carry_out(const struct journal *journal, const struct block_header *before)
 {
-    struct segment *segment;
+    char name[SEGMENT_NAME_BYTES];
+    segment_name(before->number + 1, name);
     int error = unlink_segments(journal);
-    if (error == OK) {
-        error = segment_create(&segment, &journal->home, before);
+    if (error == OK && renameat(journal->home.fd, INTENT, journal->home.fd, name) != 0) {
+        error = failed(journal, "rename");
     }
-    if (error != OK) {
-        return error;
-    }
-    if (unlinkat(journal->home.fd, INTENT, 0) != 0) {
-        error = failed(journal, "unlink");
-    } else {
-        error = sync_home(journal);
-    }
-    if (error != OK) {
-        segment_release(segment);
-        return error;
-    }
-    *ret_segment = segment;
-    return OK;
+    return error == OK ? sync_home(journal) : error;
 }
 
 int journal_restart_finish(struct journal *journal)
@@ -125,12 +124,7 @@ int journal_restart_finish(struct journal *journal)
     }
     log_line(LOG_WARN, journal->scope, "%s: a restart behind block %llu is finished",
              journal->directory, (unsigned long long)before.number);
-    struct segment *segment;
-    error = carry_out(journal, &before, &segment);
-    if (error == OK) {
-        segment_release(segment); // it is found like any other
-    }
-    return error;
+    return carry_out(journal, &before); // the segment is found like any other
 }
 
 // In memory: the new segment takes the place of all others.
@@ -165,25 +159,49 @@ static void take_over(struct journal *journal, struct segment *segment,
     journal->has_history = true;
 }
 
-int journal_restart(struct journal *journal, const struct block_header *before)
+// The blocks that it begins with become the tail.
+static void count_blocks(struct journal *journal, struct block *const *blocks, size_t count)
 {
+    struct segment *segment = journal->segments[0];
+    uint64_t offset = BLOCK_HEADER_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        segment_mark_add(segment, blocks[i]->header.number, offset);
+        offset += blocks[i]->stored.size;
+        journal->last = blocks[i]->header;
+        journal_held_add(journal, segment, offset);
+    }
+}
+
+int journal_fork(struct journal *journal, const struct block_header *before,
+                 struct block *const *blocks, size_t count)
+{
+    CHECK(count == 0 || journal->holds);
     if (journal->failed) {
         return ERR_IO;
     }
-    int error = write_intent(journal, before);
+    int error = write_intent(journal, before, blocks, count);
     if (error != OK) {
         return error;
     }
     struct segment *segment;
     error = sync_home(journal);
     if (error == OK) {
-        error = carry_out(journal, before, &segment);
+        error = carry_out(journal, before);
+    }
+    if (error == OK) {
+        error = segment_open(&segment, &journal->home, before->number + 1);
     }
     if (error != OK) {
         journal->failed = true; // the files say something else than the memory
         return ERR_IO;
     }
     take_over(journal, segment, before);
+    count_blocks(journal, blocks, count);
     journal_raise(journal);
     return OK;
+}
+
+int journal_restart(struct journal *journal, const struct block_header *before)
+{
+    return journal_fork(journal, before, NULL, 0);
 }

@@ -20,8 +20,12 @@ void council_open(struct council *council, const struct council_setup *setup,
         .mine.leader = ROOT_NOBODY,
         .donor = ROOT_NOBODY,
         .heir = ROOT_NOBODY,
+        .other.leader = ROOT_NOBODY,
         .told_role = COUNCIL_LEADING, // so that the first one is told
+        .leaves = setup->leaves,
+        .ticket = setup->ticket,
     };
+    memcpy(council->former, setup->log, HISTORY_ID_BYTES);
     council_due(council, COUNCIL_FOLLOW);
     council_ask_record(council);
     council_turn(council);
@@ -102,6 +106,7 @@ void council_journal(struct council *council, const struct log_end *synced, uint
 void council_history(struct council *council, const uint8_t history[HISTORY_ID_BYTES])
 {
     memcpy(council->wanted.history, history, HISTORY_ID_BYTES);
+    council->leaves = false;
     council_turn(council);
 }
 
@@ -170,6 +175,7 @@ static bool next_of_log(struct council *council, struct council_action *action)
         action->end = council->ends[council->donor];
     } else if (take(council, action->act = COUNCIL_OPEN)) {
         action->birth = council->birth;
+        action->forks = council_forks(council);
     } else if (take(council, action->act = COUNCIL_COUNTED)) {
         action->set = council->counted;
     } else if (take(council, action->act = COUNCIL_COMMIT)) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of docs/commit.md for one root of one instance, R1 to R14, as a machine without input,
+// The rules of docs/commit.md for one root of one instance, R1 to R18, as a machine without input,
 // output, clock, thread or memory of its own: facts go in by the functions below, what is to be
 // done comes out of council_next. Whoever owns it lets one thread in at a time, and after each fact
 // does what is due.
@@ -40,7 +40,8 @@ enum council_act {
     COUNCIL_CUT,         // set aside and cut from `block` on; then council_journal, council_cut
     COUNCIL_FETCH,       // take over the log of `root` up to `end`; council_common first
     COUNCIL_OPEN,        // append the epoch block of `leadership`, or with `birth` the birth
-                         // block of promise.history in it; then council_opened
+                         // block of promise.history in it, or with `forks` make that history go
+                         // on from the log that is here; then council_opened
     COUNCIL_COUNTED,     // `set`: whom a block waits for
     COUNCIL_COMMIT,      // all up to `block` is committed
     COUNCIL_ACKNOWLEDGE, // to `root`: `leadership`, `end`
@@ -63,7 +64,7 @@ struct council_action {
     struct log_end end;
     uint64_t block;
     uint32_t set;
-    bool granted, member, birth;
+    bool granted, member, birth, forks;
     enum council_role role;
     enum council_writes writes;
     const char *text; // static memory
@@ -72,6 +73,11 @@ struct council_action {
 struct council_setup {
     unsigned roots, self;
     unsigned in_sync_min, promote_min;
+    // The promise is of a history that the log is not of: it was about to fork into it (R15), where
+    // it had promised itself, or to take it over (R16). Then `log` is that of the log.
+    bool leaves;
+    uint8_t log[HISTORY_ID_BYTES];
+    uint64_t ticket; // the last that was given out here before: its answer may come yet
 };
 
 // All fields are private; council_private.h tells of them.
@@ -104,8 +110,14 @@ struct council {
     bool leader_gone;
     struct leadership gone; // whose leader that was
     bool go, forced, loss, founds; // tries that somebody asked for
+    bool awaits;                   // who accepted a loss still waits for that to begin
     bool unable;                   // it could not lead
     uint8_t loss_history[HISTORY_ID_BYTES];
+    bool leaves; // `wanted` is of a history that the log is not of yet, but of `former`
+    uint8_t former[HISTORY_ID_BYTES];
+    struct leadership other; // who said last that it leads in `other_history`; ROOT_NOBODY: none
+    uint8_t other_history[HISTORY_ID_BYTES];
+    const char *declined; // why what a person asked for has come to nothing; NULL: it has not
 
     uint32_t granted, blank; // of those that answered a claim
     struct log_end ends[ROOTS_MAX];
@@ -149,7 +161,7 @@ void council_tick(struct council *council, bool leader_gone, uint32_t lagging);
 
 // After each append, sync and cut of the own journal.
 void council_journal(struct council *council, const struct log_end *synced, uint64_t appended);
-// A blank root has taken over a history. One that begins another is opened anew.
+// A blank root has taken over a history, or the log is now that of the history that was promised.
 void council_history(struct council *council, const uint8_t history[HISTORY_ID_BYTES]);
 void council_promised(struct council *council);
 void council_cut(struct council *council);
@@ -202,5 +214,16 @@ const char *council_promote(struct council *council, bool answers);
 void council_promote_expired(struct council *council); // at the leader: promote_wait is over
 const char *council_accept_loss(struct council *council, bool answers,
                                 const uint8_t history[HISTORY_ID_BYTES]);
+void council_loss_expired(struct council *council); // it could not be begun in time
+
+// ---- another history ---------------------------------------------------------------------------
+
+// Root `root` says that it leads in `history`, which forked from that of the log here. Once a read
+// of the record says so too it is promised, and nothing of the history here is acknowledged again.
+void council_on_fork(struct council *council, unsigned root, struct leadership leadership,
+                     const uint8_t history[HISTORY_ID_BYTES]);
+// That of the messages that are said, and heard: the promise's, but for a root that gathers what
+// the roots of the former one have.
+const uint8_t *council_speaks_of(const struct council *council);
 
 #endif

@@ -41,8 +41,11 @@ void council_rule_open(struct council *council)
         council->end.block != council->appended) {
         return;
     }
-    if (!council->birth && set_size(voters) + 1 < council->setup.promote_min &&
-        !is_last(council)) {
+    bool whole = set_size(voters) + 1 >= council->setup.promote_min;
+    bool enough = council_forks(council)
+                      ? council_gathered(council)
+                      : council->birth || council->wanted.alone || is_last(council) || whole;
+    if (!enough) {
         return;
     }
     unsigned best = council->birth ? council->setup.self : best_log(council, voters);
@@ -86,6 +89,9 @@ void council_opened(struct council *council, struct leadership leadership, uint6
         council->committed = u64_min(council->committed, block - 1);
     }
     CHECK(block > council->committed);
+    if (council_forks(council)) {
+        council_forked(council, block);
+    }
     council->role = COUNCIL_LEADING;
     council->opening = council->loss = council->birth = false;
     council->first = block;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Between the parts of a council, each of which owns some rules: council.c the facts and what is
 // due, council_promise.c R6, council_record.c R1 to R3, R11, council_ballot.c R4, council_set.c R5,
-// R9, R10, R12 and the hand-over, council_follow.c R7, R8.
+// R9, R10, R12 and the hand-over, council_follow.c R7, R8, council_fork.c R15 to R18.
 //
 // A fact is noted, then council_turn looks at each rule: a rule asks whether it applies now, and
 // if so does one step. It must find nothing to do the second time, for nothing else ends the turn.
@@ -35,7 +35,8 @@ static inline bool council_is_other(const struct council *council, unsigned root
 // The promise that is meant is also the one on the disk.
 static inline bool council_settled(const struct council *council)
 {
-    return leadership_equal(council->promised.leadership, council->wanted.leadership);
+    return leadership_equal(council->promised.leadership, council->wanted.leadership) &&
+           memcmp(council->promised.history, council->wanted.history, HISTORY_ID_BYTES) == 0;
 }
 
 static inline bool council_follows(const struct council *council, struct leadership leadership)
@@ -61,6 +62,7 @@ void council_ask_record(struct council *council);
 void council_request(struct council *council, const struct root_record *record,
                      uint64_t modify_index);
 void council_rule_try(struct council *council);
+void council_try(struct council *council, const struct root_record *base, uint32_t in_sync);
 
 // R4.
 void council_elected(struct council *council);
@@ -75,5 +77,17 @@ enum council_writes council_writes(const struct council *council);
 
 // R7, R8.
 void council_rule_follow(struct council *council);
+
+// R15 to R18. It makes the history that it promised, of the log that is here.
+bool council_forks(const struct council *council);
+bool council_begins(const struct council *council); // its journal may be the new one's by now
+bool council_made(const struct council *council);
+bool council_foreign(const struct council *council); // the record is of another history
+void council_try_with_loss(struct council *council);
+bool council_is_late(const struct council *council); // what began that way must not be done now
+void council_stay(struct council *council); // it forks no more: the promise is of the log's history
+bool council_gathered(const struct council *council);
+void council_adopt(struct council *council); // what was told of, if the record read now says so
+void council_forked(struct council *council, uint64_t block);
 
 #endif

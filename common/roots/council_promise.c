@@ -45,10 +45,11 @@ void council_see_generation(struct council *council, uint64_t generation)
 void council_promised(struct council *council)
 {
     CHECK(council->is_writing);
-    struct leadership before = council->promised.leadership;
+    struct promise before = council->promised;
     council->promised = council->writing;
     council->is_writing = false;
-    if (!leadership_equal(before, council->promised.leadership)) {
+    if (!leadership_equal(before.leadership, council->promised.leadership) ||
+        memcmp(before.history, council->promised.history, HISTORY_ID_BYTES) != 0) {
         council_due(council, COUNCIL_FOLLOW);
     }
     council_turn(council);
@@ -64,11 +65,12 @@ bool council_may_answer(const struct council *council, unsigned root)
 void council_on_claim(struct council *council, unsigned root, struct leadership leadership)
 {
     if (!council_is_other(council, root) || leadership.leader != root ||
-        leadership.epoch > EPOCH_MAX) {
-        return;
+        leadership.epoch > EPOCH_MAX || council_begins(council)) {
+        return; // what begins is there in a moment, or is given up; it will be claimed again
     }
     if (leadership_follows(leadership, council->wanted.leadership) &&
         !leadership_equal(leadership, council->wanted.leadership)) {
+        council_stay(council);
         council_want(council, leadership);
     }
     council->claimed[root] = leadership;
@@ -78,6 +80,7 @@ void council_on_claim(struct council *council, unsigned root, struct leadership 
 
 void council_connected(struct council *council, unsigned root)
 {
+    council->lagging &= ~ROOT_BIT(root); // until the next tick says otherwise
     if (council_is_other(council, root) && council->role >= COUNCIL_ELECTED) {
         council->granted &= ~ROOT_BIT(root);
         council->due_lead &= ~ROOT_BIT(root);

@@ -24,6 +24,14 @@ void council_ask_record(struct council *council)
     }
 }
 
+// R3. `why` is for the person who had it end a history.
+static void give_up(struct council *council, const char *why)
+{
+    council->declined = council_forks(council) ? why : NULL;
+    council_stay(council);
+    council_rest(council);
+}
+
 // R11. A request that has an answer, or that can no longer succeed, as `success` tells.
 static void settle(struct council *council, bool success)
 {
@@ -32,9 +40,21 @@ static void settle(struct council *council, bool success)
     if (council->role == COUNCIL_TRYING && success) {
         council_elected(council);
     } else if (council->role == COUNCIL_TRYING) {
-        council_rest(council); // R3
+        give_up(council, "the record has changed meanwhile: look who leads, and ask again if need "
+                         "be");
     } else if (success) {
         council_set_settled(council);
+    }
+}
+
+// Nothing has happened to the record.
+static void ask_again(struct council *council)
+{
+    if (council_is_late(council)) {
+        give_up(council, "the record could not be changed in time, or its leader came back: look "
+                         "who leads, and ask again if need be");
+    } else if (council->request.sent) {
+        council_due(council, COUNCIL_CHANGE);
     }
 }
 
@@ -42,7 +62,9 @@ static void settle(struct council *council, bool success)
 static void give_way(struct council *council)
 {
     bool named = leadership_equal(council->record.leadership, council->mine);
-    if (council->role >= COUNCIL_ELECTED && council_record_current(council) && !named &&
+    if (council->role >= COUNCIL_ELECTED && council_foreign(council)) {
+        council_rest(council); // R17
+    } else if (council->role >= COUNCIL_ELECTED && council_record_current(council) && !named &&
         council->record.leadership.epoch >= council->mine.epoch) {
         council_rest(council);
     }
@@ -64,12 +86,13 @@ void council_record(struct council *council, uint64_t ticket, const struct root_
             council_see_generation(council, record->generation);
         }
     }
-    if (council->request.sent && modify_index == council->request.modify_index) {
-        council_due(council, COUNCIL_CHANGE); // nothing has happened: asked again
+    if (council->request.busy && modify_index == council->request.modify_index) {
+        ask_again(council);
     } else if (council->request.busy && modify_index != council->request.modify_index) {
         settle(council, record != NULL && root_record_equal(record, &council->request.record));
     }
     give_way(council);
+    council_adopt(council);
     if (council->role == COUNCIL_LEADING && !council->request.busy &&
         council_record_current(council) &&
         leadership_equal(council->record.leadership, council->mine)) {
@@ -137,8 +160,9 @@ void council_changed(struct council *council, uint64_t ticket, int result)
 
 struct leadership council_awaited_one(const struct council *council)
 {
-    return council_record_current(council) ? council->record.leadership
-                                           : council->promised.leadership;
+    return council_record_current(council) || council_foreign(council)
+               ? council->record.leadership
+               : council->promised.leadership;
 }
 
 // What was said of one that led before says nothing of the one that is awaited now.
@@ -151,7 +175,7 @@ static bool is_gone(const struct council *council)
 static bool has_reason(const struct council *council)
 {
     if (council->role >= COUNCIL_ELECTED) {
-        return council->told_epoch >= council->mine.epoch || council->forced;
+        return council->told_epoch >= council->mine.epoch || council->forced || council->loss;
     }
     bool named = council->record_present &&
                  council->record.leadership.leader == council->setup.self;
@@ -160,7 +184,7 @@ static bool has_reason(const struct council *council)
             council->founds);
 }
 
-static void try(struct council *council, const struct root_record *base, uint32_t in_sync)
+void council_try(struct council *council, const struct root_record *base, uint32_t in_sync)
 {
     uint64_t above = u64_max(council->wanted.leadership.epoch, council->told_epoch);
     struct root_record record = {
@@ -177,26 +201,14 @@ static void try(struct council *council, const struct root_record *base, uint32_
     council_undue(council, COUNCIL_CHANGE); // not before the promise is on the disk
 }
 
-static void begin_history(struct council *council, const struct root_record *base)
-{
-    memcpy(council->wanted.history, council->loss_history, HISTORY_ID_BYTES);
-    council->wanted.blank = false;
-    try(council, base, ROOT_BIT(council->setup.self));
-    council->birth = true;
-}
-
-// A person: a new history, whatever the record says.
-static void try_with_loss(struct council *council)
-{
-    const struct root_record nothing = {0};
-    begin_history(council, council->record_present ? &council->record : &nothing);
-}
-
 // Epochs up to 1 are those of a single root, and of several without a council.
 static void try_to_found(struct council *council)
 {
     const struct root_record nothing = {.leadership.epoch = 1};
-    begin_history(council, &nothing);
+    memcpy(council->wanted.history, council->loss_history, HISTORY_ID_BYTES);
+    council->wanted.blank = false;
+    council_try(council, &nothing, ROOT_BIT(council->setup.self));
+    council->birth = true;
 }
 
 // A person, where the record is missing or older than what was seen: as if it named nobody, and
@@ -204,17 +216,21 @@ static void try_to_found(struct council *council)
 static void try_without_record(struct council *council)
 {
     const struct root_record nothing = {0};
-    try(council, &nothing, set_all(council->setup.roots));
+    council_try(council, &nothing, set_all(council->setup.roots));
 }
 
 void council_rule_try(struct council *council)
 {
     if (council->role == COUNCIL_TRYING && council_settled(council) && !council->request.sent) {
-        council_due(council, COUNCIL_CHANGE);
+        if (council_is_late(council)) {
+            council_ask_record(council); // which ends it
+        } else {
+            council_due(council, COUNCIL_CHANGE);
+        }
     }
     bool may = council->role != COUNCIL_TRYING && !council->request.busy && !council->unable &&
                council_settled(council) && !council->opening && has_reason(council) &&
-               (!council->wanted.blank || council->loss || council->founds);
+               (!council->wanted.blank || council->founds);
     if (may && !council->fresh && !council->looked) {
         council->looked = true;
         council_ask_record(council);
@@ -224,15 +240,16 @@ void council_rule_try(struct council *council)
     }
     bool forced = council->forced, founds = council->founds;
     council->go = council->forced = council->founds = council->birth = false;
+    council->loss = council->loss && !council_made(council);
     if (council->loss) {
-        try_with_loss(council);
+        council_try_with_loss(council);
     } else if (founds && !council->record_present) {
         try_to_found(council);
     } else if (council->wanted.blank) {
         return;
     } else if (council_record_current(council) &&
                set_has(council->record.in_sync, council->setup.self)) {
-        try(council, &council->record, council->record.in_sync);
+        council_try(council, &council->record, council->record.in_sync);
     } else if (forced && (!council->record_present ||
                           (is_own_history(council) && !council_record_current(council)))) {
         try_without_record(council);
@@ -257,6 +274,7 @@ void council_found(struct council *council, const uint8_t history[HISTORY_ID_BYT
 
 const char *council_promote(struct council *council, bool answers)
 {
+    council->declined = NULL; // that was the request before
     if (council->role == COUNCIL_LEADING || council->role == COUNCIL_TRYING) {
         return "this root leads, or tries to";
     }
@@ -268,22 +286,6 @@ const char *council_promote(struct council *council, bool answers)
     if (answers && council->role == COUNCIL_STANDBY) {
         council_due(council, COUNCIL_ASK);
     }
-    council_turn(council);
-    return NULL;
-}
-
-const char *council_accept_loss(struct council *council, bool answers,
-                                const uint8_t history[HISTORY_ID_BYTES])
-{
-    if (council->role != COUNCIL_STANDBY) {
-        return "this root leads, or tries to";
-    }
-    if (answers) {
-        return "a leader answers";
-    }
-    memcpy(council->loss_history, history, HISTORY_ID_BYTES);
-    council->loss = true;
-    council->looked = false;
     council_turn(council);
     return NULL;
 }

@@ -132,13 +132,6 @@ static void write_set(struct council *council, uint32_t set)
     council_request(council, &record, council->modify_index);
 }
 
-// Nobody overwrites a record of another history: a person has accepted a loss.
-static bool is_foreign(const struct council *council)
-{
-    return council->record_present &&
-           memcmp(council->record.history, council->wanted.history, HISTORY_ID_BYTES) != 0;
-}
-
 void council_rule_set(struct council *council)
 {
     if (council->role != COUNCIL_LEADING || council->request.busy) {
@@ -151,10 +144,10 @@ void council_rule_set(struct council *council)
         }
         return;
     }
-    if (is_foreign(council)) {
-        council_stop(council, "the record in Consul is of another history");
-    } else if (is_strange(council)) {
+    if (is_strange(council)) {
         write_set(council, council->counted);
+    } else if (in != 0 && (council->wanted.alone || council->promised.alone)) {
+        council->wanted.alone = false; // on the disk before anybody else may hold what it lacks
     } else if (in != 0) {
         council->blank &= ~in;
         council->counted |= in;

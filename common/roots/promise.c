@@ -21,7 +21,7 @@ bool promise_equal(const struct promise *a, const struct promise *b)
 {
     return memcmp(a->history, b->history, HISTORY_ID_BYTES) == 0 &&
            leadership_equal(a->leadership, b->leadership) && a->generation == b->generation &&
-           a->blank == b->blank;
+           a->blank == b->blank && a->alone == b->alone;
 }
 
 // ---- text --------------------------------------------------------------------------------------
@@ -35,6 +35,9 @@ static void encode(const struct promise *promise, const char *leader, struct buf
     buf_format(to, "\nepoch %" PRIu64 "\nleader %s\ngeneration %" PRIu64 "\nblank %s\n",
                promise->leadership.epoch, leader, promise->generation,
                promise->blank ? "yes" : "no");
+    if (promise->alone) {
+        buf_append_text(to, "alone yes\n");
+    }
     buf_format(to, "check %016" PRIx64 "\n", hash64(buf_bytes(to), CHECK_SEED));
 }
 
@@ -78,7 +81,7 @@ static bool decode(char *text, struct bytes whole, const struct members *names,
                    struct promise *ret_promise)
 {
     struct promise promise = {0};
-    char *leader, *blank, *head;
+    char *leader, *blank, *alone, *head;
     if (!take_line(&text, "qs", &head) || !take_history(&text, promise.history) ||
         !take_number(&text, "epoch", &promise.leadership.epoch) ||
         !take_line(&text, "leader", &leader) ||
@@ -87,6 +90,7 @@ static bool decode(char *text, struct bytes whole, const struct members *names,
         return false;
     }
     promise.blank = strcmp(blank, "yes") == 0;
+    promise.alone = take_line(&text, "alone", &alone);
     promise.leadership.leader = root_find(names, leader);
     struct buf again = {0};
     encode(&promise, leader, &again);

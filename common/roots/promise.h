@@ -15,6 +15,7 @@ struct promise {
     struct leadership leadership;
     uint64_t generation; // the highest of the record that was seen
     bool blank;
+    bool alone; // it made this history, and has added nobody to its set yet (R15)
 };
 
 bool promise_equal(const struct promise *a, const struct promise *b);

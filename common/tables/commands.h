@@ -63,7 +63,7 @@ COMMAND("QS.INDEX", qs_index, -1, INSTANCE, "[TOKEN]", "the visible index, or hi
 COMMAND("QS.WAITINDEX", qs_waitindex, 3, INSTANCE | NOMULTI, "index|token ms", "waits until the index is visible here")
 COMMAND("QS.DIGEST", qs_digest, -1, INSTANCE, "[SCAN]", "visible index and running digest; SCAN: recomputed from the whole store, each row checked")
 COMMAND("QS.WATCH", qs_watch, -2, INSTANCE | NOMULTI, "prefix [FROM index|token]", "streams every change of keys with the prefix, FROM that index on, until QUIT or RESET")
-COMMAND("QS.PROMOTE", qs_promote, 1, INSTANCE | LOADING | NOMULTI, "", "of several roots: this one shall lead, by a hand-over where another does; QS.TREE says what comes of it")
+COMMAND("QS.PROMOTE", qs_promote, -1, INSTANCE | LOADING | NOMULTI, "[ACCEPT-LOSS instance]", "of several roots: this one shall lead; ACCEPT-LOSS: in a new history; see QS.TREE")
 COMMAND("QS.MAP", qs_map, 1, INSTANCE | NOMULTI, "", "for libqs: memory that is shared with programs of this machine; how many descriptors come with the answer")
 COMMAND("QS.TREE", qs_tree, -1, INSTANCE | LOADING, "[ALL]", "this node's place in the tree: parent, path, children; ALL: and every node of it, as the root knows them")
 

@@ -50,6 +50,7 @@ ERROR(CONFLICT, 48, "CONFLICT", "the key has another version")
 ERROR(HISTORY, 49, "HISTORY", "the token belongs to another history")
 ERROR(TOO_OLD, 50, "ERR", "the source no longer keeps the log from here on")
 ERROR(FORKED, 51, "HISTORY", "the data here became that of another history: connect again")
+ERROR(OTHER_HISTORY, 52, "HISTORY", "the write was meant for another history than the root's, or its data is being replaced: nothing was written")
 ERROR(NO_LEADER, 55, "READONLY", "the root that takes writes is not reached from here now: nothing was written")
 ERROR(LACKS, 56, "READONLY", "this root lacks blocks that a child holds and fetches them first, see the log: nothing was written")
 

@@ -209,6 +209,7 @@ FIELD(tree_page, 5, U64, age_ns) // of the picture: to be added to what the item
 MESSAGE(claim, 43)
 FIELD(claim, 1, BYTES, history)
 FIELD(claim, 2, U64, epoch)
+FIELD(claim, 3, BYTES, ancestor) // the history that this one forked from; empty: none
 // The answer to a claim: the sender's own promise, and where its synced journal ends.
 MESSAGE(promise, 44)
 FIELD(promise, 1, BYTES, history)
@@ -228,6 +229,7 @@ FIELD(word, 2, U64, epoch)
 FIELD(word, 3, U64, block)      // committed up to here
 FIELD(word, 4, U64, generation) // of the record
 FIELD(word, 5, U64, member)     // 1: the receiver is one that the record names
+FIELD(word, 6, BYTES, ancestor) // as in a claim
 // To the one that leads: hand over to me. And the answer: try, my epoch ends.
 MESSAGE(ask, 46)
 FIELD(ask, 1, U64, epoch)
@@ -255,6 +257,7 @@ FIELD(forward, 1, U64, id)
 FIELD(forward, 2, BYTES, path) // names of the nodes it came through, each with a zero byte behind it
 FIELD(forward, 3, U64, patience_ns)
 FIELD(forward, 4, BYTES, items) // the transaction (common/wire/write_items.h)
+FIELD(forward, 5, BYTES, history) // that its client has seen: versions mean something there alone
 // The answer, by the same way. `error`: 0, or the positive number of a row; then nothing of it was
 // done, unless that is "outcome unknown".
 MESSAGE(forwarded, 51)

@@ -104,12 +104,15 @@ bool beats_newest(struct beats *beats, struct beat *ret_beat)
     return found;
 }
 
-uint64_t beats_age_ns(struct beats *beats, uint64_t visible, uint64_t now_ns)
+uint64_t beats_age_ns(struct beats *beats, const uint8_t *history, uint64_t visible,
+                      uint64_t now_ns)
 {
     uint64_t age = UINT64_MAX;
     pthread_mutex_lock(&beats->lock);
     for (unsigned i = 0; i < beats->count; i++) {
-        if (beats->kept[i].commit_index <= visible) {
+        bool its = history == NULL ||
+                   memcmp(beats->kept[i].history, history, HISTORY_ID_BYTES) == 0;
+        if (its && beats->kept[i].commit_index <= visible) {
             age = u64_min(age, age_of(&beats->kept[i], now_ns));
         }
     }
@@ -226,7 +229,8 @@ uint64_t instance_age_ns(struct instance *instance)
     if (view == NULL) {
         return UINT64_MAX;
     }
-    uint64_t visible = view->place.index;
+    const uint8_t *history = view->place.number > 0 ? view->history : NULL;
+    uint64_t age_ns = beats_age_ns(instance->beats, history, view->place.index, clock_mono_ns());
     view_release(view);
-    return beats_age_ns(instance->beats, visible, clock_mono_ns());
+    return age_ns;
 }

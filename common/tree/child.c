@@ -66,7 +66,9 @@ static bool own_beat(struct child *child, struct beat *ret_beat)
                               .chain = view->place.chain,
                               .digest = view->digest.sum,
                               .received_ns = clock_mono_ns()};
-    memcpy(ret_beat->history, journal_history(child->instance->journal), HISTORY_ID_BYTES);
+    const uint8_t *history = view->place.number > 0 ? view->history
+                                                    : journal_history(child->instance->journal);
+    memcpy(ret_beat->history, history, HISTORY_ID_BYTES);
     view_release(view);
     return true;
 }

@@ -130,7 +130,8 @@ static bool is_fork(const struct follow *follow, const struct message_welcome *w
            welcome->history.size == HISTORY_ID_BYTES &&
            birth_decode(ret_birth, welcome->birth) == OK && ret_birth->forked &&
            memcmp(ret_birth->history, welcome->history.data, HISTORY_ID_BYTES) == 0 &&
-           memcmp(ret_birth->ancestor, follow->history, HISTORY_ID_BYTES) == 0;
+           memcmp(ret_birth->ancestor, follow->history, HISTORY_ID_BYTES) == 0 &&
+           lead_may_join(follow->instance, ret_birth->history);
 }
 
 static void loops(struct follow *follow)

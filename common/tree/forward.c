@@ -187,16 +187,27 @@ static bool sign(struct forwarded *write)
     return true;
 }
 
+// Whoever has seen nothing means what this node is about to show.
+static void name_history(const struct follow *follow, struct forwarded *write)
+{
+    static const uint8_t none[HISTORY_ID_BYTES];
+    if (memcmp(write->meant, none, HISTORY_ID_BYTES) == 0) {
+        memcpy(write->meant, follow->history, HISTORY_ID_BYTES);
+    }
+}
+
 static void pass_on(struct follow *follow, struct forwarded *write)
 {
     struct instance *instance = follow->instance;
+    name_history(follow, write);
     uint64_t limit_ns = instance->options->commit_wait * NS_PER_MS;
     write->id = ++follow->forward.last_id;
     write->patience_ns = u64_min(write->patience_ns, limit_ns);
     struct message_forward message = {.id = write->id,
                                       .path = buf_bytes(&write->path),
                                       .patience_ns = write->patience_ns,
-                                      .items = buf_bytes(&write->items)};
+                                      .items = buf_bytes(&write->items),
+                                      .history = bytes_of(write->meant, HISTORY_ID_BYTES)};
     message_forward_encode(link_out(&follow->link), &message);
     link_wrote(&follow->link);
     METRIC_ADD(instance->metrics, instance, forwards_sent, 1);
@@ -325,7 +336,7 @@ int forward_on_write(struct forward_giver *giver, struct bytes payload)
         return ERR_BUSY;
     }
     if (error != OK || message.id == 0 || message.path.size > BEAT_PATH_MAX ||
-        write_items_check(message.items) != OK) {
+        message.history.size != HISTORY_ID_BYTES || write_items_check(message.items) != OK) {
         return ERR_PROTOCOL;
     }
     uint64_t limit_ns = giver->instance->options->commit_wait * NS_PER_MS;
@@ -338,6 +349,7 @@ int forward_on_write(struct forward_giver *giver, struct bytes payload)
     write->answered = on_taken_answered;
     write->patience_ns = u64_min(message.patience_ns, limit_ns);
     taken->due_ns = clock_mono_ns() + write->patience_ns;
+    memcpy(write->meant, message.history.data, HISTORY_ID_BYTES);
     buf_append_bytes(&write->items, message.items);
     buf_append_bytes(&write->path, message.path);
     list_append(&giver->taken, &taken->node);

@@ -27,6 +27,7 @@ struct forwarded {
     struct buf items;       // common/wire/write_items.h
     struct buf path;        // names it came through so far
     uint64_t patience_ns;   // how long an answer is of use
+    uint8_t meant[HISTORY_ID_BYTES]; // the history that whoever wrote it has seen; zeroes: none
     int status;             // out: OK, or why not; ERR_UNKNOWN_OUTCOME, else nothing was done
     uint8_t history[HISTORY_ID_BYTES]; // out, if OK
     uint64_t index;         // out, likewise: that of the write, or a later one

@@ -50,8 +50,10 @@ void beats_add(struct beats *beats, const struct beat *beat);
 bool beats_newest(struct beats *beats, struct beat *ret_beat);
 // Age of the data of a node whose visible index is `visible`: of all beats that it covers the least
 // delay so far plus the time since. UINT64_MAX when none is covered yet. Never too low; too high
-// only when many beats wait to be covered.
-uint64_t beats_age_ns(struct beats *beats, uint64_t visible, uint64_t now_ns);
+// only when many beats wait to be covered. `history` is that of what it shows, NULL while that is
+// nothing: beats of another one say nothing about it.
+uint64_t beats_age_ns(struct beats *beats, const uint8_t *history, uint64_t visible,
+                      uint64_t now_ns);
 void beats_subscribe(struct beats *beats, struct beats_subscriber *subscriber);
 // After it returns the notice is not raised again.
 void beats_unsubscribe(struct beats *beats, struct beats_subscriber *subscriber);

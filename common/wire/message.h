@@ -6,7 +6,7 @@
 
 #include "common/wire/frame.h"
 
-#define PEER_PROTOCOL 2
+#define PEER_PROTOCOL 3
 
 enum hello_purpose {
     PURPOSE_FOLLOW = 1,

@@ -188,6 +188,7 @@ struct message_tree_page {
 struct message_claim {
     message_BYTES history;
     message_U64 epoch;
+    message_BYTES ancestor;
 };
 
 struct message_promise {
@@ -209,6 +210,7 @@ struct message_word {
     message_U64 block;
     message_U64 generation;
     message_U64 member;
+    message_BYTES ancestor;
 };
 
 struct message_ask {
@@ -237,6 +239,7 @@ struct message_forward {
     message_BYTES path;
     message_U64 patience_ns;
     message_BYTES items;
+    message_BYTES history;
 };
 
 struct message_forwarded {

@@ -53,8 +53,9 @@ static const struct command commands[] = {
     {"status", "", "shows the daemon and its instances", run_status},
     {"tree", "[--here]", "draws the whole tree; --here: only what this node knows by itself",
      run_tree},
-    {"promote", "[--wait MS]",
-     "of several roots: the one that is asked shall lead; exit code 1 when it does not in time",
+    {"promote", "[--wait MS] [--accept-loss INSTANCE]",
+     "of several roots: the one that is asked shall lead; exit code 1 when it does not in time; "
+     "--accept-loss: in a new history, as too few others are left for good",
      run_promote},
     {"help", "[COMMAND]", "shows this", run_help},
 };

@@ -12,7 +12,7 @@ import struct
 
 TABLE = pathlib.Path(__file__).resolve().parents[2] / "common/tables/messages.h"
 MAGIC = 0x5351
-PROTOCOL = 2
+PROTOCOL = 3
 FOLLOW, FETCH, SNAPSHOT = 1, 2, 3
 RESUME = 1
 EXACT, BEHIND, GONE, NEVER, ERROR = range(5)

@@ -348,12 +348,15 @@ def items(*calls, protocol=2, multi=False, watched=()):
 def follow_by_hand(node, name="by-hand"):
     conn = PeerConn(node.peer)
     conn.send(hello(FOLLOW, node=name))
-    assert conn.receive_until("welcome")["answer"] == RESUME
+    greeting = conn.receive_until("welcome")
+    assert greeting["answer"] == RESUME
+    conn.history = greeting["history"]
     return conn
 
 
-def forward(conn, what, id=1, path=b"by-hand\0", patience_ns=10**10):
-    conn.send(message("forward", id=id, path=path, patience_ns=patience_ns, items=what))
+def forward(conn, what, id=1, path=b"by-hand\0", patience_ns=10**10, history=None):
+    conn.send(message("forward", id=id, path=path, patience_ns=patience_ns, items=what,
+                      history=history or conn.history))
     return conn.receive_until("forwarded")
 
 
@@ -380,6 +383,9 @@ def test_a_child_by_hand(cluster):
                           [b"QS.GETAT", b"a", b"1"], [b"DBSIZE"], [b"QS.TREE"]):
                 assert b"not allowed" in forward(conn, items(aside))["reply"], aside
             assert b"invalid key" in forward(conn, items([b"SET", b"", b""]))["reply"]
+            # Its versions mean nothing here, were they the same numbers.
+            swap = items([b"QS.CAS", b"key", b"%d" % root.index(), b"x"])
+            assert forward(conn, swap, history=b"another history!")["error"] == 52
     index = root.index()
     with follow_by_hand(middle) as conn:  # a loop, and a way too long
         for path in (b"middle\0by-hand\0", b"x" * 1020 + b"\0"):
@@ -389,11 +395,16 @@ def test_a_child_by_hand(cluster):
                 items([b"a"], watched=[(b"k", 1)]), items([b"a"]) + b"x", items([1], multi=True),
                 pack(2) + pack(True) + pack(1 << 31) + pack(1), items([b"a"])[:-1]):
         with follow_by_hand(root) as conn:
-            conn.send(message("forward", id=1, path=b"", patience_ns=1, items=bad))
+            conn.send(message("forward", id=1, path=b"", patience_ns=1, items=bad,
+                              history=conn.history))
             assert conn.receive_until("goodbye")["error"] == 30, bad
     with follow_by_hand(root) as conn:
-        conn.send(message("forward", id=0, path=b"", patience_ns=1, items=items([b"a"])))
+        conn.send(message("forward", id=0, path=b"", patience_ns=1, items=items([b"a"]),
+                          history=conn.history))
         assert conn.receive_until("goodbye")["error"] == 30
+    with follow_by_hand(root) as conn:
+        conn.send(message("forward", id=1, path=b"", patience_ns=1, items=items([b"a"])))
+        assert conn.receive_until("goodbye")["error"] == 30, "of no history"
     assert root.index() == index
 
 
@@ -403,7 +414,8 @@ def test_a_child_that_reads_no_answers(cluster):
     with follow_by_hand(root) as conn:
         for id in range(1, 400):
             conn.send(message("forward", id=id, path=b"", patience_ns=10**9,
-                              items=items([b"SET", b"big", b"v" * 100000, b"GET"])))
+                              items=items([b"SET", b"big", b"v" * 100000, b"GET"]),
+                              history=conn.history))
         wait_for(lambda: root.metrics("main")["writes"] >= 100, 20, "the writes to be made")
 
         def dropped():

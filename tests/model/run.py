@@ -34,8 +34,13 @@ Case = collections.namedtuple(
 
 
 def shared(name, text, bounds):
-    """A case of the other model."""
+    """A case of what programs of the machine read."""
     return Case(name, text, bounds, model="shared.pml")
+
+
+def fork(name, text, bounds):
+    """A case of a change of history."""
+    return Case(name, text, bounds, model="fork.pml")
 
 
 # The store keeps what it was told, so the record alone may say who leads: ASK=1, no promises asked.
@@ -72,6 +77,8 @@ SOUND = [
            "KILLS=0 STATES=2 BOARDS=2 GENERATIONS=2 FILLS=1 CALLS=3"),
     shared("shared-kill", "mapped reads, the daemon is killed", KILL),
     shared("shared-static", "the same, and read on without it", f"{KILL} STATIC"),
+    fork("fork", "another history, the third root lags", "TRIES=2 TURNS=2 NEED=3"),
+    fork("fork-all", "another history, all were in the set", "TRIES=2 TURNS=3 NEED=7"),
 ]
 FEW = f"{KEEPS} CRASHES=1 CHANGES=2"
 BROKEN = [
@@ -126,6 +133,11 @@ BROKEN = [
     shared("NO_LEAST", "the map is asked though it is behind a socket", WALK),
     shared("NOT_WHETHER_ALIVE", "nobody looks whether the daemon lives", KILL),
     shared("INCARNATION_LATE", "raised behind the doors' opening", f"{KILL} STATIC"),
+    fork("ANY_RECORD", "a fork on another record than was read", "TRIES=2"),
+    fork("NO_PROMISE", "who was gathered acknowledges on", "TRIES=1"),
+    fork("OWN_LOG", "a fork of the own log, whatever others have", "TRIES=1"),
+    fork("NO_WAIT", "a fork before all that can be reached have promised", "TRIES=1"),
+    fork("NOT_DURABLE", "who was gathered forgets it in a crash", "TRIES=1"),
 ]
 # Where nothing happens nothing goes wrong: what the sound rules must come to within their bounds.
 REACHED = [
@@ -138,6 +150,7 @@ REACHED = [
     shared("NEVER_BY_A_WALK", "a deleted key is absent by the filter of a walk", WALK),
     shared("NEVER_AFTER_A_KILL", "the next daemon's map answers", KILL),
     shared("NEVER_STATIC", "a dead daemon's map answers", f"{KILL} STATIC"),
+    fork("NEVER_FORKED", "a history goes on with more than was committed", "TRIES=1"),
 ]
 HARM = BROKEN + REACHED  # cases in which an assertion must fail
 

@@ -9,9 +9,18 @@
 #define REFUSED_MAX 65536
 #define MARK_BYTES 8 // of a value that tell its write
 
-static struct {
+#define HISTORIES_MAX 8
+
+// The log of one history.
+struct log {
+    uint8_t history[HISTORY_ID_BYTES];
     struct hash128 *chains; // by number; zeroes: not known
     uint64_t capacity, last;
+};
+
+static struct {
+    struct log logs[HISTORIES_MAX]; // in the order in which they began
+    unsigned log_count;
     uint64_t refused[REFUSED_MAX]; // marks, open addressing; 0 = free
     unsigned refused_count;
 } commits;
@@ -19,44 +28,58 @@ static struct {
 void commits_open(void)
 {
     memset(&commits, 0, sizeof commits);
-    commits.capacity = 1024;
-    commits.chains = world_zalloc(commits.capacity * sizeof *commits.chains);
 }
 
-uint64_t commits_last(void) { return commits.last; }
+uint64_t commits_last(void)
+{
+    return commits.log_count == 0 ? 0 : commits.logs[commits.log_count - 1].last;
+}
 
 // ---- blocks ------------------------------------------------------------------------------------
 
-static void grow(uint64_t number)
+static void grow(struct log *log, uint64_t number)
 {
-    uint64_t before = commits.capacity;
-    while (number >= commits.capacity) {
-        commits.capacity *= 2;
+    uint64_t before = log->capacity;
+    while (number >= log->capacity) {
+        log->capacity = log->capacity == 0 ? 1024 : log->capacity * 2;
     }
-    if (commits.capacity > before) {
-        commits.chains =
-            world_realloc(commits.chains, commits.capacity * sizeof *commits.chains);
-        memset(commits.chains + before, 0, (commits.capacity - before) * sizeof *commits.chains);
+    if (log->capacity > before) {
+        log->chains = world_realloc(log->chains, log->capacity * sizeof *log->chains);
+        memset(log->chains + before, 0, (log->capacity - before) * sizeof *log->chains);
     }
 }
 
-void commits_know(uint64_t number, struct hash128 chain)
+static struct log *log_of(const uint8_t history[HISTORY_ID_BYTES])
+{
+    for (unsigned i = 0; i < commits.log_count; i++) {
+        if (memcmp(commits.logs[i].history, history, HISTORY_ID_BYTES) == 0) {
+            return &commits.logs[i];
+        }
+    }
+    WORLD_CHECK(commits.log_count < HISTORIES_MAX, "too many histories");
+    struct log *log = &commits.logs[commits.log_count++];
+    memcpy(log->history, history, HISTORY_ID_BYTES);
+    return log;
+}
+
+void commits_know(const uint8_t history[HISTORY_ID_BYTES], uint64_t number, struct hash128 chain)
 {
     static const struct hash128 nothing;
     const struct node *node = node_of(world_host());
     if (number == 0) {
         return;
     }
-    grow(number);
-    struct hash128 *known = &commits.chains[number];
+    struct log *log = log_of(history);
+    grow(log, number);
+    struct hash128 *known = &log->chains[number];
     WORLD_CHECK(hash128_equal(*known, nothing) || hash128_equal(*known, chain),
                 "n%u takes another block %llu for committed than somebody before", node->number,
                 (unsigned long long)number);
-    WORLD_CHECK(number <= commits.last || node_is_root(node),
+    WORLD_CHECK(number <= log->last || node_is_root(node),
                 "n%u has block %llu, roots have committed up to block %llu", node->number,
-                (unsigned long long)number, (unsigned long long)commits.last);
+                (unsigned long long)number, (unsigned long long)log->last);
     *known = chain;
-    commits.last = u64_max(commits.last, number);
+    log->last = u64_max(log->last, number);
 }
 
 int __real_commit_advance(struct commit *commit, const uint8_t history[HISTORY_ID_BYTES],
@@ -68,7 +91,7 @@ int __wrap_commit_advance(struct commit *commit, const uint8_t history[HISTORY_I
 {
     int error = __real_commit_advance(commit, history, place);
     if (error == OK) {
-        commits_know(place->number, place->chain);
+        commits_know(history, place->number, place->chain);
     }
     return error;
 }

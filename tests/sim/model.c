@@ -160,16 +160,48 @@ static void add_entry(const struct entry *entry, struct state_at *state)
     state->entries++;
 }
 
+// A history goes on from another one: that had committed the block it goes on from. What anybody
+// knows to be committed behind that stays so, in the new one too: nothing is lost here but roots.
+static void fork_from(const struct block *block)
+{
+    struct birth birth;
+    WORLD_CHECK(birth_decode(&birth, block->stored) == OK, "a birth block is none");
+    commits_know(birth.ancestor, birth.from.number, birth.from.chain);
+    model.last = (struct block_header){.number = birth.from.number,
+                                       .first_index = birth.from.index + 1,
+                                       .chain = birth.from.chain};
+    memcpy(model.last.history, birth.history, HISTORY_ID_BYTES);
+    count_add(COUNT_forks, 1);
+}
+
+static void check_same(const struct entry *entry)
+{
+    const struct model_version *at = model_at(find_key(entry->key), entry->index);
+    bool put = entry->op == ENTRY_PUT;
+    WORLD_CHECK(put ? at != NULL && at->index == entry->index &&
+                          bytes_equal(at->value, entry->value)
+                    : at == NULL,
+                "index %llu of a history that forked holds something else than was committed",
+                (unsigned long long)entry->index);
+}
+
 void model_add(const struct block *block)
 {
     const struct block_header *header = &block->header;
-    commits_know(header->number, header->chain);
+    commits_know(header->history, header->number, header->chain);
     if (model.last.number == 0) {
         block_genesis(&model.last, header->history);
+    }
+    if (memcmp(header->history, model.last.history, HISTORY_ID_BYTES) != 0) {
+        if (!birth_continues(block, model.last.history)) {
+            return; // of one that has ended
+        }
+        fork_from(block);
     }
     if (header->number <= model.last.number) {
         return;
     }
+    uint64_t known = model.index;
     WORLD_CHECK(block_follows(&model.last, block) == OK,
                 "block %llu of the root does not follow block %llu",
                 (unsigned long long)header->number, (unsigned long long)model.last.number);
@@ -179,6 +211,10 @@ void model_add(const struct block *block)
     struct entry entry;
     block_walk_start(&walk, block);
     while (block_walk_next(&walk, &entry)) {
+        if (entry.index <= known) {
+            check_same(&entry);
+            continue;
+        }
         if (entry.index > model.index) {
             WORLD_CHECK(entry.index == model.index + 1, "index %llu follows index %llu",
                         (unsigned long long)entry.index, (unsigned long long)model.index);
@@ -194,19 +230,20 @@ void model_add(const struct block *block)
         }
         add_entry(&entry, &model.states[model.index]);
     }
-    WORLD_CHECK(block_end(header) == model.index, "block %llu ends at another index than it says",
+    WORLD_CHECK(block_end(header) == model.index || block_end(header) < known,
+                "block %llu ends at another index than it says",
                 (unsigned long long)header->number);
     model.last = *header;
 }
 
-static void read_on(struct journal *journal, uint64_t last)
+static void read_on(struct journal *journal, uint64_t first, uint64_t last)
 {
     struct journal_cursor cursor;
-    if (journal_cursor_open(journal, &cursor, model.last.number + 1) != OK) {
+    if (first > last || journal_cursor_open(journal, &cursor, first) != OK) {
         return;
     }
     struct block *block;
-    while (model.last.number < last && journal_cursor_next(&cursor, &block) == OK) {
+    while (first++ <= last && journal_cursor_next(&cursor, &block) == OK) {
         model_add(block);
         block_release(block);
     }
@@ -216,14 +253,19 @@ static void read_on(struct journal *journal, uint64_t last)
 void model_catch_up(struct journal *journal, uint64_t last)
 {
     struct block_header header;
-    if (model.last.number > 0 && journal_header(journal, model.last.number, &header) == OK) {
+    bool same = model.last.number > 0 && journal_has_history(journal) &&
+                memcmp(journal_history(journal), model.last.history, HISTORY_ID_BYTES) == 0;
+    if (same && journal_header(journal, model.last.number, &header) == OK) {
         WORLD_CHECK(hash128_equal(header.chain, model.last.chain),
                     "the root's journal holds another block %llu than was committed",
                     (unsigned long long)model.last.number);
     }
     // A planted fault may hit one read of this, which is not the root's own.
-    for (unsigned attempt = 0; attempt < 2 && model.last.number < last; attempt++) {
-        read_on(journal, last);
+    for (unsigned attempt = 0; attempt < 2; attempt++) {
+        bool begun = model.last.number > 0 && journal_has_history(journal) &&
+                     memcmp(journal_history(journal), model.last.history, HISTORY_ID_BYTES) == 0;
+        bool other = model.last.number > 0 && !begun;
+        read_on(journal, (other ? journal_oldest(journal).number : model.last.number) + 1, last);
     }
 }
 
@@ -242,7 +284,7 @@ void __wrap_applier_hand(struct instance *instance, struct block *block)
     if (instance->options->role == ROLE_ROOT) {
         model_add(block);
     }
-    commits_know(block->header.number, block->header.chain);
+    commits_know(block->header.history, block->header.number, block->header.chain);
     __real_applier_hand(instance, block);
 }
 

@@ -16,6 +16,10 @@
 #define COUNTED_LIMIT_NS (15 * NS_PER_S)
 #define LOST_NS (8 * NS_PER_S)
 #define HAND_OVER_PERMILLE 300
+#define FORK_PERMILLE 400
+#define FORK_STRUCK_PERMILLE 300
+#define FORK_LIMIT_NS (60 * NS_PER_S)
+#define ASK_NS (500 * NS_PER_MS) // between two times that a person asks
 #define END_LIMIT_NS (30 * NS_PER_S)
 #define SETTLE_NS (2 * NS_PER_S)
 #define STORM_MS_LEAST 5000
@@ -160,6 +164,103 @@ static void heal(struct tallies *tallies)
     elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
 }
 
+// ---- another history ---------------------------------------------------------------------------
+
+static bool all_serve(void)
+{
+    for (unsigned i = 0; i < several_nodes(); i++) {
+        if (!node_serves(several_node(i))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// A root that lags, as it was cut off while others wrote, and another one that has everything:
+// together they are too few to elect one of them.
+static bool two_are_left(void)
+{
+    const struct several_rules *rules = several_rules();
+    return several_roots() == 5 && rules->promote_min > 2 && chance_permille(500);
+}
+
+static unsigned other_than(unsigned left)
+{
+    unsigned leader = several_leader();
+    unsigned other = (left + 1) % several_roots();
+    return leader == SEVERAL_NOBODY ? left : other == leader ? (left + 2) % several_roots() : other;
+}
+
+// All roots but one, or two, are gone while clients write. One of those was in the set, so it has
+// whatever was shown.
+static void lose_others(unsigned left)
+{
+    unsigned other = left;
+    sessions_resume(THINK_NS / 4);
+    if (two_are_left()) {
+        several_unplug(left, world_now_ns() + LOST_NS);
+        elapse_for(LOST_NS - chance_skewed(1, 200) * NS_PER_MS);
+        other = other_than(left);
+        count_add(COUNT_forks_behind, other != left);
+    } else {
+        elapse_for(chance_skewed(10, 1000) * NS_PER_MS);
+    }
+    for (unsigned i = 0; i < several_roots(); i++) {
+        if (i != left && i != other) {
+            node_kill(several_node(i), chance_permille(500));
+        }
+    }
+    sessions_stop();
+    world_log("loss", "n%u is left, and n%u", left, other);
+}
+
+static void person_accepts(unsigned left)
+{
+    struct node *node = several_node(left);
+    uint64_t begun_ns = world_now_ns();
+    bool struck = chance_permille(500);
+    while (!several_leads_alone(left)) {
+        if (world_now_ns() - begun_ns > FORK_LIMIT_NS) {
+            several_describe();
+            world_fail("n%u has not begun a history of its own", left);
+        }
+        bool asked = several_accept_loss(left);
+        if (asked && !struck && chance_permille(FORK_STRUCK_PERMILLE)) {
+            struck = true;
+            node->power_kept = chance_permille(400);
+            node->host.deadly_steps = chance_skewed(1, 200);
+            count_add(COUNT_forks_struck, 1);
+        }
+        elapse_for(ASK_NS);
+    }
+    node->host.deadly_steps = 0;
+}
+
+// The others come back after all, and go on in the history that was made without them.
+static void fork_history(void)
+{
+    elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS, "all roots in the set");
+    unsigned left = (unsigned)chance_below(several_roots());
+    // A leader that is left loses nothing: it waits for others, with empty disks.
+    left = left == several_leader() ? (left + 1) % several_roots() : left;
+    lose_others(left);
+    person_accepts(left);
+    for (unsigned i = 0; i < several_roots(); i++) {
+        if (several_node(i)->phase == NODE_DOWN) {
+            node_start_after(several_node(i), chance_skewed(10, 3000) * NS_PER_MS);
+        }
+    }
+    elapse_until(all_serve, several_describe, FORK_LIMIT_NS, "all to serve");
+    elapse_until(several_counted, several_describe, FORK_LIMIT_NS,
+                 "all roots in the set of the new history");
+    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+    elapse_until(several_equal, several_describe, FORK_LIMIT_NS, "one history everywhere");
+    // What stores that were built anew lack of the past may be asked of nobody: that is no fault.
+    sessions_resume(THINK_NS / 4);
+    elapse_for(2 * SETTLE_NS);
+    sessions_stop();
+}
+
 static void strict_end(void)
 {
     elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS,
@@ -173,6 +274,10 @@ static void strict_end(void)
     }
     sessions_stop();
     WORLD_CHECK(sessions_done() >= wanted, "operations hang in times of peace");
+    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+    if (chance_permille(FORK_PERMILLE)) {
+        fork_history();
+    }
     elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
     elapse_until(several_equal, several_describe, EQUAL_LIMIT_NS,
                  "the same digest everywhere at the end");

@@ -209,6 +209,24 @@ bool several_promote(unsigned number)
     return true;
 }
 
+bool several_accept_loss(unsigned number)
+{
+    struct node *node = &nodes[number];
+    if (!node_serves(node)) {
+        return false;
+    }
+    struct host *before = world_become(&node->host);
+    chair_accept_loss(node->process.chair);
+    world_become(before);
+    return true;
+}
+
+bool several_leads_alone(unsigned number)
+{
+    return node_serves(&nodes[number]) && node_leads(&nodes[number]) &&
+           node_council(&nodes[number])->role == COUNCIL_LEADING;
+}
+
 bool several_equal(void)
 {
     for (unsigned i = 0; i < node_count; i++) {

@@ -34,6 +34,10 @@ bool several_spare(unsigned number);
 uint64_t several_generation(void);
 // A person asks for this root to lead. False: it is not up, or began with an empty disk.
 bool several_promote(unsigned number);
+// A person accepts the loss of all others. False: it is not up.
+bool several_accept_loss(unsigned number);
+// It leads, also while no writes are taken for want of others.
+bool several_leads_alone(unsigned number);
 // All are up and show what is committed.
 bool several_equal(void);
 void several_describe(void); // into the log

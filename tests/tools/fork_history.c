@@ -32,7 +32,7 @@ static int found(struct journal *journal, const uint8_t ancestor[HISTORY_ID_BYTE
         return error;
     }
     struct buf payload = {0};
-    birth_encode(&payload, bytes_of(ancestor, HISTORY_ID_BYTES), bytes_text("fork"));
+    birth_encode(&payload, bytes_of(ancestor, HISTORY_ID_BYTES), bytes_text("fork"), NULL);
     struct block_stamp stamp = {.epoch = 1, .root_ms = clock_wall_ms()};
     struct block *birth = block_mark(journal_last(journal), stamp, buf_bytes(&payload));
     buf_free(&payload);

@@ -40,20 +40,20 @@ static void test_age(void **state)
     struct beats *beats = beats_open();
     struct beat newest;
     assert_false(beats_newest(beats, &newest));
-    assert_true(beats_age_ns(beats, 100, 5 * MS) == UINT64_MAX);
+    assert_true(beats_age_ns(beats, NULL, 100, 5 * MS) == UINT64_MAX);
     add(beats, 1, 10, 3 * MS, 100 * MS);
     // Below the beat's index nothing is known; at it and above: the delay and the time since.
-    assert_true(beats_age_ns(beats, 9, 100 * MS) == UINT64_MAX);
-    assert_int_equal(beats_age_ns(beats, 10, 100 * MS), 3 * MS);
-    assert_int_equal(beats_age_ns(beats, 11, 150 * MS), 53 * MS);
+    assert_true(beats_age_ns(beats, NULL, 9, 100 * MS) == UINT64_MAX);
+    assert_int_equal(beats_age_ns(beats, NULL, 10, 100 * MS), 3 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 11, 150 * MS), 53 * MS);
     // A newer beat that is not covered yet leaves the older one in force.
     add(beats, 2, 20, 1 * MS, 600 * MS);
-    assert_int_equal(beats_age_ns(beats, 19, 600 * MS), 503 * MS);
-    assert_int_equal(beats_age_ns(beats, 20, 600 * MS), 1 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 19, 600 * MS), 503 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 20, 600 * MS), 1 * MS);
     assert_true(beats_newest(beats, &newest));
     assert_int_equal(newest.sequence, 2);
     // A clock read before the beat came (another thread's) gives no negative time.
-    assert_int_equal(beats_age_ns(beats, 20, 500 * MS), 1 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 20, 500 * MS), 1 * MS);
     beats_close(beats);
 }
 
@@ -64,20 +64,26 @@ static void test_relayed_again(void **state)
     add(beats, 7, 10, 5 * MS, 1000 * MS);
     // The same beat, 400 ms later, with those 400 ms in its delay: the age goes on as before.
     add(beats, 7, 10, 405 * MS, 1400 * MS);
-    assert_int_equal(beats_age_ns(beats, 10, 1500 * MS), 505 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 10, 1500 * MS), 505 * MS);
     // By a longer way it tells nothing better, by a shorter one it does.
     add(beats, 7, 10, 450 * MS, 1410 * MS);
-    assert_int_equal(beats_age_ns(beats, 10, 1500 * MS), 505 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 10, 1500 * MS), 505 * MS);
     add(beats, 7, 10, 412 * MS, 1410 * MS);
-    assert_int_equal(beats_age_ns(beats, 10, 1500 * MS), 502 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 10, 1500 * MS), 502 * MS);
     // A root that started again counts from the beginning; its beats are news.
     add(beats, 1, 10, 2 * MS, 2000 * MS);
-    assert_int_equal(beats_age_ns(beats, 10, 2000 * MS), 2 * MS);
+    assert_int_equal(beats_age_ns(beats, NULL, 10, 2000 * MS), 2 * MS);
     // Another history says nothing about this one's indexes.
     struct beat other = beat_at(2, 50, 1 * MS, 3000 * MS);
     other.history[0] ^= 1;
     beats_add(beats, &other);
-    assert_true(beats_age_ns(beats, 49, 3000 * MS) == UINT64_MAX);
+    assert_true(beats_age_ns(beats, NULL, 49, 3000 * MS) == UINT64_MAX);
+    // ... nor does a beat of another one make what is shown of this one young.
+    uint8_t history[HISTORY_ID_BYTES];
+    memcpy(history, other.history, HISTORY_ID_BYTES);
+    assert_int_equal(beats_age_ns(beats, history, 60, 3000 * MS), 1 * MS);
+    history[0] ^= 1;
+    assert_true(beats_age_ns(beats, history, 60, 3000 * MS) == UINT64_MAX);
     beats_close(beats);
 }
 
@@ -93,11 +99,11 @@ static void test_long_catch_up(void **state)
     uint64_t now = 7200 * 500 * MS;
     for (uint64_t visible = 0; visible <= 72000; visible += 777) {
         uint64_t true_age = now - visible / 10 * 500 * MS;
-        uint64_t age = beats_age_ns(beats, visible, now);
+        uint64_t age = beats_age_ns(beats, NULL, visible, now);
         assert_true(age >= true_age);
         assert_true(age <= true_age * 3 / 2 + 1000 * MS);
     }
-    assert_int_equal(beats_age_ns(beats, 72000, now), 0);
+    assert_int_equal(beats_age_ns(beats, NULL, 72000, now), 0);
     beats_close(beats);
 }
 
@@ -182,7 +188,7 @@ static void test_limits(void **state)
     assert_int_equal(unknown.way_ns, 0);
     struct beats *beats = beats_open();
     beats_add(beats, &got);
-    assert_true(beats_age_ns(beats, 1, UINT64_MAX - 1) >= UINT64_MAX / 4);
+    assert_true(beats_age_ns(beats, NULL, 1, UINT64_MAX - 1) >= UINT64_MAX / 4);
     beats_close(beats);
     // Fields of a wrong size.
     buf_clear(&wire);

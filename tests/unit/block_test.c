@@ -165,7 +165,7 @@ static void test_marks(void **unused)
     (void)unused;
     struct block_header before = genesis();
     struct buf payload = {0};
-    birth_encode(&payload, bytes_of(NULL, 0), bytes_text("node"));
+    birth_encode(&payload, bytes_of(NULL, 0), bytes_text("node"), NULL);
     struct block *birth = block_mark(&before, (struct block_stamp){1, 0, 5}, buf_bytes(&payload));
     struct block *copy;
     assert_int_equal(block_decode(&copy, birth->stored, false), OK);
@@ -185,7 +185,7 @@ static void test_marks(void **unused)
     block_release(copy);
     // The chain of a block without batches covers its payload.
     buf_clear(&payload);
-    birth_encode(&payload, bytes_of(test_history, HISTORY_ID_BYTES), bytes_text("other"));
+    birth_encode(&payload, bytes_of(test_history, HISTORY_ID_BYTES), bytes_text("other"), NULL);
     struct block *other = block_mark(&before, (struct block_stamp){1, 0, 5}, buf_bytes(&payload));
     assert_false(hash128_equal(birth->header.chain, other->header.chain));
     block_release(other);

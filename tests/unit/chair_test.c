@@ -351,6 +351,142 @@ static void test_stood_still(void **unused)
     table_close(&table);
 }
 
+// ---- another history ---------------------------------------------------------------------------
+
+static const uint8_t other_history[HISTORY_ID_BYTES] = "another history";
+
+static bool journal_is_of(struct table *table, const uint8_t *history)
+{
+    const uint8_t *own = journal_history(instance_of(&table->root)->journal);
+    return memcmp(own, history, HISTORY_ID_BYTES) == 0;
+}
+
+// The record names this root's leader, which is gone with all others, and not this root.
+static void left_over(struct table *table)
+{
+    table_open(table);
+    table->root.node.options.silence = 50;
+    table->root.at.options.promote_wait = 60000;
+    table_start(table);
+    record_is(table, 2, 3);
+    place.record.leadership.leader = 0;
+    AWAIT_TURNS(table, table->chair->council.record_present);
+}
+
+static const char *accept_loss(struct table *table)
+{
+    uint64_t asked = chair_status(table->chair).asked;
+    chair_accept_loss(table->chair);
+    AWAIT_TURNS(table, chair_status(table->chair).asked > asked);
+    return chair_status(table->chair).refused;
+}
+
+// ... as Consul says that the leader is gone; a process that stood still forgets that.
+static void accept_in_the_end(struct table *table)
+{
+    uint64_t until_ns = clock_mono_ns() + LIMIT_NS;
+    const char *refused = "";
+    while (refused != NULL) {
+        assert_true(clock_mono_ns() < until_ns);
+        let_pass(table);
+        place.setup.looked(place.setup.owner, 0, true);
+        refused = accept_loss(table);
+    }
+}
+
+// Asked while nobody knows that the leader is gone, then when Consul says so.
+static void test_accept_loss(void **unused)
+{
+    (void)unused;
+    struct table table;
+    left_over(&table);
+    assert_non_null(accept_loss(&table));
+    let_pass(&table);
+    assert_non_null(accept_loss(&table)); // it is silent, and its health check passes
+    uint8_t before[HISTORY_ID_BYTES];
+    memcpy(before, place.record.history, HISTORY_ID_BYTES);
+    accept_in_the_end(&table);
+    AWAIT_TURNS(&table, plays(&table, COUNCIL_LEADING));
+    assert_memory_not_equal(place.record.history, before, HISTORY_ID_BYTES);
+    assert_true(journal_is_of(&table, place.record.history));
+    assert_int_equal(place.record.in_sync, 1u << OWN);
+    assert_true(table.chair->council.promised.alone);
+    AWAIT_TURNS(&table, shown(&table.root) == 2);
+    struct birth birth;
+    birth_get(instance_of(&table.root), &birth);
+    assert_memory_equal(birth.ancestor, before, HISTORY_ID_BYTES);
+    table_close(&table);
+}
+
+// A root that can be reached is waited for, and one of another history is not.
+static void test_gathering(void **unused)
+{
+    (void)unused;
+    struct table table;
+    left_over(&table);
+    struct log_end end = table.chair->council.end;
+    come(&table, 1, 1, false);
+    accept_in_the_end(&table);
+    AWAIT_TURNS(&table, plays(&table, COUNCIL_ELECTED));
+    let_pass(&table);
+    assert_true(plays(&table, COUNCIL_ELECTED));
+    grant(&table, 1, &end, false);
+    AWAIT_TURNS(&table, plays(&table, COUNCIL_LEADING));
+    table_close(&table);
+    left_over(&table);
+    struct tie_fact fact = {.root = 1, .number = 1, .kind = TIE_UP, .has_history = true};
+    memcpy(fact.history, other_history, HISTORY_ID_BYTES);
+    say(&table, &fact);
+    accept_in_the_end(&table);
+    AWAIT_TURNS(&table, plays(&table, COUNCIL_LEADING));
+    table_close(&table);
+}
+
+// A claim of a history that forked from this one's is promised once the record says the same; one
+// of a history that did not is nothing.
+static void test_adoption(void **unused)
+{
+    (void)unused;
+    struct table table;
+    table_open(&table);
+    table_start(&table);
+    record_is(&table, 2, ALL);
+    place.record.leadership.leader = 0;
+    AWAIT_TURNS(&table, table.chair->council.record_present);
+    struct tie_fact fact = {.root = 1,
+                            .number = 1,
+                            .kind = TIE_CLAIM,
+                            .leadership = {.epoch = 2, .leader = 1},
+                            .has_history = true,
+                            .has_ancestor = true};
+    memcpy(fact.history, other_history, HISTORY_ID_BYTES);
+    const uint8_t *own = journal_history(instance_of(&table.root)->journal);
+    memcpy(fact.ancestor, own, HISTORY_ID_BYTES);
+    come(&table, 1, 1, false);
+    say(&table, &fact);
+    let_pass(&table);
+    assert_false(table.chair->council.leaves); // the record does not say so
+    place.record.leadership = fact.leadership;
+    place.modify_index++;
+    memcpy(place.record.history, other_history, HISTORY_ID_BYTES);
+    fact.ancestor[0] ^= 1;
+    say(&table, &fact);
+    place.setup.moved(place.setup.owner);
+    AWAIT_TURNS(&table, table.chair->council.record.leadership.leader == 1);
+    say(&table, &fact);
+    let_pass(&table);
+    assert_false(table.chair->council.leaves); // it forked from another one
+    fact.ancestor[0] ^= 1;
+    say(&table, &fact);
+    AWAIT_TURNS(&table, table.chair->council.leaves);
+    const struct promise *promised = &table.chair->council.promised;
+    AWAIT_TURNS(&table, promised->blank);
+    assert_memory_equal(promised->history, other_history, HISTORY_ID_BYTES);
+    assert_true(lead_may_join(instance_of(&table.root), other_history));
+    assert_true(journal_is_of(&table, own)); // it serves what it has
+    table_close(&table);
+}
+
 int main(void)
 {
     log_open((enum log_level)(LOG_ERROR + 1));
@@ -360,6 +496,9 @@ int main(void)
         cmocka_unit_test(test_the_last_one),
         cmocka_unit_test(test_found_again),
         cmocka_unit_test(test_stood_still),
+        cmocka_unit_test(test_accept_loss),
+        cmocka_unit_test(test_gathering),
+        cmocka_unit_test(test_adoption),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

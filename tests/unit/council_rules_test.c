@@ -469,45 +469,6 @@ static void test_found(void **unused)
     assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].birth);
 }
 
-static void test_accept_loss(void **unused)
-{
-    (void)unused;
-    struct council council;
-    struct root_record record = record_of(led(8, 1), 2, 9);
-    open_council(&council, led(3, 1), false);
-    (void)settle(&council, &record, 20);
-    assert_non_null(council_accept_loss(&council, true, other_history));
-    assert_null(council_accept_loss(&council, false, other_history));
-    struct seen seen = settle(&council, &record, 20);
-    struct root_record change = seen.last[COUNCIL_CHANGE].record;
-    assert_memory_equal(change.history, other_history, HISTORY_ID_BYTES);
-    assert_memory_equal(council.promised.history, other_history, HISTORY_ID_BYTES);
-    assert_true(leadership_equal(change.leadership, led(9, 0)));
-    assert_true(change.in_sync == 1 && change.generation == 10);
-    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, ERR_CONFLICT); // whatever it says
-    record.generation = 11;
-    council_tick(&council, true, 0);
-    seen = settle(&council, &record, 21);
-    change = seen.last[COUNCIL_CHANGE].record;
-    assert_true(leadership_equal(change.leadership, led(10, 0)));
-    council_changed(&council, seen.last[COUNCIL_CHANGE].ticket, OK);
-    seen = settle(&council, &change, 22);
-    assert_true(saw(&seen, COUNCIL_OPEN) && seen.last[COUNCIL_OPEN].birth);
-    council_journal(&council, &(struct log_end){.epoch = 10}, 1); // numbers begin anew
-    council_opened(&council, led(10, 0), 1);
-    sync_own(&council, 1);
-    seen = settle(&council, &change, 22);
-    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_SMALL);
-    assert_false(saw(&seen, COUNCIL_COMMIT)); // nobody else has it
-    struct promise promise = granting(led(10, 0), false);
-    council_on_answer(&council, 2, true, &promise, &(struct log_end){0});
-    council_on_acknowledge(&council, 2, led(10, 0), 1);
-    seen = settle(&council, &change, 22);
-    assert_int_equal(seen.last[COUNCIL_CHANGE].record.in_sync, 5);
-    assert_int_equal(seen.last[COUNCIL_COMMIT].block, 1);
-    assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_TAKEN);
-}
-
 static void test_hand_over(void **unused)
 {
     (void)unused;
@@ -562,7 +523,7 @@ int main(void)
         cmocka_unit_test(test_watch),
         cmocka_unit_test(test_blank_does_not_try),
         cmocka_unit_test(test_lost_record),
-        cmocka_unit_test(test_accept_loss), cmocka_unit_test(test_gone_leader),
+        cmocka_unit_test(test_gone_leader),
         cmocka_unit_test(test_unable),     cmocka_unit_test(test_forced_is_over),
         cmocka_unit_test(test_found),
         cmocka_unit_test(test_hand_over),

@@ -25,6 +25,9 @@ static int carry_out(void *owner, struct forwarded *write)
     assert_ptr_equal(owner, &court);
     pthread_mutex_lock(&court.lock);
     int status = court.refusal;
+    for (unsigned i = 0; i < sizeof write->meant; i++) {
+        assert_int_equal(write->meant[i], 9); // it came all the way
+    }
     if (status == OK) {
         assert_true(court.count < HELD_MAX);
         court.held[court.count++] = write;
@@ -112,6 +115,7 @@ static struct letter *post(struct site *site, const char *value, const char *pat
     write->loop = site->loop;
     write->answered = on_answered;
     write->patience_ns = PATIENCE_NS;
+    memset(write->meant, 9, sizeof write->meant);
     struct bytes words[] = {bytes_text("SET"), bytes_text("key"), bytes_text(value)};
     write_head_append(&write->items, &(struct write_head){.protocol = 2, .calls = 1});
     write_words_append(&write->items, words, ARRAY_LEN(words));

@@ -292,6 +292,47 @@ static void test_start_without_a_journal(void **unused)
     root_close(&root);
 }
 
+// A journal of one history beside a promise of another is that of a fork, or of a root that leaves.
+static void test_start_with_another_history(void **unused)
+{
+    (void)unused;
+    struct root root;
+    standby_open(&root);
+    join(&root, EPOCH, 0);
+    struct block_header last = feed(&root, 3);
+    await_word(&root, &last);
+    stop(&root);
+    struct members names;
+    const char *bad, *reason;
+    char *directory = mem_format("%s/root", root.node.directory);
+    assert_int_equal(members_parse(&names, root.at.options.roots, "test-node", &bad, &reason), OK);
+    const struct {
+        unsigned leader;
+        bool alone, blank;
+        int error;
+    } cases[] = {
+        {.leader = names.own, .error = ERR_DIVERGED},
+        {.leader = 0, .error = ERR_DIVERGED},
+        {.leader = 0, .alone = true, .error = ERR_DIVERGED},
+        {.leader = names.own, .alone = true, .error = OK},
+        {.leader = 0, .blank = true, .error = OK},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct promise promise = {.history = "another history",
+                                  .leadership = {.epoch = EPOCH, .leader = cases[i].leader},
+                                  .generation = 3,
+                                  .alone = cases[i].alone,
+                                  .blank = cases[i].blank};
+        assert_int_equal(promise_save(directory, "root", &promise, &names), OK);
+        assert_int_equal(start(&root), cases[i].error);
+        if (cases[i].error == OK) {
+            stop(&root);
+        }
+    }
+    mem_free(directory);
+    root_close(&root);
+}
+
 // A leader that was elected again feeds the link of its former epoch for a moment still.
 static void test_later_epoch(void **unused)
 {
@@ -423,7 +464,8 @@ int main(void)
         cmocka_unit_test(test_live_link_taken_first),
         cmocka_unit_test(test_start_with_a_council), cmocka_unit_test(test_found),
         cmocka_unit_test(test_doubt),
-        cmocka_unit_test(test_start_without_a_journal), cmocka_unit_test(test_later_epoch),
+        cmocka_unit_test(test_start_without_a_journal),
+        cmocka_unit_test(test_start_with_another_history), cmocka_unit_test(test_later_epoch),
         cmocka_unit_test(test_keeps_its_tail), cmocka_unit_test(test_offer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -242,7 +242,7 @@ static int run_peers(int argc, char **argv)
          0, "bytes of a value"},
         {"section", TEXTS, to.sections, 0, 0, &to.section_count, PEERS_SECTIONS_MAX,
          "one of " PEERS_SECTIONS "; several times (all)"},
-        {"rounds", NUMBER, &to.rounds, 1, BOARD_ROUNDS_MAX, NULL, 0, "of each row"},
+        {"rounds", NUMBER, &to.rounds, 1, SHEET_ROUNDS_MAX, NULL, 0, "of each row"},
         {"run-ms", NUMBER, &to.run_ms, 10, 3600000, NULL, 0, "of one side in a round"},
         {"rate", NUMBER, &to.rate, 1, 1000000, NULL, 0, "look-ups a second of open loops"},
         {"connections", NUMBER, &to.connections, 1, DRIVE_CONNECTIONS_MAX, NULL, 0, "of a load"},

@@ -55,13 +55,13 @@ static void note_set_up(struct peers *peers)
     const struct peers_options *options = peers->options;
     struct utsname system;
     char *pairs = pairs_text(options->pairs);
-    board_note(&peers->board, mem_format("%s, every answer compared byte for byte", pairs));
+    sheet_note(&peers->sheet, mem_format("%s, every answer compared byte for byte", pairs));
     unsigned long long rounds = options->rounds, run_ms = options->run_ms;
-    board_note(&peers->board,
+    sheet_note(&peers->sheet,
                mem_format("%llu rounds, %llu ms of each side in a round, every other round in the "
                           "other order",
                           rounds, run_ms));
-    board_note(&peers->board,
+    sheet_note(&peers->sheet,
                mem_format("%u cores; Linux %s", peers->cores.count,
                           uname(&system) == 0 ? system.release : "?"));
     mem_free(pairs);
@@ -117,18 +117,18 @@ int peers_run(const struct peers_options *options)
     uint64_t began = clock_mono_ns();
     bool fine = run_sections(peers);
     if (fine && options->out != NULL) {
-        fine = board_write_json(&peers->board, options->out, options->name) &&
-               board_write_picture(&peers->board, options->out, options->name);
+        fine = sheet_write_json(&peers->sheet, options->out, options->name) &&
+               sheet_write_picture(&peers->sheet, options->out, options->name);
     }
     if (interrupted()) {
         fprintf(stderr, "qs-bench: interrupted\n");
     }
-    board_print_claims(&peers->board);
+    sheet_print_claims(&peers->sheet);
     printf("%llu answers compared, %llu wrong, missing or errors; %.0f s\n",
            (unsigned long long)peers->answers, (unsigned long long)peers->faults,
            (double)(clock_mono_ns() - began) / 1e9);
     fine = fine && peers->faults == 0;
-    board_close(&peers->board);
+    sheet_close(&peers->sheet);
     mem_free(peers);
     return fine ? 0 : 1;
 }

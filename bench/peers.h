@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `qs-bench peers`: qs side by side with what people would use in its place, in one run, as ratios
 // of interleaved rounds. Each section is complete by itself, starts what it needs below a temporary
-// directory, and puts its rows on the board:
+// directory, and puts its rows on the sheet:
 //   sockets   look-ups over a unix socket: a root, a proxy, Redis, memcached
 //   engines   look-ups in process, LMDB and RocksDB, beside libqs over its socket
 //   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
@@ -11,7 +11,7 @@
 #ifndef QS_BENCH_PEERS_H
 #define QS_BENCH_PEERS_H
 
-#include "bench/board.h"
+#include "bench/sheet.h"
 #include "bench/cores.h"
 #include "bench/nodes.h"
 #include "bench/rivals.h"
@@ -36,7 +36,7 @@ struct peers_options {
 
 struct peers {
     const struct peers_options *options;
-    struct board board;
+    struct sheet sheet;
     struct cores cores;
     struct zipf zipf; // over all pairs
     uint64_t answers, faults; // of all sections

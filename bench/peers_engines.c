@@ -114,9 +114,9 @@ static bool run_load(struct engines *engines, enum drive_what what, const char *
         .zipf = &peers->zipf,
         .duration_ns = peers->options->run_ms * NS_PER_MS,
     };
-    struct board_row *rows[ARRAY_LEN(percentiles)];
+    struct sheet_row *rows[ARRAY_LEN(percentiles)];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        rows[i] = board_add(&peers->board, SECTION, mem_format("%s, %s", text, percentiles[i].name),
+        rows[i] = sheet_add(&peers->sheet, SECTION, mem_format("%s, %s", text, percentiles[i].name),
                             "nanoseconds of a look-up", SIDE_COUNT, names, SIDE_LIBQS);
     }
     bool fine = true;
@@ -127,32 +127,32 @@ static bool run_load(struct engines *engines, enum drive_what what, const char *
             struct histogram *latency = mem_zalloc(sizeof *latency);
             fine = run_side(engines, side, &load, latency);
             for (size_t j = 0; j < ARRAY_LEN(rows); j++) {
-                board_put(rows[j], side, (double)histogram_ns(latency, percentiles[j].share));
+                sheet_put(rows[j], side, (double)histogram_ns(latency, percentiles[j].share));
             }
             mem_free(latency);
         }
     }
     for (size_t i = 0; fine && i < ARRAY_LEN(rows); i++) {
-        board_print(&peers->board, rows[i]);
+        sheet_print(&peers->sheet, rows[i]);
     }
     return fine;
 }
 
 static void tell_memory(struct engines *engines)
 {
-    struct board *board = &engines->peers->board;
-    struct board_row *anonymous =
-        board_add(board, SECTION, mem_text("memory of its own, all pairs loaded"),
+    struct sheet *sheet = &engines->peers->sheet;
+    struct sheet_row *anonymous =
+        sheet_add(sheet, SECTION, mem_text("memory of its own, all pairs loaded"),
                   "MB; libqs: the daemon's resident", SIDE_COUNT, names, SIDE_LIBQS);
-    struct board_row *file =
-        board_add(board, SECTION, mem_text("pages of files that it has mapped"),
+    struct sheet_row *file =
+        sheet_add(sheet, SECTION, mem_text("pages of files that it has mapped"),
                   "MB; shared with the kernel's cache", SIDE_COUNT, names, SIDE_LIBQS);
     for (size_t i = 0; i < SIDE_COUNT; i++) {
-        board_put(anonymous, i, engines->sides[i].anonymous / 1e6);
-        board_put(file, i, engines->sides[i].file / 1e6);
+        sheet_put(anonymous, i, engines->sides[i].anonymous / 1e6);
+        sheet_put(file, i, engines->sides[i].file / 1e6);
     }
-    board_print(board, anonymous);
-    board_print(board, file);
+    sheet_print(sheet, anonymous);
+    sheet_print(sheet, file);
 }
 
 // ---- stores -------------------------------------------------------------------------------------

@@ -280,9 +280,9 @@ static bool run_rounds(struct chain *chain)
 {
     struct peers *peers = chain->peers;
     const struct peers_options *options = peers->options;
-    struct board_row *rows[PERCENTILES];
+    struct sheet_row *rows[PERCENTILES];
     for (size_t i = 0; i < PERCENTILES; i++) {
-        rows[i] = board_add(&peers->board, SECTION,
+        rows[i] = sheet_add(&peers->sheet, SECTION,
                             mem_format("%llu writes/s, %s", (unsigned long long)options->writes,
                                        percentiles[i].name),
                             "microseconds from when the write was due", SIDE_COUNT, names,
@@ -298,14 +298,14 @@ static bool run_rounds(struct chain *chain)
             fine = run_side(chain, side, count, run);
             for (size_t j = 0; round > 0 && j < PERCENTILES; j++) {
                 uint64_t ns = histogram_ns(&run->latency, percentiles[j].share);
-                board_put(rows[j], side, (double)ns / 1e3);
+                sheet_put(rows[j], side, (double)ns / 1e3);
             }
             mem_free(run);
         }
         chain->written += count;
     }
     for (size_t i = 0; fine && i < PERCENTILES; i++) {
-        board_print(&peers->board, rows[i]);
+        sheet_print(&peers->sheet, rows[i]);
     }
     return fine;
 }
@@ -333,7 +333,7 @@ bool peers_hops(struct peers *peers)
     chain->peers = peers;
     bool fine = nodes_open(&chain->nodes, NULL, peers->options->io, NULL) && start_all(chain);
     if (fine) {
-        board_note(&peers->board,
+        sheet_note(&peers->sheet,
                    mem_format("hops: values of %d bytes; a write of qs is on the root's disk "
                               "before it is sent, on the leaf's before it is shown; redis %s "
                               "writes nothing to disk",

@@ -105,15 +105,15 @@ static void note_servers(struct sockets *sockets)
 {
     struct peers *peers = sockets->peers;
     const struct peers_options *options = peers->options;
-    board_note(&peers->board,
+    sheet_note(&peers->sheet,
                mem_format("sockets: servers on core %u, client on core %u; %llu connections to a "
                           "unix socket",
                           peers->cores.first, peers->cores.last,
                           (unsigned long long)options->connections));
-    board_note(&peers->board,
+    sheet_note(&peers->sheet,
                mem_format("qs: defaults but loops = 1; every write synced; the proxy holds every "
                           "value"));
-    board_note(&peers->board,
+    sheet_note(&peers->sheet,
                mem_format("redis %s: no persistence, one thread; memcached %s: one thread, nothing "
                           "evicted",
                           sockets->redis.version, sockets->memcached.version));
@@ -156,9 +156,9 @@ static struct drive_options load_of(struct sockets *sockets, enum drive_what wha
     };
 }
 
-static struct board_row *add_row(struct peers *peers, char *what, const char *unit)
+static struct sheet_row *add_row(struct peers *peers, char *what, const char *unit)
 {
-    return board_add(&peers->board, SECTION, what, unit, SIDE_COUNT, names, SIDE_REDIS);
+    return sheet_add(&peers->sheet, SECTION, what, unit, SIDE_COUNT, names, SIDE_REDIS);
 }
 
 static const char *what_text(enum drive_what what)
@@ -180,12 +180,12 @@ static const struct limit {
     {DRIVE_PRESENT, false, SIDE_ROOT, 0.7}, {DRIVE_PRESENT, true, SIDE_ROOT, 0.4},
 };
 
-static void claim_closed(struct board *board, const struct board_row *row, enum drive_what what,
+static void claim_closed(struct sheet *sheet, const struct sheet_row *row, enum drive_what what,
                          bool deep)
 {
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         if (limits[i].what == what && limits[i].deep == deep) {
-            board_claim(board, row, limits[i].side, false, limits[i].least);
+            sheet_claim(sheet, row, limits[i].side, false, limits[i].least);
         }
     }
 }
@@ -196,9 +196,9 @@ static bool run_closed(struct sockets *sockets, enum drive_what what, bool deep)
     struct drive_options load = load_of(sockets, what);
     load.depth = deep ? (unsigned)peers->options->depth : 1;
     char *text = mem_format("%s, closed loop, depth %u", what_text(what), load.depth);
-    struct board_row *of_core =
+    struct sheet_row *of_core =
         add_row(peers, text, "thousand look-ups per CPU second of the server");
-    struct board_row *of_clock = add_row(peers, mem_text(text), "thousand look-ups per second");
+    struct sheet_row *of_clock = add_row(peers, mem_text(text), "thousand look-ups per second");
     bool fine = true;
     for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
         load.seed = ++sockets->sequences;
@@ -208,15 +208,15 @@ static bool run_closed(struct sockets *sockets, enum drive_what what, bool deep)
             uint64_t used_ns;
             fine = run_side(sockets, &sockets->sides[side], &load, result, &used_ns);
             double count = (double)result->count / 1e3;
-            board_put(of_core, side, count / ((double)used_ns / 1e9));
-            board_put(of_clock, side, count / ((double)u64_max(1, result->took_ns) / 1e9));
+            sheet_put(of_core, side, count / ((double)used_ns / 1e9));
+            sheet_put(of_clock, side, count / ((double)u64_max(1, result->took_ns) / 1e9));
             mem_free(result);
         }
     }
     if (fine) {
-        claim_closed(&peers->board, of_core, what, deep);
-        board_print(&peers->board, of_core);
-        board_print(&peers->board, of_clock);
+        claim_closed(&peers->sheet, of_core, what, deep);
+        sheet_print(&peers->sheet, of_core);
+        sheet_print(&peers->sheet, of_clock);
     }
     return fine;
 }
@@ -233,7 +233,7 @@ static bool run_open(struct sockets *sockets, enum drive_what what)
     struct peers *peers = sockets->peers;
     struct drive_options load = load_of(sockets, what);
     load.rate = peers->options->rate;
-    struct board_row *rows[ARRAY_LEN(percentiles)];
+    struct sheet_row *rows[ARRAY_LEN(percentiles)];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         rows[i] = add_row(peers,
                           mem_format("%s, open loop, %llu/s, %s", what_text(what),
@@ -250,17 +250,17 @@ static bool run_open(struct sockets *sockets, enum drive_what what)
             fine = run_side(sockets, &sockets->sides[side], &load, result, &used_ns);
             for (size_t j = 0; j < ARRAY_LEN(rows); j++) {
                 uint64_t ns = histogram_ns(&result->latency, percentiles[j].share);
-                board_put(rows[j], side, (double)ns / 1e3);
+                sheet_put(rows[j], side, (double)ns / 1e3);
             }
             mem_free(result);
         }
     }
     for (size_t i = 0; fine && i < ARRAY_LEN(rows); i++) {
         if (i + 1 == ARRAY_LEN(rows)) { // no worse than Redis
-            board_claim(&peers->board, rows[i], SIDE_ROOT, true, 1);
-            board_claim(&peers->board, rows[i], SIDE_PROXY, true, 1);
+            sheet_claim(&peers->sheet, rows[i], SIDE_ROOT, true, 1);
+            sheet_claim(&peers->sheet, rows[i], SIDE_PROXY, true, 1);
         }
-        board_print(&peers->board, rows[i]);
+        sheet_print(&peers->sheet, rows[i]);
     }
     return fine;
 }
@@ -269,25 +269,25 @@ static bool run_open(struct sockets *sockets, enum drive_what what)
 
 static void tell_memory(struct sockets *sockets)
 {
-    struct board *board = &sockets->peers->board;
-    struct board_row *row =
+    struct sheet *sheet = &sockets->peers->sheet;
+    struct sheet_row *row =
         add_row(sockets->peers, mem_text("resident memory, all pairs loaded"),
                 "MB, without the kernel's cache of files");
     for (size_t i = 0; i < SIDE_COUNT; i++) {
-        board_put(row, i, (double)node_resident_bytes(sockets->sides[i].process) / 1e6);
+        sheet_put(row, i, (double)node_resident_bytes(sockets->sides[i].process) / 1e6);
     }
-    board_print(board, row);
+    sheet_print(sheet, row);
 }
 
 // What the proxy had to fetch would tell of the root, too.
 static void tell_fetched(struct sockets *sockets, double fetched)
 {
-    struct board *board = &sockets->peers->board;
-    struct board_row *row =
-        board_add(board, SECTION, mem_text("values that the proxy did not hold"),
+    struct sheet *sheet = &sockets->peers->sheet;
+    struct sheet_row *row =
+        sheet_add(sheet, SECTION, mem_text("values that the proxy did not hold"),
                   "look-ups of all above", 1, &names[SIDE_PROXY], 0);
-    board_put(row, 0, fetched);
-    board_print(board, row);
+    sheet_put(row, 0, fetched);
+    sheet_print(sheet, row);
 }
 
 static bool run(struct sockets *sockets)

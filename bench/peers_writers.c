@@ -225,14 +225,14 @@ static const struct {
 static bool run_writers(struct section *section, unsigned writers)
 {
     struct peers *peers = section->peers;
-    struct board_row *rows[PERCENTILES], *written = NULL;
+    struct sheet_row *rows[PERCENTILES], *written = NULL;
     for (size_t i = 0; i < PERCENTILES; i++) {
-        rows[i] = board_add(&peers->board, SECTION,
+        rows[i] = sheet_add(&peers->sheet, SECTION,
                             mem_format("writers: %u, %s", writers, percentiles[i].name),
                             "microseconds from when it was due", SIDE_COUNT, names, SIDE_REDIS);
     }
     if (writers > 0) {
-        written = board_add(&peers->board, SECTION, mem_format("writers: %u, writes", writers),
+        written = sheet_add(&peers->sheet, SECTION, mem_format("writers: %u, writes", writers),
                             "writes of 40 kB a second, acknowledged", SIDE_COUNT, names,
                             SIDE_REDIS);
     }
@@ -245,18 +245,18 @@ static bool run_writers(struct section *section, unsigned writers)
             fine = run_side(section, side, writers, &latency, &rate);
             for (size_t j = 0; j < PERCENTILES; j++) {
                 uint64_t ns = histogram_ns(&latency, percentiles[j].share);
-                board_put(rows[j], side, (double)ns / 1e3);
+                sheet_put(rows[j], side, (double)ns / 1e3);
             }
             if (written != NULL) {
-                board_put(written, side, rate);
+                sheet_put(written, side, rate);
             }
         }
     }
     for (size_t i = 0; fine && i < PERCENTILES; i++) {
-        board_print(&peers->board, rows[i]);
+        sheet_print(&peers->sheet, rows[i]);
     }
     if (fine && written != NULL) {
-        board_print(&peers->board, written);
+        sheet_print(&peers->sheet, written);
     }
     return fine;
 }
@@ -277,11 +277,11 @@ static bool run(struct section *section)
         fine = put_small(section->sockets[i]);
     }
     struct peers *peers = section->peers;
-    board_note(&peers->board,
+    sheet_note(&peers->sheet,
                mem_format("writers: %d requests a second; qs syncs each write before it is "
                           "acknowledged, redis %s writes nothing to disk",
                           RATE, section->redis.version));
-    board_note(&peers->board,
+    sheet_note(&peers->sheet,
                mem_text("writers: Kyoto Tycoon itself, published in 2020 from another machine, ms: "
                         "p99 9, 154, 701 and p99.9 15, 250, 1215 with 0, 1, 2 writers"));
     for (unsigned writers = 0; fine && writers <= WRITERS_MAX; writers++) {

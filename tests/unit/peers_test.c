@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the comparison with peers stands on: the board, dialects, and the loops that drive a server,
+// What the comparison with peers stands on: the sheet, dialects, and the loops that drive a server,
 // here against one that answers as it is told to.
 #include <poll.h>
 #include <pthread.h>
@@ -16,18 +16,18 @@
 #include "common/base/clock.h"
 #include "tests/unit/support.h"
 
-// ---- the board ----------------------------------------------------------------------------------
+// ---- the sheet ----------------------------------------------------------------------------------
 
 static const char *const sides[] = {"ours", "theirs", "once"};
 
-static struct board_row *some_row(struct board *board)
+static struct sheet_row *some_row(struct sheet *sheet)
 {
     static const double ours[] = {10, 40, 60}, theirs[] = {10, 20, 10};
-    struct board_row *row =
-        board_add(board, "section", mem_text("what"), "unit", ARRAY_LEN(sides), sides, 1);
+    struct sheet_row *row =
+        sheet_add(sheet, "section", mem_text("what"), "unit", ARRAY_LEN(sides), sides, 1);
     for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
-        board_put(row, 0, ours[i]);
-        board_put(row, 1, theirs[i]);
+        sheet_put(row, 0, ours[i]);
+        sheet_put(row, 1, theirs[i]);
     }
     return row;
 }
@@ -35,26 +35,26 @@ static struct board_row *some_row(struct board *board)
 static void ratios_are_of_one_round(void **state)
 {
     (void)state;
-    struct board *board = mem_zalloc(sizeof *board);
-    struct board_row *row = some_row(board);
-    struct board_ratio ratio = board_ratio(row, 0);
+    struct sheet *sheet = mem_zalloc(sizeof *sheet);
+    struct sheet_row *row = some_row(sheet);
+    struct sheet_ratio ratio = sheet_ratio(row, 0);
     assert_int_equal(ratio.rounds, 3);
     assert_true(ratio.least == 1 && ratio.median == 2 && ratio.most == 6); // of medians it were 4
-    assert_true(board_median(&row->sides[0]) == 40 && board_median(&row->sides[1]) == 10);
-    board_put(row, 2, 30);
-    ratio = board_ratio(row, 2);
+    assert_true(sheet_median(&row->sides[0]) == 40 && sheet_median(&row->sides[1]) == 10);
+    sheet_put(row, 2, 30);
+    ratio = sheet_ratio(row, 2);
     assert_true(ratio.rounds == 1 && ratio.median == 3);
-    board_close(board);
-    mem_free(board);
+    sheet_close(sheet);
+    mem_free(sheet);
 }
 
 static bool claimed(bool most, double limit)
 {
-    struct board *board = mem_zalloc(sizeof *board);
-    board_claim(board, some_row(board), 0, most, limit);
-    bool held = board->claims[0].held;
-    board_close(board);
-    mem_free(board);
+    struct sheet *sheet = mem_zalloc(sizeof *sheet);
+    sheet_claim(sheet, some_row(sheet), 0, most, limit);
+    bool held = sheet->claims[0].held;
+    sheet_close(sheet);
+    mem_free(sheet);
     return held;
 }
 
@@ -66,18 +66,18 @@ static void claims_are_of_the_median(void **state)
     assert_true(claimed(true, 2));
     assert_true(claimed(true, 1.91)); // five percent are not told apart
     assert_false(claimed(true, 1.9));
-    struct board *board = mem_zalloc(sizeof *board);
-    struct board_row *row = board_add(board, "section", mem_text("what"), "unit", 2, sides, 1);
+    struct sheet *sheet = mem_zalloc(sizeof *sheet);
+    struct sheet_row *row = sheet_add(sheet, "section", mem_text("what"), "unit", 2, sides, 1);
     static const double around[] = {0.5, 0.9, 1.2, 1.5, 2};
     for (size_t i = 0; i < ARRAY_LEN(around); i++) {
-        board_put(row, 0, around[i]);
-        board_put(row, 1, 1);
+        sheet_put(row, 0, around[i]);
+        sheet_put(row, 1, 1);
     }
-    board_claim(board, row, 0, true, 1); // the middle half reaches below 1
-    board_claim(board, row, 0, true, 0.8);
-    assert_true(board->claims[0].held && !board->claims[1].held);
-    board_close(board);
-    mem_free(board);
+    sheet_claim(sheet, row, 0, true, 1); // the middle half reaches below 1
+    sheet_claim(sheet, row, 0, true, 0.8);
+    assert_true(sheet->claims[0].held && !sheet->claims[1].held);
+    sheet_close(sheet);
+    mem_free(sheet);
 }
 
 static void every_other_round_goes_back(void **state)

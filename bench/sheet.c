@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/board.h"
+#include "bench/sheet.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -11,12 +11,12 @@
 
 #define TOLERANCE 1.05 // of an upper limit, as in `roles`: closer than that nothing is told apart
 
-struct board_row *board_add(struct board *board, const char *section, char *what, const char *unit,
+struct sheet_row *sheet_add(struct sheet *sheet, const char *section, char *what, const char *unit,
                             size_t count, const char *const *sides, size_t base)
 {
-    CHECK(board->row_count < BOARD_ROWS_MAX && count <= BOARD_SIDES && base < count);
-    struct board_row *row = &board->rows[board->row_count++];
-    *row = (struct board_row){
+    CHECK(sheet->row_count < SHEET_ROWS_MAX && count <= SHEET_SIDES && base < count);
+    struct sheet_row *row = &sheet->rows[sheet->row_count++];
+    *row = (struct sheet_row){
         .section = section, .what = what, .unit = unit, .base = base, .count = count};
     for (size_t i = 0; i < count; i++) {
         row->sides[i].name = sides[i];
@@ -24,19 +24,19 @@ struct board_row *board_add(struct board *board, const char *section, char *what
     return row;
 }
 
-void board_put(struct board_row *row, size_t side, double figure)
+void sheet_put(struct sheet_row *row, size_t side, double figure)
 {
-    CHECK(side < row->count && row->sides[side].rounds < BOARD_ROUNDS_MAX);
-    struct board_side *to = &row->sides[side];
+    CHECK(side < row->count && row->sides[side].rounds < SHEET_ROUNDS_MAX);
+    struct sheet_side *to = &row->sides[side];
     to->figures[to->rounds++] = figure;
 }
 
 // ---- what the figures say -----------------------------------------------------------------------
 
-static struct board_ratio quantiles(double *figures, size_t count)
+static struct sheet_ratio quantiles(double *figures, size_t count)
 {
     qsort(figures, count, sizeof *figures, claims_by_size);
-    return (struct board_ratio){
+    return (struct sheet_ratio){
         .least = claims_quantile(figures, count, 0),
         .low = claims_quantile(figures, count, 0.25),
         .median = claims_quantile(figures, count, 0.5),
@@ -46,20 +46,20 @@ static struct board_ratio quantiles(double *figures, size_t count)
     };
 }
 
-static struct board_ratio spread(const struct board_side *side)
+static struct sheet_ratio spread(const struct sheet_side *side)
 {
-    double sorted[BOARD_ROUNDS_MAX];
+    double sorted[SHEET_ROUNDS_MAX];
     memcpy(sorted, side->figures, side->rounds * sizeof *sorted);
     return quantiles(sorted, side->rounds);
 }
 
-double board_median(const struct board_side *side) { return spread(side).median; }
+double sheet_median(const struct sheet_side *side) { return spread(side).median; }
 
-struct board_ratio board_ratio(const struct board_row *row, size_t side)
+struct sheet_ratio sheet_ratio(const struct sheet_row *row, size_t side)
 {
     CHECK(side < row->count && row->base < row->count);
-    const struct board_side *a = &row->sides[side], *b = &row->sides[row->base];
-    double ratios[BOARD_ROUNDS_MAX];
+    const struct sheet_side *a = &row->sides[side], *b = &row->sides[row->base];
+    double ratios[SHEET_ROUNDS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < a->rounds && i < b->rounds; i++) {
         if (b->figures[i] > 0) {
@@ -69,52 +69,52 @@ struct board_ratio board_ratio(const struct board_row *row, size_t side)
     return quantiles(ratios, count);
 }
 
-void board_claim(struct board *board, const struct board_row *row, size_t side, bool most,
+void sheet_claim(struct sheet *sheet, const struct sheet_row *row, size_t side, bool most,
                  double limit)
 {
-    CHECK(board->claim_count < BOARD_CLAIMS_MAX && side < row->count);
-    struct board_claim *claim = &board->claims[board->claim_count++];
-    *claim = (struct board_claim){
-        .row = (size_t)(row - board->rows),
+    CHECK(sheet->claim_count < SHEET_CLAIMS_MAX && side < row->count);
+    struct sheet_claim *claim = &sheet->claims[sheet->claim_count++];
+    *claim = (struct sheet_claim){
+        .row = (size_t)(row - sheet->rows),
         .side = side,
         .most = most,
         .limit = limit,
     };
-    struct board_ratio ratio = board_ratio(row, side);
+    struct sheet_ratio ratio = sheet_ratio(row, side);
     bool below = ratio.median <= limit * TOLERANCE || ratio.low <= limit;
     claim->held = ratio.rounds > 0 && (most ? below : ratio.median >= limit);
 }
 
-static const char *base_name(const struct board_row *row) { return row->sides[row->base].name; }
+static const char *base_name(const struct sheet_row *row) { return row->sides[row->base].name; }
 
-static char *claim_text(const struct board *board, const struct board_claim *claim)
+static char *claim_text(const struct sheet *sheet, const struct sheet_claim *claim)
 {
-    const struct board_row *row = &board->rows[claim->row];
+    const struct sheet_row *row = &sheet->rows[claim->row];
     return mem_format("%s: %s at %s %.2f x %s", row->what, row->sides[claim->side].name,
                       claim->most ? "most" : "least", claim->limit, base_name(row));
 }
 
 // ---- the table ----------------------------------------------------------------------------------
 
-void board_note(struct board *board, char *text)
+void sheet_note(struct sheet *sheet, char *text)
 {
-    CHECK(board->note_count < BOARD_NOTES_MAX);
-    board->notes[board->note_count++] = text;
+    CHECK(sheet->note_count < SHEET_NOTES_MAX);
+    sheet->notes[sheet->note_count++] = text;
     printf("  %s\n", text);
     fflush(stdout);
 }
 
 static const char *held_text(bool held) { return held ? "held" : "NOT HELD"; }
 
-void board_print(const struct board *board, const struct board_row *row)
+void sheet_print(const struct sheet *sheet, const struct sheet_row *row)
 {
-    size_t at = (size_t)(row - board->rows);
+    size_t at = (size_t)(row - sheet->rows);
     if (at == 0 || strcmp(row->section, row[-1].section) != 0) {
         printf("\n%s\n", row->section);
     }
     printf("  %s (%s)\n", row->what, row->unit);
     for (size_t side = 0; side < row->count; side++) {
-        struct board_ratio own = spread(&row->sides[side]), ratio = board_ratio(row, side);
+        struct sheet_ratio own = spread(&row->sides[side]), ratio = sheet_ratio(row, side);
         printf("    %-34s %12.1f  (%.1f - %.1f)", row->sides[side].name, own.median, own.least,
                own.most);
         if (side != row->base && ratio.rounds > 0) {
@@ -123,23 +123,23 @@ void board_print(const struct board *board, const struct board_row *row)
         }
         printf("\n");
     }
-    for (size_t i = 0; i < board->claim_count; i++) {
-        if (board->claims[i].row == at) {
-            char *text = claim_text(board, &board->claims[i]);
-            printf("    %-8s %s\n", held_text(board->claims[i].held), text);
+    for (size_t i = 0; i < sheet->claim_count; i++) {
+        if (sheet->claims[i].row == at) {
+            char *text = claim_text(sheet, &sheet->claims[i]);
+            printf("    %-8s %s\n", held_text(sheet->claims[i].held), text);
             mem_free(text);
         }
     }
     fflush(stdout);
 }
 
-void board_print_claims(const struct board *board)
+void sheet_print_claims(const struct sheet *sheet)
 {
     size_t held = 0;
-    for (size_t i = 0; i < board->claim_count; i++) {
-        held += board->claims[i].held;
+    for (size_t i = 0; i < sheet->claim_count; i++) {
+        held += sheet->claims[i].held;
     }
-    printf("\n%zu of %zu claims held\n", held, board->claim_count);
+    printf("\n%zu of %zu claims held\n", held, sheet->claim_count);
 }
 
 // ---- JSON ---------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ static void put(json_t *to, const char *name, json_t *value)
     CHECK(json_object_set_new(to, name, value) == 0);
 }
 
-static json_t *ratio_json(const struct board_ratio *ratio)
+static json_t *ratio_json(const struct sheet_ratio *ratio)
 {
     json_t *to = json_object();
     put(to, "median", json_real(ratio->median));
@@ -160,7 +160,7 @@ static json_t *ratio_json(const struct board_ratio *ratio)
     return to;
 }
 
-static json_t *row_json(const struct board_row *row)
+static json_t *row_json(const struct sheet_row *row)
 {
     json_t *to = json_object(), *sides = json_object();
     put(to, "section", json_string(row->section));
@@ -168,13 +168,13 @@ static json_t *row_json(const struct board_row *row)
     put(to, "unit", json_string(row->unit));
     put(to, "base", json_string(base_name(row)));
     for (size_t side = 0; side < row->count; side++) {
-        struct board_ratio ratio = board_ratio(row, side);
+        struct sheet_ratio ratio = sheet_ratio(row, side);
         json_t *one = json_object(), *rounds = json_array();
         for (size_t i = 0; i < row->sides[side].rounds; i++) {
             json_array_append_new(rounds, json_real(row->sides[side].figures[i]));
         }
         put(one, "rounds", rounds);
-        put(one, "median", json_real(board_median(&row->sides[side])));
+        put(one, "median", json_real(sheet_median(&row->sides[side])));
         put(one, "ratio_to_base", ratio.rounds > 0 ? ratio_json(&ratio) : json_null());
         put(sides, row->sides[side].name, one);
     }
@@ -182,21 +182,21 @@ static json_t *row_json(const struct board_row *row)
     return to;
 }
 
-bool board_write_json(const struct board *board, const char *directory, const char *name)
+bool sheet_write_json(const struct sheet *sheet, const char *directory, const char *name)
 {
     json_t *to = json_object(), *notes = json_array(), *rows = json_array();
     json_t *claims = json_array();
-    for (size_t i = 0; i < board->note_count; i++) {
-        json_array_append_new(notes, json_string(board->notes[i]));
+    for (size_t i = 0; i < sheet->note_count; i++) {
+        json_array_append_new(notes, json_string(sheet->notes[i]));
     }
-    for (size_t i = 0; i < board->row_count; i++) {
-        json_array_append_new(rows, row_json(&board->rows[i]));
+    for (size_t i = 0; i < sheet->row_count; i++) {
+        json_array_append_new(rows, row_json(&sheet->rows[i]));
     }
-    for (size_t i = 0; i < board->claim_count; i++) {
-        char *text = claim_text(board, &board->claims[i]);
+    for (size_t i = 0; i < sheet->claim_count; i++) {
+        char *text = claim_text(sheet, &sheet->claims[i]);
         json_t *one = json_object();
         put(one, "claim", json_string(text));
-        put(one, "held", json_boolean(board->claims[i].held));
+        put(one, "held", json_boolean(sheet->claims[i].held));
         json_array_append_new(claims, one);
         mem_free(text);
     }
@@ -213,12 +213,12 @@ bool board_write_json(const struct board *board, const char *directory, const ch
     return written;
 }
 
-void board_close(struct board *board)
+void sheet_close(struct sheet *sheet)
 {
-    for (size_t i = 0; i < board->row_count; i++) {
-        mem_free(board->rows[i].what);
+    for (size_t i = 0; i < sheet->row_count; i++) {
+        mem_free(sheet->rows[i].what);
     }
-    for (size_t i = 0; i < board->note_count; i++) {
-        mem_free(board->notes[i]);
+    for (size_t i = 0; i < sheet->note_count; i++) {
+        mem_free(sheet->notes[i]);
     }
 }

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The picture of a board: for each row that has a base its sides as lines from the least to the
+// The picture of a sheet: for each row that has a base its sides as lines from the least to the
 // most of their ratios to it, with a dot at the median, all on one logarithmic axis.
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "bench/board.h"
+#include "bench/sheet.h"
 #include "common/base/mem.h"
 
 #define LABEL_WIDTH 430
@@ -25,7 +25,7 @@ struct axis {
     double low, high;
 };
 
-// Sides of the whole board in the order of their first row: each has a colour.
+// Sides of the whole sheet in the order of their first row: each has a colour.
 struct legend {
     const char *names[ARRAY_LEN(colours)];
     size_t count;
@@ -43,29 +43,29 @@ static size_t colour_of(struct legend *legend, const char *name)
     return legend->count++;
 }
 
-static bool is_shown(const struct board_row *row, size_t side, struct board_ratio *ret_ratio)
+static bool is_shown(const struct sheet_row *row, size_t side, struct sheet_ratio *ret_ratio)
 {
-    *ret_ratio = board_ratio(row, side);
+    *ret_ratio = sheet_ratio(row, side);
     return side != row->base && ret_ratio->rounds > 0 && ret_ratio->least > 0;
 }
 
-static size_t shown_sides(const struct board_row *row)
+static size_t shown_sides(const struct sheet_row *row)
 {
     size_t count = 0;
-    struct board_ratio ratio;
+    struct sheet_ratio ratio;
     for (size_t side = 0; side < row->count; side++) {
         count += is_shown(row, side, &ratio);
     }
     return count;
 }
 
-static struct axis axis_of(const struct board *board)
+static struct axis axis_of(const struct sheet *sheet)
 {
     struct axis axis = {.low = -1, .high = 1};
-    struct board_ratio ratio;
-    for (size_t i = 0; i < board->row_count; i++) {
-        for (size_t side = 0; side < board->rows[i].count; side++) {
-            if (is_shown(&board->rows[i], side, &ratio)) {
+    struct sheet_ratio ratio;
+    for (size_t i = 0; i < sheet->row_count; i++) {
+        for (size_t side = 0; side < sheet->rows[i].count; side++) {
+            if (is_shown(&sheet->rows[i], side, &ratio)) {
                 axis.low = fmin(axis.low, floor(log2(ratio.low)));
                 axis.high = fmax(axis.high, ceil(log2(ratio.high)));
             }
@@ -95,7 +95,7 @@ static void draw_axis(FILE *to, const struct axis *axis, double bottom)
             bottom);
 }
 
-static void draw_side(FILE *to, const struct axis *axis, double y, const struct board_ratio *ratio,
+static void draw_side(FILE *to, const struct axis *axis, double y, const struct sheet_ratio *ratio,
                       const char *colour)
 {
     fprintf(to,
@@ -109,7 +109,7 @@ static void draw_side(FILE *to, const struct axis *axis, double y, const struct 
 
 // Returns where the next row begins.
 static double draw_row(FILE *to, const struct axis *axis, struct legend *legend,
-                       const struct board_row *row, double y)
+                       const struct sheet_row *row, double y)
 {
     size_t sides = shown_sides(row);
     if (sides == 0) {
@@ -119,7 +119,7 @@ static double draw_row(FILE *to, const struct axis *axis, struct legend *legend,
             "<text x='16' y='%.0f'>%s</text>\n"
             "<text x='%d' y='%.0f' text-anchor='end' fill='#555' font-size='9'>%s, x %s</text>\n",
             y + 10, row->what, LABEL_WIDTH - 12, y + 22, row->unit, row->sides[row->base].name);
-    struct board_ratio ratio;
+    struct sheet_ratio ratio;
     size_t line = 0;
     for (size_t side = 0; side < row->count; side++) {
         if (is_shown(row, side, &ratio)) {
@@ -130,13 +130,13 @@ static double draw_row(FILE *to, const struct axis *axis, struct legend *legend,
     return y + ROW_HEIGHT + SIDE_HEIGHT * (double)(sides > 1 ? sides - 1 : 1);
 }
 
-static void draw(FILE *to, const struct board *board)
+static void draw(FILE *to, const struct sheet *sheet)
 {
-    struct axis axis = axis_of(board);
+    struct axis axis = axis_of(sheet);
     struct legend legend = {.count = 0};
     double height = TOP + 10;
-    for (size_t i = 0; i < board->row_count; i++) {
-        size_t sides = shown_sides(&board->rows[i]);
+    for (size_t i = 0; i < sheet->row_count; i++) {
+        size_t sides = shown_sides(&sheet->rows[i]);
         height += sides > 0 ? ROW_HEIGHT + SIDE_HEIGHT * (double)(sides > 1 ? sides - 1 : 1) : 0;
     }
     fprintf(to,
@@ -150,8 +150,8 @@ static void draw(FILE *to, const struct board *board)
             LABEL_WIDTH + AXIS_WIDTH + MARGIN, height + MARGIN);
     draw_axis(to, &axis, height);
     double y = TOP + 10;
-    for (size_t i = 0; i < board->row_count; i++) {
-        y = draw_row(to, &axis, &legend, &board->rows[i], y);
+    for (size_t i = 0; i < sheet->row_count; i++) {
+        y = draw_row(to, &axis, &legend, &sheet->rows[i], y);
     }
     for (size_t i = 0; i < legend.count; i++) {
         int x = 16 + LEGEND_WIDTH * (int)(i % LEGEND_COLUMNS);
@@ -162,12 +162,12 @@ static void draw(FILE *to, const struct board *board)
     fprintf(to, "</svg>\n");
 }
 
-bool board_write_picture(const struct board *board, const char *directory, const char *name)
+bool sheet_write_picture(const struct sheet *sheet, const char *directory, const char *name)
 {
     char *path = mem_format("%s/%s.svg", directory, name);
     FILE *file = fopen(path, "we");
     if (file != NULL) {
-        draw(file, board);
+        draw(file, sheet);
     }
     bool written = file != NULL && !ferror(file);
     written = file != NULL && fclose(file) == 0 && written;

@@ -4,82 +4,82 @@
 // what else happens on the machine falls on all sides of a round; what a row says is therefore the
 // ratio of two sides *round by round*: its median, its quartiles, its ends. Printed as it goes, and
 // in the end written as JSON and as a picture. One thread.
-#ifndef QS_BENCH_BOARD_H
-#define QS_BENCH_BOARD_H
+#ifndef QS_BENCH_SHEET_H
+#define QS_BENCH_SHEET_H
 
 #include "common/base/base.h"
 
-#define BOARD_SIDES 8
-#define BOARD_ROUNDS_MAX 101
-#define BOARD_ROWS_MAX 64
-#define BOARD_CLAIMS_MAX 32
-#define BOARD_NOTES_MAX 32
+#define SHEET_SIDES 8
+#define SHEET_ROUNDS_MAX 101
+#define SHEET_ROWS_MAX 64
+#define SHEET_CLAIMS_MAX 32
+#define SHEET_NOTES_MAX 32
 
-struct board_side {
+struct sheet_side {
     const char *name;
-    double figures[BOARD_ROUNDS_MAX]; // of each round
+    double figures[SHEET_ROUNDS_MAX]; // of each round
     size_t rounds;
 };
 
-struct board_row {
+struct sheet_row {
     const char *section; // of the experiment
     char *what;          // the load
     const char *unit;    // of the figures
     size_t base;         // the side that the others are put in ratio to
-    struct board_side sides[BOARD_SIDES];
+    struct sheet_side sides[SHEET_SIDES];
     size_t count;
 };
 
 // A limit of a side's ratio to the base.
-struct board_claim {
+struct sheet_claim {
     size_t row, side;
     bool most; // the limit is an upper one
     double limit;
     bool held;
 };
 
-struct board {
-    struct board_row rows[BOARD_ROWS_MAX];
+struct sheet {
+    struct sheet_row rows[SHEET_ROWS_MAX];
     size_t row_count;
-    struct board_claim claims[BOARD_CLAIMS_MAX];
+    struct sheet_claim claims[SHEET_CLAIMS_MAX];
     size_t claim_count;
-    char *notes[BOARD_NOTES_MAX]; // about the set-up, one line each
+    char *notes[SHEET_NOTES_MAX]; // about the set-up, one line each
     size_t note_count;
 };
 
-struct board_ratio {
+struct sheet_ratio {
     double least, low, median, high, most; // of the rounds that both sides have
     size_t rounds;                         // 0: nothing can be said
 };
 
 // A new row of so many sides; names, unit and section are static text, `what` is taken over.
-struct board_row *board_add(struct board *board, const char *section, char *what, const char *unit,
+struct sheet_row *sheet_add(struct sheet *sheet, const char *section, char *what, const char *unit,
                             size_t count, const char *const *sides, size_t base);
 
 // The figure of a side in its next round.
-void board_put(struct board_row *row, size_t side, double figure);
+void sheet_put(struct sheet_row *row, size_t side, double figure);
 
 // Claims something about a side of a row whose figures are complete. Held by the median of the
 // ratios; an upper limit also when it is 5 % above, or when the lower quartile is below.
-void board_claim(struct board *board, const struct board_row *row, size_t side, bool most,
+void sheet_claim(struct sheet *sheet, const struct sheet_row *row, size_t side, bool most,
                  double limit);
 
-struct board_ratio board_ratio(const struct board_row *row, size_t side);
-double board_median(const struct board_side *side);
+struct sheet_ratio sheet_ratio(const struct sheet_row *row, size_t side);
+double sheet_median(const struct sheet_side *side);
 
 // A line about the set-up, printed at once and kept for the JSON; taken over.
-void board_note(struct board *board, char *text);
+void sheet_note(struct sheet *sheet, char *text);
 
 // On standard output: a row with its claims; how many claims were held.
-void board_print(const struct board *board, const struct board_row *row);
-void board_print_claims(const struct board *board);
+void sheet_print(const struct sheet *sheet, const struct sheet_row *row);
+void sheet_print_claims(const struct sheet *sheet);
 
 // Write DIRECTORY/NAME.json and .svg. False: they could not, said on standard error.
-bool board_write_json(const struct board *board, const char *directory,
+bool sheet_write_json(const struct sheet *sheet, const char *directory,
                       const char *name) MUST_CHECK;
-bool board_write_picture(const struct board *board, const char *directory,
+bool sheet_write_picture(const struct sheet *sheet, const char *directory,
                          const char *name) MUST_CHECK;
 
-void board_close(struct board *board);
+void sheet_close(struct sheet *sheet);
 
 #endif

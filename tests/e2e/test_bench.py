@@ -15,6 +15,8 @@ import pytest
 
 from qs_cluster import IO, QSD, SLOW
 
+pytestmark = pytest.mark.once
+
 BENCH = QSD.parent / "qs-bench"
 RATE, PROBES = 1000, 300
 

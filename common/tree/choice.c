@@ -109,6 +109,15 @@ bool choice_make(struct follow *follow)
     return follow->at != NULL;
 }
 
+// News of after the loss are on their way to it, whoever feeds it: by the lost parent, too, which may
+// be back, and be the root, by whom everybody's log passes.
+static bool heard_since(const struct follow *follow, const struct message_welcome *welcome)
+{
+    uint64_t since_ns = loop_now_ns(follow->loop) - follow->lost_ns;
+    uint64_t margin_ns = follow->instance->node->heartbeat * NS_PER_MS;
+    return since_ns > margin_ns && welcome->age_ns < since_ns - margin_ns;
+}
+
 // Of those that a lost parent fed each is about to look for another, or waits for one who is. They
 // may follow each other meanwhile, but would find out late that none of them hears of the root.
 bool choice_doubts(const struct follow *follow, const struct message_welcome *welcome)
@@ -117,8 +126,9 @@ bool choice_doubts(const struct follow *follow, const struct message_welcome *we
     uint64_t own_ns = instance_age_ns(follow->instance);
     bool aged = own_ns != UINT64_MAX && own_ns > node->silence * NS_PER_MS / 2 &&
                 welcome->age_ns > own_ns - u64_min(own_ns / 2, node->heartbeat * NS_PER_MS);
-    return aged || (follow->lost[0] != '\0' &&
-                    (welcome->orphan == 1 || path_passed(welcome->path, follow->lost)));
+    bool lost = follow->lost[0] != '\0';
+    return aged || (lost && (welcome->orphan == 1 || (path_passed(welcome->path, follow->lost) &&
+                                                      !heard_since(follow, welcome))));
 }
 
 bool choice_named(struct follow *follow, struct bytes elsewhere)

@@ -79,6 +79,7 @@ static void disconnected(struct follow *follow)
         bool lost = !follow->closing && follow->next == NULL;
         if (lost && follow->lost[0] == '\0') {
             memcpy(follow->lost, follow->before, sizeof follow->lost);
+            follow->lost_ns = loop_now_ns(follow->loop);
         }
         METRIC_ADD(follow->instance->metrics, instance, parent_lost, lost ? 1 : 0);
         follow_connected(follow, false, "");

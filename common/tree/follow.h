@@ -95,6 +95,7 @@ struct follow {
     bool mismatch_logged;
     char before[NODE_NAME_MAX + 1]; // the parent that was followed last
     char lost[NODE_NAME_MAX + 1]; // ... and lost, "" = there were news since
+    uint64_t lost_ns; // when that was
     char alarm[256];       // logged last; not again until something else happens
 
     struct upstream_status status; // under instance->lock

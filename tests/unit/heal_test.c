@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loss of a parent, where others look as if they could take its place: whoever is fed by the
 // lost one too, or by nobody, is left for one that hears of the root, long before a heartbeat is
-// missed; and so is a parent that is there but hears of nobody.
+// missed, and be it the lost one itself, come back; and so is a parent that is there but hears of nobody.
 #include "tests/unit/tree_fixture.h"
 
 #define SILENCE_MS 60000 // nobody is left for it in this test
@@ -150,6 +150,36 @@ static void test_knows_only_those_below(void **state)
     site_close(below);
     site_close(child);
     top_close(&top);
+}
+
+// All that it knows were fed by the root, and so it was itself. The root is back: who hears of it, and
+// the root before all, is trusted, though every log passes by the lost one.
+static void test_the_root_is_back(void **state)
+{
+    (void)state;
+    struct author author;
+    struct site *root = site_new("root", ROLE_ROOT);
+    root_open(root, &author, 6, 3);
+    struct site *fellow = replica_open("fellow", root->address);
+    AWAIT(site_shows(fellow, author.last.number));
+    struct site *child = replica_new("child", root->address, fellow->address, NULL);
+    site_open(child);
+    AWAIT(site_follows(child, "root"));
+    struct endpoints *list;
+    const char *bad, *reason;
+    const char *nobody[] = {"127.0.0.1:1", NULL};
+    assert_int_equal(endpoints_parse(nobody, &list, &bad, &reason), OK);
+    endpoint_feed_publish(&fellow->instance->parents, list);
+    site_stop(root);
+    AWAIT(site_follows(child, "fellow"));
+    root->node.peer = root->address; // a port of its own no more
+    site_open(root);
+    AWAIT(site_follows(child, "root"));
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_lost), 1);
+    assert_int_equal(METRIC_GET(child->metrics, instance, parent_moves), 1);
+    site_close(child);
+    site_close(fellow);
+    root_close(root, &author);
 }
 
 // Its parent brings no news, and all places at the root are taken, by one that lets nobody in.
@@ -311,6 +341,7 @@ int main(void)
         cmocka_unit_test(test_fed_by_nobody),
         cmocka_unit_test(test_no_news),
         cmocka_unit_test(test_knows_only_those_below),
+        cmocka_unit_test(test_the_root_is_back),
         cmocka_unit_test(test_no_room_at_the_top),
         cmocka_unit_test(test_too_old_and_full),
         cmocka_unit_test(test_repair_from_a_full_one),

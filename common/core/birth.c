@@ -192,7 +192,7 @@ static bool is_known(struct instance *instance)
     return !journal_has_history(instance->journal) || (birth.size > 0 && is_of(instance, &birth));
 }
 
-void birth_find(struct instance *instance)
+static void find(struct instance *instance)
 {
     struct birth birth;
     if (is_known(instance)) {
@@ -206,6 +206,13 @@ void birth_find(struct instance *instance)
     }
 }
 
+void birth_find(struct instance *instance)
+{
+    pthread_mutex_lock(&instance->birth_file);
+    find(instance);
+    pthread_mutex_unlock(&instance->birth_file);
+}
+
 bool birth_leads_on(struct instance *instance, const uint8_t history[HISTORY_ID_BYTES],
                     const struct journal_place *place)
 {
@@ -217,8 +224,10 @@ bool birth_leads_on(struct instance *instance, const uint8_t history[HISTORY_ID_
 
 void birth_set(struct instance *instance, const struct birth *birth)
 {
+    pthread_mutex_lock(&instance->birth_file);
     write_file(instance, birth);
     remember(instance, birth);
+    pthread_mutex_unlock(&instance->birth_file);
 }
 
 struct learning {

@@ -461,6 +461,7 @@ int instance_open(struct instance **ret_instance, const struct instance_setup *s
     atomic_store(&instance->apply_limit, UINT64_MAX);
     instance->directory = mem_format("%s/%s", setup->node->data_dir, instance->name);
     pthread_mutex_init(&instance->lock, NULL);
+    pthread_mutex_init(&instance->birth_file, NULL);
     list_init(&instance->waiters);
     list_init(&instance->retired);
     list_init(&instance->walk_waiters);
@@ -535,6 +536,7 @@ enum instance_end instance_close(struct instance *instance)
     endpoint_feed_close(&instance->parents);
     endpoint_feed_close(&instance->replicas);
     pthread_mutex_destroy(&instance->lock);
+    pthread_mutex_destroy(&instance->birth_file);
     mem_free(instance->directory);
     mem_free(instance);
     return end;

@@ -129,6 +129,7 @@ struct instance {
     pthread_mutex_t lock;         // guards `waiters` and `room`
     struct list waiters;
     struct birth birth;           // `lock`: of the journal's history, or size 0
+    pthread_mutex_t birth_file;   // one thread at a time writes it: the applier or the writer
     struct notice *room;          // raised when receive_bytes falls; set by the follower
     struct notice *repair;        // raised when the journal is found damaged; set by the follower
     struct notice writer_wake;

@@ -331,6 +331,7 @@ def too_old(cluster, root, donor, node, say):
         f"{BIG_BYTES / MIB / max(1, found['walk_ms']) * 1000:.0f} MiB/s")
 
 
+@pytest.mark.long
 @pytest.mark.limit(600 + BIG_BYTES // (4 * MIB))
 def test_big(cluster, say):
     root = cluster.root(**OPTIONS).start()

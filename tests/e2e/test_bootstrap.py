@@ -185,6 +185,7 @@ def test_a_node_that_was_away_too_long(cluster, role):
     wait_for(lambda: len(list((node.data / "main").glob("store*"))) == 1, 30, f"one of {stores}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_either_side_is_killed_again_and_again(cluster, seed, say):
     rng = random.Random(seed)

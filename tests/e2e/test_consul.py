@@ -223,6 +223,7 @@ def stir(agent):
     return True
 
 
+@pytest.mark.long
 def test_consul_lies(cluster, agent, say):
     """Whatever it says, the lists stay, reads and replication go on, and the truth heals."""
     liar = Liar(agent)
@@ -283,6 +284,7 @@ def test_a_token_and_tls(cluster, agent, tmp_path):
         liar.close()
 
 
+@pytest.mark.long
 def test_two_data_centres(cluster, tmp_path):
     """A proxy finds what is near first, and the other data centre's when nothing near is left."""
     near = Consul(tmp_path, node="near", datacenter="dc1")

@@ -101,6 +101,7 @@ def test_scan_given_up(cluster):
     staying.close()
 
 
+@pytest.mark.long
 def test_filter_over_restarts(cluster):
     """Absent keys are answered without the store, present ones never lost: after a stop, and after
     a kill at any moment between two saves of the filter."""

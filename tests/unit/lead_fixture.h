@@ -43,17 +43,8 @@ SUPPORT struct lead *lead_of(struct root *root) { return root->at.instance->lead
 SUPPORT int start(struct root *root)
 {
     root->sequencer = sequencer_open();
-    struct instance_setup setup = {.node = &root->node.options,
-                                   .options = &root->at.options,
-                                   .role = replica_role(),
-                                   .cache = root->node.cache,
-                                   .metrics = root->at.metrics,
-                                   .beats = root->at.beats,
-                                   .sequencer = root->sequencer,
-                                   .home = root->node.loop,
-                                   .sequence = sequencer_turn,
-                                   .answer = sequencer_answer,
-                                   .council = root->council};
+    struct instance_setup setup = writing_setup(&root->node, &root->at, root->sequencer);
+    setup.council = root->council;
     int error = instance_open(&root->at.instance, &setup);
     if (error == OK) {
         AWAIT(instance_state(instance_of(root)) == INSTANCE_SERVING);
@@ -83,9 +74,6 @@ SUPPORT void root_open(struct root *root, const char *const *names)
     root->at.options.submit_queue = MIB;
     root->at.options.roots = names;
     root->at.options.commit_wait = 60000;
-    root->at.metrics = aligned_alloc(64, (sizeof *root->at.metrics + 63) / 64 * 64);
-    memset(root->at.metrics, 0, sizeof *root->at.metrics);
-    root->at.beats = beats_open();
     builder_open(&root->builder);
     block_genesis(&root->last, test_history);
 }

@@ -12,6 +12,7 @@ from consul_liar import FAULTS, LIES, Liar
 from qs_cluster import wait_for
 from resp import RespError
 
+pytestmark = pytest.mark.once  # a thread of its own speaks with Consul, without the loop
 HERE = "127.0.0.1"
 
 

@@ -92,7 +92,8 @@ deps:
 deps-check:
 	@sh packaging/deps.sh --check || sh packaging/deps.sh
 
-.PHONY: unit tools
+.PHONY: unit units tools
+units: $(UNITS)
 unit: deps-check $(UNITS)
 	@tests/unit/run.sh $(UNITS)
 tools: deps-check $(TOOLS)

@@ -4,7 +4,8 @@
 # MIXED_READS set the length of the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
-PYTEST_JOBS ?= 3
+# More than there are processors: most of the time most tests wait.
+PYTEST_JOBS ?= 4
 E2E_ARGS    ?=
 E2E          = QSD=$(CURDIR)/$(BUILD)/qsd QS=$(CURDIR)/$(BUILD)/qs \
                $(PYTEST) -n $(PYTEST_JOBS) --dist load
@@ -19,9 +20,14 @@ $(PRELOADS): $(BUILD)/tests/%.so: tests/tools/preload/%.c
 programs: all $(PRELOADS) $(BUILD)/tests/fork_history $(BUILD)/tests/alter_store $(BUILD)/tests/keep \
           $(BUILD)/tests/sessions
 
+# All that the other targets run, to be compiled by as many at a time as there are processors.
+.PHONY: parts
+parts: programs units $(BUILD)/sim $(BUILD)/tests/links
+
 .PHONY: e2e
+E2E_TESTS ?= not slow
 e2e: programs
-	$(E2E) -m "not slow" $(E2E_ARGS) tests/e2e
+	$(E2E) -m "$(E2E_TESTS)" $(E2E_ARGS) tests/e2e
 
 # Everything that must pass on the release build, end to end on the back end that `auto` finds and,
 # but for what is marked as `once`, once more on epoll (EPOLL_TESTS="not slow": all of it). One after
@@ -37,11 +43,13 @@ EPOLL_TESTS ?= not slow and not once
 epoll: programs
 	QS_IO=epoll $(E2E) -m "$(EPOLL_TESTS)" tests/e2e
 
+# But for what is marked as `unsanitized`, each with its reason.
 .PHONY: asan
+ASAN_TESTS ?= not slow and not unsanitized
 asan:
 	$(MAKE) FLAVOUR=asan programs
 	$(MAKE) FLAVOUR=asan unit
-	$(MAKE) FLAVOUR=asan e2e
+	$(MAKE) FLAVOUR=asan E2E_TESTS="$(ASAN_TESTS)" e2e
 
 .PHONY: tsan
 tsan:

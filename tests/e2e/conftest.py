@@ -20,6 +20,32 @@ def pytest_report_header(config):
     return f"qsd: {QSD}, io: {os.environ.get('QS_IO', 'auto')}"
 
 
+def pytest_collection_modifyitems(items):
+    """The long ones first: else all processes would wait for one of them in the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler import LoadScheduling
+
+    class FromBothEnds(LoadScheduling):
+        """A process has the test that it runs and the next one, and no share of all in advance.
+        Half of them begin with the long ones, which keep the processors busy, half at the other
+        end, with tests that mostly wait."""
+
+        def _send_tests(self, node, num):
+            num = min(num, 2 - len(self.node2pending[node]))
+            begins_behind = self.nodes.index(node) % 2
+            if begins_behind:
+                self.pending.reverse()
+            super()._send_tests(node, num)
+            if begins_behind:
+                self.pending.reverse()
+
+    return FromBothEnds(config, log)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

@@ -67,6 +67,7 @@ def leave_behind(roots):
     return last, leader, third
 
 
+@pytest.mark.long
 @pytest.mark.limit(240)
 def test_a_majority_is_lost(cluster, agent):  # noqa: F811
     roots = make_roots(cluster, agent)

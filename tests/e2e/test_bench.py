@@ -36,6 +36,7 @@ def data():
     shutil.rmtree(path)
 
 
+@pytest.mark.long
 def test_roles(tmp_path, data):
     words = [
         "roles", "--keys", 10000, "--working-set", 20, "--zipf-only", "--pairs-of-runs", 2,
@@ -86,6 +87,7 @@ def test_roles(tmp_path, data):
     assert code == 1 and "holds other or unfinished data" in error
 
 
+@pytest.mark.long
 def test_roles_on_a_file(tmp_path, data):
     """Values of all sizes, the last of them larger than a read of a socket; changed by one pair the
     file is other data."""

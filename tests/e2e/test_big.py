@@ -18,6 +18,7 @@ import pytest
 from latency import any_of, p99_us
 from qs_cluster import wait_for
 from resp import RespError
+from task import Task
 from test_evict import used
 
 pytestmark = pytest.mark.once
@@ -67,33 +68,24 @@ def fill(root):
             assert set(conn.pipeline(requests)) == {b"OK"}
 
 
-class Task(threading.Thread):
-    """Does something again and again, until it is told to end."""
+class Steps(Task):
+    """Does something again and again."""
 
     def __init__(self, node, pause_s=0.0):
-        super().__init__(daemon=True)
-        self.node, self.pause_s = node, pause_s
-        self.ended, self.fault, self.count = threading.Event(), None, 0
+        super().__init__(node)
+        self.pause_s, self.count = pause_s, 0
         self.start()
 
-    def run(self):
-        try:
-            with self.node.raw(timeout=60) as conn:
-                while not self.ended.is_set() or self.count == 0:
-                    self.step(conn)
-                    self.count += 1
-                    if self.pause_s:
-                        self.ended.wait(self.pause_s)
-        except BaseException as fault:  # shown by the test
-            self.fault = fault
-
-    def end(self):
-        self.ended.set()
-        self.join()
-        assert self.fault is None, f"{self.node.name}: {self.fault}"
+    def work(self):
+        with self.node.raw(timeout=60) as conn:
+            while not self.ended.is_set() or self.count == 0:
+                self.step(conn)
+                self.count += 1
+                if self.pause_s:
+                    self.ended.wait(self.pause_s)
 
 
-class Writes(Task):
+class Writes(Steps):
     """Keys of their own, put and deleted all the time."""
 
     def __init__(self, root, pause_s=0.02):
@@ -111,7 +103,7 @@ class Writes(Task):
             assert isinstance(reply, int), reply
 
 
-class OldReads(Task):
+class OldReads(Steps):
     """Values that nobody writes any more: there and right, at indexes that never go back."""
 
     last = 0
@@ -125,7 +117,7 @@ class OldReads(Task):
         self.last = index
 
 
-class Disk(Task):
+class Disk(Steps):
     """The most that a node's directory takes."""
 
     peak = 0
@@ -331,6 +323,7 @@ def too_old(cluster, root, donor, node, say):
         f"{BIG_BYTES / MIB / max(1, found['walk_ms']) * 1000:.0f} MiB/s")
 
 
+@pytest.mark.long
 @pytest.mark.limit(600 + BIG_BYTES // (4 * MIB))
 def test_big(cluster, say):
     root = cluster.root(**OPTIONS).start()

@@ -10,6 +10,7 @@ import pytest
 import peer
 from qs_cluster import QSD, SLOW, triples, wait_for
 from resp import RespError
+from task import Task
 
 # A journal that soon forgets: what a node misses, its parents no longer have.
 SHORT = {
@@ -107,51 +108,32 @@ def test_an_empty_node_bootstraps(cluster):
     assert builds(replica) == 0, "once is enough"
 
 
-class Background(threading.Thread):
-    """Writes until it is told to end; a node that is down meanwhile is waited for."""
+class Background(Task):
+    """Writes all the time."""
 
     def __init__(self, writes):
-        super().__init__(daemon=True)
-        self.writes, self.running, self.fault = writes, True, None
+        super().__init__(writes.root)
+        self.writes = writes
 
-    def run(self):
-        try:
-            while self.running:
-                self.writes.put(100, 1000)
-                threading.Event().wait(0.02)
-        except BaseException as fault:  # shown by the test
-            self.fault = fault
-
-    def end(self):
-        self.running = False
-        self.join()
-        assert self.fault is None, self.fault
+    def work(self):
+        while not self.ended.wait(0.02):
+            self.writes.put(100, 1000)
 
 
-class Reader(threading.Thread):
+class Reader(Task):
     """One connection whose reads must never go back, and always be of a state that there was."""
 
-    def __init__(self, node):
-        super().__init__(daemon=True)
-        self.node, self.running, self.fault, self.reads = node, True, None, 0
+    reads = 0
 
-    def run(self):
-        try:
-            with self.node.raw() as conn:
-                last = 0
-                while self.running:
-                    keys = [b"key:%05d" % n for n in random.sample(range(3000), 20)]
-                    rows = triples(conn.call("QS.MGET", *keys))
-                    assert rows[0][2] >= last, "the index went back"
-                    last = rows[0][2]
-                    self.reads += 1
-        except BaseException as fault:  # shown by the test
-            self.fault = fault
-
-    def end(self):
-        self.running = False
-        self.join()
-        assert self.fault is None, self.fault
+    def work(self):
+        with self.node.raw() as conn:
+            last = 0
+            while not self.ended.is_set():
+                keys = [b"key:%05d" % n for n in random.sample(range(3000), 20)]
+                rows = triples(conn.call("QS.MGET", *keys))
+                assert rows[0][2] >= last, "the index went back"
+                last = rows[0][2]
+                self.reads += 1
 
 
 @pytest.mark.parametrize("role", ["replica", "proxy"])
@@ -185,6 +167,7 @@ def test_a_node_that_was_away_too_long(cluster, role):
     wait_for(lambda: len(list((node.data / "main").glob("store*"))) == 1, 30, f"one of {stores}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2])
 def test_either_side_is_killed_again_and_again(cluster, seed, say):
     rng = random.Random(seed)

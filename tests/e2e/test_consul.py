@@ -12,6 +12,7 @@ from consul_liar import FAULTS, LIES, Liar
 from qs_cluster import wait_for
 from resp import RespError
 
+pytestmark = pytest.mark.once  # a thread of its own speaks with Consul, without the loop
 HERE = "127.0.0.1"
 
 
@@ -223,6 +224,7 @@ def stir(agent):
     return True
 
 
+@pytest.mark.long
 def test_consul_lies(cluster, agent, say):
     """Whatever it says, the lists stay, reads and replication go on, and the truth heals."""
     liar = Liar(agent)
@@ -283,6 +285,7 @@ def test_a_token_and_tls(cluster, agent, tmp_path):
         liar.close()
 
 
+@pytest.mark.long
 def test_two_data_centres(cluster, tmp_path):
     """A proxy finds what is near first, and the other data centre's when nothing near is left."""
     near = Consul(tmp_path, node="near", datacenter="dc1")

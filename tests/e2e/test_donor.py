@@ -92,19 +92,11 @@ def endless(fields, records):
     return True
 
 
-@pytest.mark.parametrize("lie, words", [
-    (out_of_order, "is not added: protocol error"),
-    (twice, "is not added: protocol error"),
-    (from_the_future, "is not added: protocol error"),
-    (of_another_history, "is not added: it is of another history than the welcome"),
-    (of_an_earlier_block, "is not added: it is older than was asked for"),
-    (endless, "is not added: protocol error"),
-], ids=lambda value: getattr(value, "__name__", ""))
-def test_a_false_slice(cluster, lie, words):
-    """It is refused, the donor is named, and the next one is asked."""
+def lied_to(cluster, lie, seed):
+    """A node that was away too long and its first parent: it has a snapshot now, of true data."""
     root = cluster.root(**SHORT).start()
     node = cluster.replica("node", root, **SHORT).start()
-    writes = Writes(root, 12)
+    writes = Writes(root, seed)
     writes.put(500)
     cluster.settle()
     node.stop()
@@ -115,6 +107,20 @@ def test_a_false_slice(cluster, lie, words):
     wait_for(lambda: builds(node) == 1, 60, "the snapshot")
     cluster.check_equal()
     check(node, writes.model)
+    return node, liar
+
+
+@pytest.mark.parametrize("lie, words", [
+    (out_of_order, "is not added: protocol error"),
+    (twice, "is not added: protocol error"),
+    (from_the_future, "is not added: protocol error"),
+    (of_another_history, "is not added: it is of another history than the welcome"),
+    (of_an_earlier_block, "is not added: it is older than was asked for"),
+    (endless, "is not added: protocol error"),
+], ids=lambda value: getattr(value, "__name__", ""))
+def test_a_false_slice(cluster, lie, words):
+    """It is refused, the donor is named, and the next one is asked."""
+    node, liar = lied_to(cluster, lie, 12)
     assert liar.lies >= 1
     assert f"a slice of the snapshot from {liar.address} {words}" in node.log.read_text()
     liar.close()
@@ -122,19 +128,7 @@ def test_a_false_slice(cluster, lie, words):
 
 def test_a_row_is_left_out(cluster):
     """What each slice says is sound, and the sum over all of them is not."""
-    root = cluster.root(**SHORT).start()
-    node = cluster.replica("node", root, **SHORT).start()
-    writes = Writes(root, 14)
-    writes.put(500)
-    cluster.settle()
-    node.stop()
-    writes.until_forgotten()
-    liar = FalseDonor(root.peer, left_out)
-    node.instances["main"]["parents"] = [liar.address, root]
-    node.start()
-    wait_for(lambda: builds(node) == 1, 60, "the snapshot")
-    cluster.check_equal()
-    check(node, writes.model)
+    node, liar = lied_to(cluster, left_out, 14)
     assert f"the store built from {liar.address} came to nothing" in node.log.read_text()
     assert node.metrics("main")["builds_dropped"] == 1
     liar.close()

@@ -90,6 +90,7 @@ def within(node):
     wait_for(lambda: level(node) == 0, 60, f"{node.name} to be below its soft limit")
 
 
+@pytest.mark.long
 def test_a_storm_of_misses(cluster, say):
     """Values of five times the cache arrive, then ten times the cache is missed."""
     values = Values(32 << 10)
@@ -202,6 +203,8 @@ def ideal_hits(trace, size, capacity, since):
     return hits
 
 
+@pytest.mark.unsanitized("the share of hits: the storm of misses takes the same steps")
+@pytest.mark.long
 @pytest.mark.limit(400)
 def test_hits_are_near_those_of_an_ideal_cache(cluster, say):
     """The values of ten caches, read by popularity: at least 90 % of what an LRU would hit."""
@@ -239,6 +242,7 @@ def test_hits_are_near_those_of_an_ideal_cache(cluster, say):
     assert metrics["values_evicted"] > 0 and metrics["hand_steps"] > 0
 
 
+@pytest.mark.long
 def test_what_is_read_stays_across_a_restart(cluster, say):
     values = Values(16 << 10)
     count = 3 * (64 << 20) // values.size

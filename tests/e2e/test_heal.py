@@ -5,13 +5,13 @@ import json
 import random
 import shutil
 import subprocess
-import threading
 
 import pytest
 
 from liar import Liar
 from qs_cluster import QSD, qs, triples, wait_for
 from resp import RespError
+from task import Task
 
 pytestmark = pytest.mark.once
 KEYS = 3000
@@ -96,28 +96,25 @@ class Untouched:
             assert node.metrics("main")["walk_mismatches"] == 0
 
 
-class Reads(threading.Thread):
+class Reads(Task):
     """Reads random keys on one node until the end: each must be as the model says. `but` are keys
     whose harm nobody can know of yet; a check that fails is an error, which `may_fail` allows."""
 
     def __init__(self, node, model, but=(), may_fail=False):
-        super().__init__(daemon=True)
-        self.node, self.model, self.may_fail = node, model, may_fail
+        super().__init__(node)
+        self.model, self.may_fail = model, may_fail
         self.keys = sorted(model.keys() - set(but))
-        self.running, self.fault, self.count, self.errors = True, None, 0, 0
+        self.count = self.errors = 0
         self.start()
 
-    def run(self):
+    def work(self):
         rng = random.Random(self.node.name)
-        try:
-            with self.node.raw() as conn:
-                while self.running or self.count == 0:
-                    keys = rng.sample(self.keys, 20)
-                    replies = conn.pipeline([("QS.GET", key) for key in keys])
-                    for key, reply in zip(keys, replies):
-                        self.check(key, reply)
-        except BaseException as fault:  # shown by the test
-            self.fault = fault
+        with self.node.raw() as conn:
+            while not self.ended.is_set() or self.count == 0:
+                keys = rng.sample(self.keys, 20)
+                replies = conn.pipeline([("QS.GET", key) for key in keys])
+                for key, reply in zip(keys, replies):
+                    self.check(key, reply)
 
     def check(self, key, reply):
         if isinstance(reply, RespError):
@@ -127,34 +124,20 @@ class Reads(threading.Thread):
         assert tuple(reply[:2]) == self.model[key], (self.node.name, key)
         self.count += 1
 
-    def end(self):
-        self.running = False
-        self.join()
-        assert self.fault is None, f"{self.node.name}: {self.fault}"
 
-
-class Writes(threading.Thread):
+class Writes(Task):
     """Other keys are written meanwhile."""
 
     def __init__(self, root):
-        super().__init__(daemon=True)
-        self.root, self.ended, self.fault = root, threading.Event(), None
+        super().__init__(root)
         self.start()
 
-    def run(self):
-        try:
-            with self.root.raw() as conn:
-                number = 0
-                while not self.ended.wait(0.005):
-                    number += 1
-                    assert isinstance(conn.call("QS.PUT", b"other:%d" % (number % 500), "v"), int)
-        except BaseException as fault:  # shown by the test
-            self.fault = fault
-
-    def end(self):
-        self.ended.set()
-        self.join()
-        assert self.fault is None, self.fault
+    def work(self):
+        with self.node.raw() as conn:
+            number = 0
+            while not self.ended.wait(0.005):
+                number += 1
+                assert isinstance(conn.call("QS.PUT", b"other:%d" % (number % 500), "v"), int)
 
 
 class Watched:

@@ -342,6 +342,7 @@ def test_collection_frees_the_disk(cluster):
     assert root.call("QS.GETAT", "key00007", last)[0] == root.call("GET", "key00007")
 
 
+@pytest.mark.long
 def test_the_disk_is_bounded_while_writes_run(cluster):
     """What is written in all grows without end; what the history takes does not."""
     root = cluster.root(history="1s", memtable="1MB").start()

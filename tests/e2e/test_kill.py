@@ -232,6 +232,7 @@ def share(total, number):
     return total // SHARES + (number < total % SHARES)
 
 
+@pytest.mark.long
 @pytest.mark.limit(60 + 15 * KILL_CYCLES)
 @pytest.mark.parametrize("number", range(SHARES))
 def test_kill(cluster, number, say):

@@ -203,6 +203,7 @@ def test_submit_queue(cluster, say):
     say(f"accepted {accepted}, refused {refused}")
 
 
+@pytest.mark.long
 def test_big_delete_bounds_memory(cluster, say):
     """A DEL of many values of 1 MiB: a replica turns them to history without holding them all."""
     if SLOW > 1:

@@ -136,6 +136,7 @@ def check_writes(found):
     return text
 
 
+@pytest.mark.long
 @pytest.mark.limit(120 + READS * 6 // READ_RATE)
 def test_mixed(cluster, say):
     seed = os.environ.get("SEED", "1")

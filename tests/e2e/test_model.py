@@ -6,7 +6,7 @@ import pytest
 
 from model import ABSENT, Infeasible, Model, Reader, at_least, intersect
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.unsanitized("it checks the checker, in Python alone")]
 
 
 def small():

@@ -156,6 +156,7 @@ def check(reader, words, reply):
         raise AssertionError(what)
 
 
+@pytest.mark.long
 @pytest.mark.limit(240)
 @pytest.mark.parametrize("share", range(SHARES))
 def test_pipelines(cluster, share, say):

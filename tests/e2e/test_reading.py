@@ -5,7 +5,7 @@ import pytest
 from reading import Database, Malformed, inline, requests
 from resp import RespError, encode
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.unsanitized("it checks the checker, in Python alone")]
 
 
 def test_requests():

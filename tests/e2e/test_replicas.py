@@ -164,6 +164,7 @@ class Reading(threading.Thread):
             self.fault = fault
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_replicas_are_killed_again_and_again(cluster, say, at_once):
     """kill -9 of one or two of three every second, under reads that miss: no client sees it."""

@@ -3,6 +3,8 @@
 site, and the others have it from that one."""
 import concurrent.futures
 
+import pytest
+
 from qs_cluster import wait_for
 from test_bootstrap import SHORT, Background, Writes, builds, check
 
@@ -72,6 +74,7 @@ def test_who_knows_only_the_root_is_sent_on(cluster):
     assert taken(root, nodes) < 1.5
 
 
+@pytest.mark.long
 def test_the_one_that_was_given_to_dies(cluster):
     """It does not come back: another one takes its place."""
     root, writes = filled(cluster, 33)

@@ -339,6 +339,7 @@ def test_without_consul_writes_go_on(cluster, agent):
     writers.check(*roots)
 
 
+@pytest.mark.long
 def test_outside_the_set(cluster, agent):
     """Who lacks what is committed does not lead, whatever Consul says of the others' health."""
     roots = make_roots(cluster, agent)

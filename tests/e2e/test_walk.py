@@ -1,42 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """QS.DIGEST SCAN on every role while writes run; and the front filter over restarts."""
 import random
-import threading
 
 import pytest
 
 from qs_cluster import qs, wait_for
 from resp import RespError, encode
+from task import Task
 
 pytestmark = pytest.mark.once
 
 
-class Writer(threading.Thread):
+class Writer(Task):
     """Puts and deletes, one at a time, alone; keeps the running digest of every index it made."""
 
     def __init__(self, root, seed):
-        super().__init__(daemon=True)
-        self.root, self.rng = root, random.Random(seed)
-        self.running, self.fault, self.digests = True, None, {}
+        super().__init__(root)
+        self.rng, self.digests = random.Random(seed), {}
 
-    def run(self):
-        try:
-            with self.root.raw() as conn:
-                while self.running:
-                    key = b"key-%04d" % self.rng.randrange(2000)
-                    if self.rng.random() < 0.3:
-                        conn.call("QS.DELETE", key)
-                    else:
-                        conn.call("QS.PUT", key, self.rng.randbytes(self.rng.randrange(300)))
-                    index, digest = conn.call("QS.DIGEST")
-                    self.digests[index] = digest
-        except BaseException as fault:  # shown by the test
-            self.fault = fault
-
-    def end(self):
-        self.running = False
-        self.join()
-        assert self.fault is None, self.fault
+    def work(self):
+        with self.node.raw() as conn:
+            while not self.ended.is_set():
+                key = b"key-%04d" % self.rng.randrange(2000)
+                if self.rng.random() < 0.3:
+                    conn.call("QS.DELETE", key)
+                else:
+                    conn.call("QS.PUT", key, self.rng.randbytes(self.rng.randrange(300)))
+                index, digest = conn.call("QS.DIGEST")
+                self.digests[index] = digest
 
 
 def test_scan_while_writing(cluster):
@@ -101,6 +92,7 @@ def test_scan_given_up(cluster):
     staying.close()
 
 
+@pytest.mark.long
 def test_filter_over_restarts(cluster):
     """Absent keys are answered without the store, present ones never lost: after a stop, and after
     a kill at any moment between two saves of the filter."""

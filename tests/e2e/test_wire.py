@@ -95,6 +95,7 @@ def keep_writing(root, stop, seed):
             stop.wait(0.02)
 
 
+@pytest.mark.long
 @pytest.mark.limit(120 + FLIPS // 5)
 def test_flips(cluster, say):
     fast = {"reconnect": "10ms", "heartbeat": "20ms", "silence": "1s"}

@@ -104,6 +104,16 @@ void net_block(unsigned from, unsigned to, uint64_t until_ns)
     *blocked_ns = u64_max(*blocked_ns, until_ns);
 }
 
+void net_unplug(unsigned number, uint64_t until_ns)
+{
+    for (unsigned other = 0; other < net.hosts; other++) {
+        if (other != number) {
+            net_block(number, other, until_ns);
+            net_block(other, number, until_ns);
+        }
+    }
+}
+
 void net_heal(void)
 {
     memset(net.blocked_until_ns, 0, sizeof net.blocked_until_ns);

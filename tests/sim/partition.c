@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "tests/sim/elapse.h"
+#include "tests/sim/ending.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/grid.h"
+#include "tests/sim/harm.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/session.h"
 #include "tests/sim/store_model.h"
@@ -40,17 +42,7 @@ static bool all_equal(void)
     return model_index() > 0;
 }
 
-static bool all_idle(void) { return sessions_idle(); }
-
-static bool all_down(void)
-{
-    for (unsigned i = 0; i < GRID_NODES; i++) {
-        if (grid_node(i)->phase != NODE_DOWN) {
-            return false;
-        }
-    }
-    return true;
-}
+static bool all_stopped(void) { return ending_stopped(grid_node(0), GRID_NODES); }
 
 // ---- machines that have much to do -------------------------------------------------------------
 
@@ -66,40 +58,6 @@ static void keep_busy(struct actor *actor)
 }
 
 // ---- the loss of one ---------------------------------------------------------------------------
-
-enum harm { HARM_KILL, HARM_POWER, HARM_FREEZE, HARM_UNPLUG, HARM_TOTAL };
-
-static const char *const harms[] = {"is killed", "loses power", "freezes", "is unplugged"};
-
-static void unplug(unsigned number, uint64_t until_ns)
-{
-    for (unsigned other = 0; other < GRID_NODES; other++) {
-        if (other != number) {
-            net_block(number, other, until_ns);
-            net_block(other, number, until_ns);
-        }
-    }
-}
-
-static void do_harm(unsigned number, enum harm harm)
-{
-    struct node *node = grid_node(number);
-    world_log("loss", "n%u %s", number, harms[harm]);
-    switch (harm) {
-    case HARM_KILL:
-    case HARM_POWER:
-        node_kill(node, harm == HARM_POWER);
-        node_start_after(node, LOST_NS);
-        break;
-    case HARM_FREEZE:
-        node->host.asleep_until_ns = world_now_ns() + LOST_NS;
-        count_add(COUNT_pauses, 1);
-        break;
-    default:
-        unplug(number, world_now_ns() + LOST_NS);
-        break;
-    }
-}
 
 // Some node below the root that feeds another; GRID_NOBODY: there is none.
 static unsigned some_feeder(void)
@@ -133,7 +91,7 @@ static struct loss begin_loss(unsigned lost)
         loss.child[i] = grid_parent(i) == lost;
         loss.waits[i] = i != lost;
     }
-    do_harm(lost, (enum harm)chance_below(HARM_TOTAL));
+    harm_strike(grid_node(lost), (enum harm)chance_below(HARM_SYNC), LOST_NS, net_unplug);
     return loss;
 }
 
@@ -288,7 +246,7 @@ static void heal(struct tallies *tallies)
     uint64_t took_ns = elapse_until(all_equal, grid_describe, HEAL_LIMIT_NS,
                                     "the same digest everywhere");
     tally_add(tallies, TALLY_heal_ms, took_ns / NS_PER_MS);
-    elapse_until(all_idle, grid_describe, FORM_LIMIT_NS, "the end of every operation");
+    elapse_until(sessions_idle, grid_describe, FORM_LIMIT_NS, "the end of every operation");
 }
 
 // ---- a link that flaps -------------------------------------------------------------------------
@@ -336,12 +294,10 @@ static void open_all(void)
 static void strict_end(void)
 {
     elapse_for(SETTLE_NS);
-    run_strict(STRICT_OPERATIONS, THINK_NS / 4, FORM_LIMIT_NS);
-    elapse_until(all_idle, grid_describe, FORM_LIMIT_NS, "the end of every operation");
-    for (unsigned i = 0; i < GRID_NODES; i++) {
-        node_stop(grid_node(i), UINT64_MAX);
-    }
-    elapse_until(all_down, grid_describe, FORM_LIMIT_NS, "a graceful end");
+    ending_strict(STRICT_OPERATIONS, THINK_NS / 4, FORM_LIMIT_NS);
+    elapse_until(sessions_idle, grid_describe, FORM_LIMIT_NS, "the end of every operation");
+    ending_stop(grid_node(0), GRID_NODES);
+    elapse_until(all_stopped, grid_describe, FORM_LIMIT_NS, "a graceful end");
 }
 
 void partition_seed(uint64_t seed, bool verbose, struct tallies *tallies,
@@ -368,5 +324,5 @@ void partition_seed(uint64_t seed, bool verbose, struct tallies *tallies,
     }
     strict_end();
     store_model_reset(0);
-    run_end(ret_result, counts);
+    ending_close(ret_result, counts);
 }

@@ -6,6 +6,7 @@
 
 #include "common/base/mem.h"
 #include "common/core/walk.h"
+#include "tests/sim/ending.h"
 #include "tests/sim/faults.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/session.h"
@@ -205,15 +206,7 @@ static bool healed(unsigned count)
     return whole(count);
 }
 
-static bool all_down(unsigned count)
-{
-    for (unsigned i = 0; i < count; i++) {
-        if (nodes[i].phase != NODE_DOWN) {
-            return false;
-        }
-    }
-    return true;
-}
+static bool stopped(unsigned count) { return ending_stopped(nodes, count); }
 
 // Ends when enough has happened, at the latest after three times the time that it should take.
 static void safety(const struct shape *shape, bool faults)
@@ -227,29 +220,6 @@ static void safety(const struct shape *shape, bool faults)
         WORLD_CHECK(world_step(), "nothing happens any more");
         age_ns = world_now_ns() - begun_ns;
     }
-}
-
-void run_strict(unsigned operations, uint64_t think_ns, uint64_t limit_ns)
-{
-    uint64_t wanted = sessions_done() + operations;
-    uint64_t until_ns = world_now_ns() + limit_ns;
-    sessions_strict(operations, think_ns);
-    while (sessions_done() < wanted && world_now_ns() < until_ns) {
-        WORLD_CHECK(world_step(), "nothing happens any more");
-    }
-    sessions_stop();
-    WORLD_CHECK(sessions_done() >= wanted, "operations hang in times of peace");
-}
-
-void run_end(struct run_result *ret_result, uint64_t counts[COUNT_TOTAL])
-{
-    count_add(COUNT_seeds, 1);
-    count_add(COUNT_events, world_events());
-    count_add(COUNT_sim_ms, world_now_ns() / NS_PER_MS);
-    counts_take(counts);
-    *ret_result = (struct run_result){
-        .events = world_events(), .sim_ns = world_now_ns(), .trace = world_trace()};
-    world_close();
 }
 
 static void liveness(const struct shape *shape)
@@ -271,12 +241,10 @@ static void liveness(const struct shape *shape)
     sessions_stop();
     run_until(idle, shape->nodes, "the end of every operation in peace");
     run_until(whole, shape->nodes, "the same index everywhere again");
-    run_strict(STRICT_OPERATIONS, think_ns / 4, LIVENESS_LIMIT_NS);
+    ending_strict(STRICT_OPERATIONS, think_ns / 4, LIVENESS_LIMIT_NS);
     run_until(whole, shape->nodes, "the same index everywhere at the end");
-    for (unsigned i = 0; i < shape->nodes; i++) {
-        node_stop(&nodes[i], UINT64_MAX);
-    }
-    run_until(all_down, shape->nodes, "a graceful end");
+    ending_stop(nodes, shape->nodes);
+    run_until(stopped, shape->nodes, "a graceful end");
 }
 
 static struct shape choose_shape(void)
@@ -340,5 +308,5 @@ void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_r
     safety(&shape, faults);
     liveness(&shape);
     close_stores();
-    run_end(ret_result, counts);
+    ending_close(ret_result, counts);
 }

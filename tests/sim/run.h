@@ -15,9 +15,4 @@ struct run_result {
 void run_seed(uint64_t seed, bool verbose, bool faults, struct run_result *ret_result,
               uint64_t counts[COUNT_TOTAL]);
 
-// What every seed ends with, whatever came before: so many operations, each of which must succeed,
-// within the limit; and the counts of the seed, with its result, before the world is closed.
-void run_strict(unsigned operations, uint64_t think_ns, uint64_t limit_ns);
-void run_end(struct run_result *ret_result, uint64_t counts[COUNT_TOTAL]);
-
 #endif

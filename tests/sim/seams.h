@@ -76,6 +76,7 @@ void net_drop(struct host *host, bool silently);
 // Faults. Nothing passes from `from` to `to` before `until_ns`.
 void net_block(unsigned from, unsigned to, uint64_t until_ns);
 bool net_blocked(unsigned from, unsigned to);
+void net_unplug(unsigned number, uint64_t until_ns); // ... nor anything to or from that host
 void net_heal(void);
 bool net_reset_one(void); // some connection
 void net_weather(unsigned flips_per_million, unsigned refuse_permille, uint64_t delay_max_ns);

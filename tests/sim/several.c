@@ -2,7 +2,9 @@
 #include "tests/sim/several.h"
 
 #include "tests/sim/elapse.h"
+#include "tests/sim/ending.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/harm.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/session.h"
 #include "tests/sim/several_faults.h"
@@ -31,50 +33,11 @@
 #define STRICT_OPERATIONS 60
 #define EVENTS_PER_S 20000
 
-static bool all_idle(void) { return sessions_idle(); }
-
 static bool somebody_leads(void) { return several_leader() != SEVERAL_NOBODY; }
 
-static bool all_down(void)
-{
-    for (unsigned i = 0; i < several_nodes(); i++) {
-        if (several_node(i)->phase != NODE_DOWN) {
-            return false;
-        }
-    }
-    return true;
-}
+static bool all_stopped(void) { return ending_stopped(several_node(0), several_nodes()); }
 
 // ---- the loss of the leader --------------------------------------------------------------------
-
-enum harm { HARM_KILL, HARM_POWER, HARM_FREEZE, HARM_UNPLUG, HARM_SYNC, HARM_TOTAL };
-
-static const char *const harms[] = {"is killed", "loses power", "freezes", "is unplugged",
-                                    "has a disk that fails"};
-
-static void do_harm(unsigned number, enum harm harm)
-{
-    struct node *node = several_node(number);
-    world_log("loss", "the leader n%u %s", number, harms[harm]);
-    switch (harm) {
-    case HARM_KILL:
-    case HARM_POWER:
-        node_kill(node, harm == HARM_POWER);
-        node_start_after(node, LOST_NS);
-        break;
-    case HARM_FREEZE:
-        node->host.asleep_until_ns = world_now_ns() + LOST_NS;
-        count_add(COUNT_pauses, 1);
-        break;
-    case HARM_SYNC:
-        faults_leave(LOST_NS); // the person is elsewhere
-        disk_set_fault(number, DISK_FAULT_SYNC);
-        break;
-    default:
-        several_unplug(number, world_now_ns() + LOST_NS);
-        break;
-    }
-}
 
 // Another root than the one that was lost takes writes. Waits for that, and notes for how long.
 static void await_successor(struct tallies *tallies, unsigned lost)
@@ -105,7 +68,7 @@ static void lose_leader(struct tallies *tallies)
     elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS, "all roots in the set");
     unsigned lost = several_leader();
     uint64_t begun_ns = world_now_ns();
-    do_harm(lost, (enum harm)chance_below(HARM_TOTAL));
+    harm_strike(several_node(lost), (enum harm)chance_below(HARM_TOTAL), LOST_NS, several_unplug);
     await_successor(tallies, lost);
     elapse_for(begun_ns + LOST_NS > world_now_ns() ? begun_ns + LOST_NS - world_now_ns() : 0);
     elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS,
@@ -161,7 +124,7 @@ static void heal(struct tallies *tallies)
     took_ns = elapse_until(several_equal, several_describe, EQUAL_LIMIT_NS,
                            "the same digest everywhere");
     tally_add(tallies, TALLY_roots_heal_ms, took_ns / NS_PER_MS);
-    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+    elapse_until(sessions_idle, several_describe, END_LIMIT_NS, "the end of every operation");
 }
 
 // ---- another history ---------------------------------------------------------------------------
@@ -253,7 +216,7 @@ static void fork_history(void)
     elapse_until(all_serve, several_describe, FORK_LIMIT_NS, "all to serve");
     elapse_until(several_counted, several_describe, FORK_LIMIT_NS,
                  "all roots in the set of the new history");
-    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+    elapse_until(sessions_idle, several_describe, END_LIMIT_NS, "the end of every operation");
     elapse_until(several_equal, several_describe, FORK_LIMIT_NS, "one history everywhere");
     // What stores that were built anew lack of the past may be asked of nobody: that is no fault.
     sessions_resume(THINK_NS / 4);
@@ -266,25 +229,16 @@ static void strict_end(void)
     elapse_until(several_counted, several_describe, COUNTED_LIMIT_NS,
                  "all roots in the set and in the record");
     elapse_for(SETTLE_NS);
-    uint64_t wanted = sessions_done() + STRICT_OPERATIONS;
-    uint64_t limit_ns = world_now_ns() + END_LIMIT_NS;
-    sessions_strict(STRICT_OPERATIONS, THINK_NS / 4);
-    while (sessions_done() < wanted && world_now_ns() < limit_ns) {
-        elapse_for(ELAPSE_LOOK_NS);
-    }
-    sessions_stop();
-    WORLD_CHECK(sessions_done() >= wanted, "operations hang in times of peace");
-    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+    ending_strict(STRICT_OPERATIONS, THINK_NS / 4, END_LIMIT_NS);
+    elapse_until(sessions_idle, several_describe, END_LIMIT_NS, "the end of every operation");
     if (chance_permille(FORK_PERMILLE)) {
         fork_history();
     }
-    elapse_until(all_idle, several_describe, END_LIMIT_NS, "the end of every operation");
+    elapse_until(sessions_idle, several_describe, END_LIMIT_NS, "the end of every operation");
     elapse_until(several_equal, several_describe, EQUAL_LIMIT_NS,
                  "the same digest everywhere at the end");
-    for (unsigned i = 0; i < several_nodes(); i++) {
-        node_stop(several_node(i), UINT64_MAX);
-    }
-    elapse_until(all_down, several_describe, END_LIMIT_NS, "a graceful end");
+    ending_stop(several_node(0), several_nodes());
+    elapse_until(all_stopped, several_describe, END_LIMIT_NS, "a graceful end");
 }
 
 static void open_all(void)
@@ -328,11 +282,5 @@ void several_seed(uint64_t seed, bool verbose, struct tallies *tallies,
     WORLD_CHECK(world_events() < most, "%llu events, of so much a thread must be spinning",
                 (unsigned long long)world_events());
     store_model_reset(0);
-    count_add(COUNT_seeds, 1);
-    count_add(COUNT_events, world_events());
-    count_add(COUNT_sim_ms, world_now_ns() / NS_PER_MS);
-    counts_take(counts);
-    *ret_result = (struct run_result){
-        .events = world_events(), .sim_ns = world_now_ns(), .trace = world_trace()};
-    world_close();
+    ending_close(ret_result, counts);
 }

@@ -30,11 +30,7 @@ static void sever(unsigned a, unsigned b, uint64_t until, bool both)
 
 void several_unplug(unsigned number, uint64_t until)
 {
-    for (unsigned other = 0; other < several_nodes(); other++) {
-        if (other != number) {
-            sever(number, other, until, true);
-        }
-    }
+    net_unplug(number, until);
     keepers_cut(number, until);
 }
 

@@ -40,7 +40,7 @@ $(BUILD)/sim: $(patsubst %.c,$(BUILD)/sim-obj/%.o,$(SIM_SRC) $(filter-out $(SIM_
 # sizes of a daemon.
 SIZE_SRC := $(wildcard tests/sim/size/*.c) \
             $(filter-out $(addprefix tests/sim/,main.c run.c session.c faults.c model.c grid.c partition.c tally.c \
-            commits.c several.c several_tree.c several_faults.c),$(SIM_SRC))
+            commits.c several.c several_tree.c several_faults.c harm.c ending.c),$(SIM_SRC))
 SIZE_WRAP := $(filter-out applier_hand commit_advance slice_item_append,$(SIM_WRAP))
 SIZE_INCLUDE :=
 $(BUILD)/size-obj/tests/sim/model_%.o: SIZE_INCLUDE := -include tests/sim/world_memory.h

@@ -7,6 +7,7 @@
 #include "common/core/readers.h"
 #include "common/wire/slice_items.h"
 
+#define SEED 6 // of the log that all have
 #define SHOWN 9
 #define BEGUN 4 // block at which the first slice was read
 
@@ -59,21 +60,14 @@ static void add_slice(struct site *site, const struct block_header *at)
 static void test_more_was_shown(void **state)
 {
     (void)state;
-    struct site *parent = site_new("parent", ROLE_REPLICA);
+    struct site *parent = site_short("parent");
     struct site *child = site_new("child", ROLE_REPLICA);
-    struct author author, same;
     struct block_header begun;
-    parent->options.segment_bytes = 4096;
-    parent->options.journal_bytes = 8192;
     site_open(parent);
-    author_open(&author, 4);
-    author_feed(&author, parent, 60, 1000);
-    writer_trim(parent->instance, 50);
-    AWAIT(journal_oldest(parent->instance->journal).number > SHOWN);
+    site_feed_trimmed(parent, SEED, 1000);
     site_parent(child, parent->address);
     site_open_instance(child);
-    author_open(&same, 4);
-    author_feed(&same, child, SHOWN, 1000);
+    site_feed(child, SEED, SHOWN, 1000);
     assert_int_equal(journal_header(child->instance->journal, BEGUN, &begun), OK);
     atomic_store(&child->instance->wants_build, true);
     add_slice(child, &begun);
@@ -82,8 +76,6 @@ static void test_more_was_shown(void **state)
     assert_true(site_shows(child, SHOWN));
     site_close(child);
     site_close(parent);
-    builder_close(&author.builder);
-    builder_close(&same.builder);
 }
 
 // ---- donors ------------------------------------------------------------------------------------
@@ -95,31 +87,30 @@ static void lose(struct site *site, const char *name)
     mem_free(directory);
 }
 
-// A node that gives snapshots, and no longer has the log that leads to what it shows.
-static struct site *donor_new(struct author *author, size_t value_max)
+// A node that gives snapshots.
+static void giver_open(struct site *site)
 {
-    struct site *donor = site_new("donor", ROLE_REPLICA);
-    donor->options.segment_bytes = 4096;
-    donor->options.journal_bytes = 8192;
-    donor->node.repair_max = 1;
-    donor->options.snapshots_max = 1;
-    donor->options.snapshot_rate = GIB;
-    assert_int_equal(readers_open(&donor->readers, 1), OK);
-    site_open(donor);
-    author_open(author, 6);
-    author_feed(author, donor, 60, value_max);
-    writer_trim(donor->instance, 50);
-    // Segment by segment, so it has come to its end only near that block.
-    AWAIT(journal_oldest(donor->instance->journal).number > 45);
-    return donor;
+    site->node.repair_max = 1;
+    site->options.snapshots_max = 1;
+    site->options.snapshot_rate = GIB;
+    assert_int_equal(readers_open(&site->readers, 1), OK);
+    site_open(site);
 }
 
-static void donor_close(struct site *donor, struct author *author)
+static void giver_close(struct site *site)
 {
-    site_stop(donor);
-    readers_close(donor->readers);
-    site_free(donor);
-    builder_close(&author->builder);
+    site_stop(site);
+    readers_close(site->readers);
+    site_free(site);
+}
+
+// It gives snapshots, and no longer has the log that leads to what it shows.
+static struct site *donor_new(size_t value_max)
+{
+    struct site *donor = site_short("donor");
+    giver_open(donor);
+    site_feed_trimmed(donor, SEED, value_max);
+    return donor;
 }
 
 // The child is told these words, and given nothing.
@@ -135,11 +126,9 @@ static void await_refusal(struct site *child, struct site *donor, const char *wo
 static void test_shown_and_lost(void **state)
 {
     (void)state;
-    struct author author, same;
-    struct site *donor = donor_new(&author, 1000), *child = site_new("child", ROLE_REPLICA);
+    struct site *donor = donor_new(1000), *child = site_new("child", ROLE_REPLICA);
     site_open(child);
-    author_open(&same, 6);
-    author_feed(&same, child, 70, 1000);
+    site_feed(child, SEED, 70, 1000);
     site_stop(child);
     lose(child, "journal");
     site_parent(child, donor->address);
@@ -147,8 +136,7 @@ static void test_shown_and_lost(void **state)
     await_refusal(child, donor, "stands lower");
     assert_true(site_shows(child, 70));
     site_close(child);
-    donor_close(donor, &author);
-    builder_close(&same.builder);
+    giver_close(donor);
 }
 
 // The same where the journal is damaged far from its end and no store leads over that: what an
@@ -156,24 +144,19 @@ static void test_shown_and_lost(void **state)
 static void test_shown_and_damaged(void **state)
 {
     (void)state;
-    struct author author, same;
-    struct site *donor = donor_new(&author, 100000), *child = site_new("child", ROLE_REPLICA);
+    struct site *donor = donor_new(100000), *child = site_new("child", ROLE_REPLICA);
     site_open(child);
-    author_open(&same, 6);
-    author_feed(&same, child, 70, 100000);
+    site_feed(child, SEED, 70, 100000);
     site_stop(child);
     lose(child, "store");
-    char *journal = mem_format("%s/zones/journal", child->directory);
-    test_flip(journal, "0000000000000001.qsj", 2 * BLOCK_HEADER_BYTES + 10, 1);
-    mem_free(journal);
+    site_spoil(child);
     site_parent(child, donor->address);
     site_open(child);
     await_refusal(child, donor, "stands lower");
     assert_false(site_shows(child, 0));
     assert_true(journal_seen(child->instance->journal) == 70);
     site_close(child);
-    donor_close(donor, &author);
-    builder_close(&same.builder);
+    giver_close(donor);
 }
 
 // A node whose log no longer joins builds from one that stands behind that gap, and not from one
@@ -181,42 +164,30 @@ static void test_shown_and_damaged(void **state)
 static void test_no_further(void **state)
 {
     (void)state;
-    struct author author, same;
-    struct site *ahead = donor_new(&author, 1000), *child = site_new("child", ROLE_REPLICA);
+    struct site *ahead = donor_new(1000), *child = site_new("child", ROLE_REPLICA);
     struct site *beside = site_new("beside", ROLE_REPLICA);
     uint64_t oldest = journal_oldest(ahead->instance->journal).number;
-    beside->node.repair_max = 1;
-    beside->options.snapshots_max = 1;
-    beside->options.snapshot_rate = GIB;
-    assert_int_equal(readers_open(&beside->readers, 1), OK);
-    site_open(beside);
-    author_open(&same, 6);
-    author_feed(&same, beside, (unsigned)oldest - 2, 1000);
-    builder_close(&same.builder);
+    giver_open(beside);
+    site_feed(beside, SEED, (unsigned)oldest - 2, 1000);
     site_parent(child, beside->address);
     site_parent(child, ahead->address);
     child->node.silence = 100; // for as long as nothing is heard of the root
     site_open_instance(child);
-    author_open(&same, 6);
-    author_feed(&same, child, (unsigned)oldest - 2, 1000);
-    builder_close(&same.builder);
+    site_feed(child, SEED, (unsigned)oldest - 2, 1000);
     site_open_links(child);
     AWAIT(METRIC_GET(ahead->metrics, instance, snapshot_slices) > 0 ||
           METRIC_GET(beside->metrics, instance, snapshot_slices) > 0);
     assert_int_equal(METRIC_GET(beside->metrics, instance, snapshot_slices), 0);
     site_close(child);
-    site_stop(beside);
-    readers_close(beside->readers);
-    site_free(beside);
-    donor_close(ahead, &author);
+    giver_close(beside);
+    giver_close(ahead);
 }
 
 // A node that doubts its own store, or has it from another and not proven it, gives nothing of it.
 static void test_doubted_donor(void **state)
 {
     (void)state;
-    struct author author;
-    struct site *donor = donor_new(&author, 1000), *child = site_new("child", ROLE_REPLICA);
+    struct site *donor = donor_new(1000), *child = site_new("child", ROLE_REPLICA);
     atomic_store(&donor->instance->suspect, true);
     site_parent(child, donor->address);
     site_open(child);
@@ -225,7 +196,7 @@ static void test_doubted_donor(void **state)
     atomic_store(&donor->instance->suspect, false);
     await_refusal(child, donor, "is not walked yet");
     site_close(child);
-    donor_close(donor, &author);
+    giver_close(donor);
 }
 
 int main(void)

@@ -20,11 +20,7 @@ static struct site *town_open(const char *name, uint64_t census_max)
 
 static void town_close(struct site *site)
 {
-    instance_close(site->instance);
-    fanout_close(site->fanout);
-    beats_close(site->beats);
-    loop_close(site->loop);
-    store_cache_close(site->cache);
+    site_put_away(site);
     site_free(site);
 }
 

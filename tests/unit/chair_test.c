@@ -107,10 +107,7 @@ static void table_open(struct table *table)
     memset(table, 0, sizeof *table);
     place = (struct place){.modify_index = 0};
     struct root *root = &table->root;
-    leader_open(root, 60000);
-    acknowledge(root, 0, 1, 1);
-    acknowledge(root, 1, 1, 1);
-    AWAIT(shown(root) == 1);
+    leader_settled(root);
     stop(root);
     root->council = true;
     root->node.options.heartbeat = 5;
@@ -201,6 +198,15 @@ static void acknowledge_by(struct table *table, unsigned root, uint64_t taker, u
                           chain_at(&table->root, number));
 }
 
+// The record names this root as the leader, and those as in the set.
+static void elected(struct table *table, uint32_t in_sync)
+{
+    table_open(table);
+    table_start(table);
+    record_is(table, 2, in_sync);
+    AWAIT_TURNS(table, plays(table, COUNCIL_ELECTED));
+}
+
 // ---- tests -------------------------------------------------------------------------------------
 
 // A standby that comes back with an empty disk is left out, and taken in again only for what it has
@@ -210,10 +216,7 @@ static void test_blank_standby(void **unused)
     (void)unused;
     static const struct log_end nothing;
     struct table table;
-    table_open(&table);
-    table_start(&table);
-    record_is(&table, 2, ALL);
-    AWAIT_TURNS(&table, plays(&table, COUNCIL_ELECTED));
+    elected(&table, ALL);
     struct log_end end = table.chair->council.end;
     uint64_t takers[2];
     for (unsigned root = 0; root < 2; root++) {
@@ -251,10 +254,7 @@ static void test_donor_with_nothing(void **unused)
     (void)unused;
     static const struct log_end nothing;
     struct table table;
-    table_open(&table);
-    table_start(&table);
-    record_is(&table, 2, ALL);
-    AWAIT_TURNS(&table, plays(&table, COUNCIL_ELECTED));
+    elected(&table, ALL);
     struct log_end end = table.chair->council.end;
     come(&table, 0, 1, false);
     turn(&table);
@@ -273,10 +273,7 @@ static void test_the_last_one(void **unused)
     (void)unused;
     static const struct log_end nothing;
     struct table table;
-    table_open(&table);
-    table_start(&table);
-    record_is(&table, 2, 1u << OWN);
-    AWAIT_TURNS(&table, plays(&table, COUNCIL_ELECTED));
+    elected(&table, 1u << OWN);
     for (unsigned root = 0; root < 2; root++) {
         come(&table, root, 1, true);
         turn(&table);
@@ -295,18 +292,12 @@ static void test_found_again(void **unused)
     (void)unused;
     struct table table;
     table_open(&table);
-    char *directory = mem_format("%s/root", table.root.node.directory);
-    struct members names;
-    const char *bad, *reason;
-    const char *const *texts = table.root.at.options.roots;
-    assert_int_equal(members_parse(&names, texts, "test-node", &bad, &reason), OK);
-    assert_int_equal(names.first, OWN);
     assert_int_equal(start(&table.root), OK); // which makes the promise of a root that was alone
+    assert_int_equal(lead_of(&table.root)->members.first, OWN);
     struct promise promise = lead_of(&table.root)->promise;
     stop(&table.root);
     promise.leadership = (struct leadership){.epoch = 2, .leader = OWN};
-    assert_int_equal(promise_save(directory, "root", &promise, &names), OK);
-    mem_free(directory);
+    leave_promise(&table.root, &promise);
     table_start(&table);
     let_pass(&table);
     assert_true(plays(&table, COUNCIL_STANDBY)); // the others are not there

@@ -165,20 +165,8 @@ static void root_open(struct root *root)
     test_node_open(&root->node);
     root->at.options = test_options("root", ROLE_ROOT);
     root->at.options.submit_queue = MIB;
-    root->at.metrics = aligned_alloc(64, (sizeof *root->at.metrics + 63) / 64 * 64);
-    memset(root->at.metrics, 0, sizeof *root->at.metrics);
-    root->at.beats = beats_open();
     root->sequencer = sequencer_open();
-    struct instance_setup setup = {.node = &root->node.options,
-                                   .options = &root->at.options,
-                                   .role = replica_role(),
-                                   .cache = root->node.cache,
-                                   .metrics = root->at.metrics,
-                                   .beats = root->at.beats,
-                                   .sequencer = root->sequencer,
-                                   .home = root->node.loop,
-                                   .sequence = sequencer_turn,
-                                   .answer = sequencer_answer};
+    struct instance_setup setup = writing_setup(&root->node, &root->at, root->sequencer);
     assert_int_equal(instance_open(&root->at.instance, &setup), OK);
     while (instance_state(root->at.instance) == INSTANCE_LOADING) {
         sched_yield();

@@ -304,11 +304,7 @@ static void rest_close(struct site *site)
     loop_stop(site->loop);
     pthread_join(site->thread, NULL);
     peers_free(site->peers);
-    instance_close(site->instance);
-    fanout_close(site->fanout);
-    beats_close(site->beats);
-    loop_close(site->loop);
-    store_cache_close(site->cache);
+    site_put_away(site);
     site_free(site);
 }
 

@@ -6,7 +6,8 @@
 
 #define SILENCE_MS 60000 // nobody is left for it in this test
 #define SHORT_SILENCE_MS 1000
-#define BAD 1 // a block
+#define SEED 5 // of a log that several have
+#define BAD 1  // a block
 
 static struct site *replica_new(const char *name, const char *first, const char *second,
                                 const char *third)
@@ -217,68 +218,48 @@ static void test_no_room_at_the_top(void **state)
 static void test_too_old_and_full(void **state)
 {
     (void)state;
-    struct author author, same, own;
     struct site *root = site_new("root", ROLE_REPLICA); // of the one log that all are given
     root->options.children_max = 1;
     site_open(root);
-    author_open(&author, 5);
-    author_feed(&author, root, 60, 1000);
+    site_feed(root, SEED, TRIMMED_END, 1000);
     struct site *taker = replica_new("taker", root->address, NULL, NULL);
     taker->node.peers_max = 0;
     site_open(taker);
-    struct site *past = site_new("past", ROLE_REPLICA);
-    past->options.segment_bytes = 4096;
-    past->options.journal_bytes = 8192;
+    struct site *past = site_short("past");
     site_open(past);
-    author_open(&same, 5);
-    author_feed(&same, past, 60, 1000);
-    writer_trim(past->instance, 50);
-    AWAIT(journal_oldest(past->instance->journal).number > 5);
+    site_feed_trimmed(past, SEED, 1000);
     AWAIT(site_follows(taker, "root"));
     struct site *child = replica_new("child", past->address, root->address, NULL);
     child->node.reconnect = SILENCE_MS;
     site_open_instance(child);
-    author_open(&own, 5);
-    author_feed(&own, child, 5, 1000);
-    AWAIT(site_shows(child, 5));
+    site_feed(child, SEED, 5, 1000);
     site_open_links(child);
-    AWAIT(site_follows(child, "root") && site_shows(child, author.last.number));
+    AWAIT(site_follows(child, "root") && site_shows(child, TRIMMED_END));
     site_close(child);
     site_close(past);
     site_close(taker);
     site_close(root);
-    builder_close(&author.builder);
-    builder_close(&same.builder);
-    builder_close(&own.builder);
 }
 
 // The one that the full root names cannot give a block that has gone bad here; the root could.
 static void test_repair_from_a_full_one(void **state)
 {
     (void)state;
-    struct author author, same, own;
     struct site *root = site_new("root", ROLE_REPLICA);
     root->options.children_max = 1;
     site_open(root);
-    author_open(&author, 5);
-    author_feed(&author, root, 60, 1000);
-    struct site *middle = replica_new("middle", root->address, NULL, NULL);
-    middle->options.segment_bytes = 4096;
-    middle->options.journal_bytes = 8192;
+    site_feed(root, SEED, TRIMMED_END, 1000);
+    struct site *middle = site_short("middle");
+    middle->node.silence = SILENCE_MS;
+    site_parent(middle, root->address);
     site_open_instance(middle);
-    author_open(&same, 5);
-    author_feed(&same, middle, 60, 1000);
-    writer_trim(middle->instance, 50);
-    AWAIT(journal_oldest(middle->instance->journal).number > BAD);
+    site_feed_trimmed(middle, SEED, 1000);
     site_open_links(middle);
     AWAIT(site_follows(middle, "root"));
     struct site *child = replica_new("child", root->address, NULL, NULL);
     site_open_instance(child);
-    author_open(&own, 5);
-    author_feed(&own, child, 60, 1000);
-    char *journal = mem_format("%s/zones/journal", child->directory);
-    test_flip(journal, "0000000000000001.qsj", 2 * BLOCK_HEADER_BYTES + 10, 1);
-    mem_free(journal);
+    site_feed(child, SEED, TRIMMED_END, 1000);
+    site_spoil(child);
     instance_recheck(child->instance, BAD);
     AWAIT(atomic_load(&child->instance->damaged_first) == BAD);
     site_open_links(child);
@@ -286,9 +267,6 @@ static void test_repair_from_a_full_one(void **state)
     site_close(child);
     site_close(middle);
     site_close(root);
-    builder_close(&author.builder);
-    builder_close(&same.builder);
-    builder_close(&own.builder);
 }
 
 // Who cannot give a block that has gone bad here is left for the other one: that gets its log from
@@ -296,20 +274,17 @@ static void test_repair_from_a_full_one(void **state)
 static void test_repair_that_nobody_can_make(void **state)
 {
     (void)state;
-    struct author author, own;
-    struct site *top = replica_new("top", NULL, NULL, NULL);
-    top->options.segment_bytes = 4096;
-    top->options.journal_bytes = 8192;
+    struct author author;
+    struct site *top = site_short("top");
+    top->node.silence = SILENCE_MS;
     site_open(top);
-    author_open(&author, 5);
-    author_feed(&author, top, 60, 1000);
-    writer_trim(top->instance, 50);
-    AWAIT(journal_oldest(top->instance->journal).number > BAD);
+    author_open(&author, SEED);
+    author_feed(&author, top, TRIMMED_END, 1000);
+    site_trim(top);
     struct site *child = replica_new("child", top->address, NULL, NULL);
     child->node.silence = SHORT_SILENCE_MS; // the block is asked for again after that
     site_open_instance(child);
-    author_open(&own, 5);
-    author_feed(&own, child, 60, 1000);
+    site_feed(child, SEED, TRIMMED_END, 1000);
     site_open_links(child);
     struct site *below = replica_open("below", child->address);
     AWAIT(site_follows(child, "top") && site_shows(below, author.last.number));
@@ -318,9 +293,7 @@ static void test_repair_that_nobody_can_make(void **state)
     const char *known[] = {top->address, below->address, NULL};
     assert_int_equal(endpoints_parse(known, &list, &bad, &reason), OK);
     endpoint_feed_publish(&child->instance->parents, list);
-    char *journal = mem_format("%s/zones/journal", child->directory);
-    test_flip(journal, "0000000000000001.qsj", 2 * BLOCK_HEADER_BYTES + 10, 1);
-    mem_free(journal);
+    site_spoil(child);
     instance_recheck(child->instance, BAD);
     AWAIT(METRIC_GET(below->node_metrics, node, peers_refused) > 0); // it was left for that one
     author_feed(&author, top, 3, 100);
@@ -330,7 +303,6 @@ static void test_repair_that_nobody_can_make(void **state)
     site_close(child);
     site_close(top);
     builder_close(&author.builder);
-    builder_close(&own.builder);
 }
 
 int main(void)

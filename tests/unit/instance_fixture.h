@@ -259,22 +259,28 @@ SUPPORT struct instance_options test_options(const char *name, int role)
                                      .quarantine = 10000};
 }
 
-// `at->options` is set.
-SUPPORT int test_instance_try(struct test_node *node, struct test_instance *at,
-                              const struct role *role)
+// `at->options` is set; the rest is made when the instance is opened first.
+SUPPORT struct instance_setup test_setup(struct test_node *node, struct test_instance *at,
+                                         const struct role *role)
 {
     if (at->metrics == NULL) {
         at->metrics = aligned_alloc(64, (sizeof *at->metrics + 63) / 64 * 64);
         memset(at->metrics, 0, sizeof *at->metrics);
         at->beats = beats_open();
     }
-    struct instance_setup setup = {.node = &node->options,
+    return (struct instance_setup){.node = &node->options,
                                    .options = &at->options,
                                    .role = role,
                                    .cache = node->cache,
                                    .metrics = at->metrics,
                                    .beats = at->beats,
                                    .home = node->loop};
+}
+
+SUPPORT int test_instance_try(struct test_node *node, struct test_instance *at,
+                              const struct role *role)
+{
+    struct instance_setup setup = test_setup(node, at, role);
     return instance_open(&at->instance, &setup);
 }
 

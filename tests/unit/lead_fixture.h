@@ -43,17 +43,8 @@ SUPPORT struct lead *lead_of(struct root *root) { return root->at.instance->lead
 SUPPORT int start(struct root *root)
 {
     root->sequencer = sequencer_open();
-    struct instance_setup setup = {.node = &root->node.options,
-                                   .options = &root->at.options,
-                                   .role = replica_role(),
-                                   .cache = root->node.cache,
-                                   .metrics = root->at.metrics,
-                                   .beats = root->at.beats,
-                                   .sequencer = root->sequencer,
-                                   .home = root->node.loop,
-                                   .sequence = sequencer_turn,
-                                   .answer = sequencer_answer,
-                                   .council = root->council};
+    struct instance_setup setup = writing_setup(&root->node, &root->at, root->sequencer);
+    setup.council = root->council;
     int error = instance_open(&root->at.instance, &setup);
     if (error == OK) {
         AWAIT(instance_state(instance_of(root)) == INSTANCE_SERVING);
@@ -83,9 +74,6 @@ SUPPORT void root_open(struct root *root, const char *const *names)
     root->at.options.submit_queue = MIB;
     root->at.options.roots = names;
     root->at.options.commit_wait = 60000;
-    root->at.metrics = aligned_alloc(64, (sizeof *root->at.metrics + 63) / 64 * 64);
-    memset(root->at.metrics, 0, sizeof *root->at.metrics);
-    root->at.beats = beats_open();
     builder_open(&root->builder);
     block_genesis(&root->last, test_history);
 }
@@ -199,6 +187,28 @@ SUPPORT void await_word(struct root *root, const struct block_header *header)
     assert_int_equal(word.link, root->link);
 }
 
+// A standby that has followed a leader for `count` blocks.
+SUPPORT struct block_header standby_fed(struct root *root, unsigned count)
+{
+    standby_open(root);
+    join(root, EPOCH, 0);
+    struct block_header last = feed(root, count);
+    await_word(root, &last);
+    return last;
+}
+
+// What one that is stopped will find that it has promised.
+SUPPORT void leave_promise(struct root *root, const struct promise *promise)
+{
+    struct members names;
+    const char *bad, *reason;
+    char *directory = mem_format("%s/root", root->node.directory);
+    const char *const *texts = root->at.options.roots;
+    assert_int_equal(members_parse(&names, texts, "test-node", &bad, &reason), OK);
+    assert_int_equal(promise_save(directory, "root", promise, &names), OK);
+    mem_free(directory);
+}
+
 // ---- a leader ----------------------------------------------------------------------------------
 
 SUPPORT int write_start(struct root *root, struct writing *writing)
@@ -235,6 +245,15 @@ SUPPORT struct hash128 chain_at(struct root *root, uint64_t number)
 SUPPORT void acknowledge(struct root *root, unsigned from, uint64_t epoch, uint64_t number)
 {
     instance_acknowledged(instance_of(root), from, 0, epoch, number, chain_at(root, number));
+}
+
+// A leader whose first block both others have: it is committed.
+SUPPORT void leader_settled(struct root *root)
+{
+    leader_open(root, 60000);
+    acknowledge(root, 0, 1, 1);
+    acknowledge(root, 1, 1, 1);
+    AWAIT(shown(root) == 1);
 }
 
 #endif

@@ -26,10 +26,7 @@ static unsigned keys_of(struct root *root)
 // Ten blocks, of which four are shown.
 static void part_committed(struct root *root)
 {
-    standby_open(root);
-    join(root, EPOCH, 0);
-    struct block_header last = feed(root, 10);
-    await_word(root, &last);
+    standby_fed(root, 10);
     tell(root, 4);
     AWAIT(shown(root) == 4);
     assert_shows(root, 4);

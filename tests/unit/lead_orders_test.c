@@ -42,10 +42,7 @@ static void test_gate(void **unused)
     (void)unused;
     struct root root;
     struct writing first, second;
-    leader_open(&root, 60000);
-    acknowledge(&root, 0, 1, 1);
-    acknowledge(&root, 1, 1, 1);
-    AWAIT(shown(&root) == 1);
+    leader_settled(&root);
     instance_gate(instance_of(&root), LEAD_GATE_WAIT);
     let_turn(&root);
     assert_int_equal(write_start(&root, &first), OK);
@@ -74,10 +71,7 @@ static void test_promise(void **unused)
 {
     (void)unused;
     struct root root;
-    standby_open(&root);
-    join(&root, EPOCH, 0);
-    struct block_header last = feed(&root, 3);
-    await_word(&root, &last);
+    struct block_header last = standby_fed(&root, 3);
     struct block *late = make(&root, 0);
     instance_promise(instance_of(&root), EPOCH + 1, 0);
     instance_mark(instance_of(&root), 1);
@@ -168,10 +162,7 @@ static void test_start_with_a_council(void **unused)
 {
     (void)unused;
     struct root root;
-    leader_open(&root, 60000); // without one, in epoch 1
-    acknowledge(&root, 0, 1, 1);
-    acknowledge(&root, 1, 1, 1);
-    AWAIT(shown(&root) == 1);
+    leader_settled(&root); // without one, in epoch 1
     stop(&root);
     root.council = true;
     assert_int_equal(start(&root), OK);
@@ -188,17 +179,12 @@ static void test_start_with_a_council(void **unused)
     stop(&root);
     take_away(&root, "promise");
     assert_int_equal(start(&root), ERR_CORRUPT); // the log is of an epoch that somebody promised
-    char *directory = mem_format("%s/root", root.node.directory);
-    struct members names;
-    const char *bad, *reason;
-    assert_int_equal(members_parse(&names, root.at.options.roots, "test-node", &bad, &reason), OK);
     struct promise promise = {.leadership = {.epoch = 2, .leader = 0}, .generation = 3};
-    assert_int_equal(promise_save(directory, "root", &promise, &names), OK);
+    leave_promise(&root, &promise);
     assert_int_equal(start(&root), OK);
     stop(&root);
     take_away(&root, "commit");
     assert_int_equal(start(&root), ERR_CORRUPT);
-    mem_free(directory);
     root_close(&root);
 }
 
@@ -265,30 +251,22 @@ static void test_start_without_a_journal(void **unused)
 {
     (void)unused;
     struct root root;
-    standby_open(&root);
-    join(&root, EPOCH, 0);
-    struct block_header last = feed(&root, 3);
-    await_word(&root, &last);
+    standby_fed(&root, 3);
     stop(&root);
     struct promise promise = {.leadership = {.epoch = EPOCH, .leader = 0}, .generation = 3};
     memcpy(promise.history, test_history, HISTORY_ID_BYTES);
-    struct members names;
-    const char *bad, *reason;
-    char *directory = mem_format("%s/root", root.node.directory);
-    char *journal = mem_format("%s/journal", directory);
-    assert_int_equal(members_parse(&names, root.at.options.roots, "test-node", &bad, &reason), OK);
-    assert_int_equal(promise_save(directory, "root", &promise, &names), OK);
+    char *journal = mem_format("%s/root/journal", root.node.directory);
+    leave_promise(&root, &promise);
     assert_int_equal(start(&root), OK);
     stop(&root);
     assert_int_equal(nftw(journal, test_remove, 16, FTW_DEPTH | FTW_PHYS), 0);
     assert_int_equal(start(&root), ERR_AHEAD);
     promise.leadership.leader = OWN - 1; // it was about to begin, and may do so
     promise.generation = 1;
-    assert_int_equal(promise_save(directory, "root", &promise, &names), OK);
+    leave_promise(&root, &promise);
     assert_int_equal(start(&root), OK);
     stop(&root);
     mem_free(journal);
-    mem_free(directory);
     root_close(&root);
 }
 
@@ -297,24 +275,18 @@ static void test_start_with_another_history(void **unused)
 {
     (void)unused;
     struct root root;
-    standby_open(&root);
-    join(&root, EPOCH, 0);
-    struct block_header last = feed(&root, 3);
-    await_word(&root, &last);
+    standby_fed(&root, 3);
+    unsigned own = lead_of(&root)->members.own;
     stop(&root);
-    struct members names;
-    const char *bad, *reason;
-    char *directory = mem_format("%s/root", root.node.directory);
-    assert_int_equal(members_parse(&names, root.at.options.roots, "test-node", &bad, &reason), OK);
     const struct {
         unsigned leader;
         bool alone, blank;
         int error;
     } cases[] = {
-        {.leader = names.own, .error = ERR_DIVERGED},
+        {.leader = own, .error = ERR_DIVERGED},
         {.leader = 0, .error = ERR_DIVERGED},
         {.leader = 0, .alone = true, .error = ERR_DIVERGED},
-        {.leader = names.own, .alone = true, .error = OK},
+        {.leader = own, .alone = true, .error = OK},
         {.leader = 0, .blank = true, .error = OK},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -323,13 +295,12 @@ static void test_start_with_another_history(void **unused)
                                   .generation = 3,
                                   .alone = cases[i].alone,
                                   .blank = cases[i].blank};
-        assert_int_equal(promise_save(directory, "root", &promise, &names), OK);
+        leave_promise(&root, &promise);
         assert_int_equal(start(&root), cases[i].error);
         if (cases[i].error == OK) {
             stop(&root);
         }
     }
-    mem_free(directory);
     root_close(&root);
 }
 
@@ -338,10 +309,7 @@ static void test_later_epoch(void **unused)
 {
     (void)unused;
     struct root root;
-    standby_open(&root);
-    join(&root, EPOCH, 0);
-    struct block_header last = feed(&root, 2);
-    await_word(&root, &last);
+    struct block_header last = standby_fed(&root, 2);
     struct block *mark = block_mark(&last, (struct block_stamp){.epoch = EPOCH + 1},
                                     bytes_text("\x92\x02\xa1"
                                                "b"));

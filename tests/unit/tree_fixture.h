@@ -133,6 +133,15 @@ SUPPORT struct site *site_new(const char *name, int role)
     return site;
 }
 
+// A replica whose journal keeps little of what is trimmed.
+SUPPORT struct site *site_short(const char *name)
+{
+    struct site *site = site_new(name, ROLE_REPLICA);
+    site->options.segment_bytes = 4096;
+    site->options.journal_bytes = 8192;
+    return site;
+}
+
 // Adds a parent; the text may go before the node does.
 SUPPORT void site_parent(struct site *site, const char *address)
 {
@@ -211,6 +220,16 @@ SUPPORT void gate_await(struct gate *gate)
     sem_destroy(&gate->raised);
 }
 
+// Its loop and its links are over.
+SUPPORT void site_put_away(struct site *site)
+{
+    instance_close(site->instance);
+    fanout_close(site->fanout);
+    beats_close(site->beats);
+    loop_close(site->loop);
+    store_cache_close(site->cache);
+}
+
 SUPPORT void site_stop(struct site *site)
 {
     struct gate gate;
@@ -225,11 +244,7 @@ SUPPORT void site_stop(struct site *site)
     loop_stop(site->loop);
     pthread_join(site->thread, NULL);
     peers_free(site->peers);
-    instance_close(site->instance);
-    fanout_close(site->fanout);
-    beats_close(site->beats);
-    loop_close(site->loop);
-    store_cache_close(site->cache);
+    site_put_away(site);
 }
 
 SUPPORT int site_remove(const char *path, const struct stat *info, int type, struct FTW *walk)
@@ -300,6 +315,40 @@ SUPPORT void author_feed(struct author *author, struct site *site, unsigned coun
         instance_receive(site->instance, author_block(author, value_max));
     }
     AWAIT(site_shows(site, author->last.number));
+}
+
+// Hands it the first `count` blocks of the log of that seed: others may have the same.
+SUPPORT void site_feed(struct site *site, uint64_t seed, unsigned count, size_t value_max)
+{
+    struct author author;
+    author_open(&author, seed);
+    author_feed(&author, site, count, value_max);
+    builder_close(&author.builder);
+}
+
+#define TRIMMED_END 60
+#define TRIMMED_OLDEST 45 // or a little later
+
+// A site_short that has TRIMMED_END blocks loses most of them. They go segment by segment: that it
+// has come to its end is seen only near the block up to which they go.
+SUPPORT void site_trim(struct site *site)
+{
+    writer_trim(site->instance, TRIMMED_OLDEST + 5);
+    AWAIT(journal_oldest(site->instance->journal).number > TRIMMED_OLDEST);
+}
+
+SUPPORT void site_feed_trimmed(struct site *site, uint64_t seed, size_t value_max)
+{
+    site_feed(site, seed, TRIMMED_END, value_max);
+    site_trim(site);
+}
+
+// A bit of the first block in its journal flips.
+SUPPORT void site_spoil(struct site *site)
+{
+    char *journal = mem_format("%s/zones/journal", site->directory);
+    test_flip(journal, "0000000000000001.qsj", 2 * BLOCK_HEADER_BYTES + 10, 1);
+    mem_free(journal);
 }
 
 // A root has made its own birth block: the log goes on from there.

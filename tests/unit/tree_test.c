@@ -171,22 +171,15 @@ static void test_behind(void **state)
 static void test_too_old(void **state)
 {
     (void)state;
-    struct site *parent = site_new("parent", ROLE_REPLICA);
-    parent->options.segment_bytes = 4096;
-    parent->options.journal_bytes = 8192;
+    struct site *parent = site_short("parent");
     site_open(parent);
-    struct author author;
-    author_open(&author, 4);
     struct site *child = child_new("child", parent->address);
-    author_feed(&author, parent, 60, 1000);
-    writer_trim(parent->instance, 50);
-    AWAIT(journal_oldest(parent->instance->journal).number > 20);
+    site_feed_trimmed(parent, 4, 1000);
     site_open(child);
     AWAIT(site_state_is(child, "too old: "));
     assert_int_equal(site_block(child), 0);
     site_close(child);
     site_close(parent);
-    builder_close(&author.builder);
 }
 
 // Both hold five common blocks; then their logs part: with `alike` in what is written alone, so

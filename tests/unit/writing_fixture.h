@@ -1,12 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// A write that a test hands to a sequencer, and waits for.
+// A root with its sequencer, and a write that a test hands to that, and waits for.
 #ifndef QS_TESTS_UNIT_WRITING_FIXTURE_H
 #define QS_TESTS_UNIT_WRITING_FIXTURE_H
 
 #include <semaphore.h>
 
+#include "replica/replica.h"
 #include "replica/sequencer.h"
 #include "tests/unit/instance_fixture.h"
+
+SUPPORT struct instance_setup writing_setup(struct test_node *node, struct test_instance *at,
+                                            void *sequencer)
+{
+    struct instance_setup setup = test_setup(node, at, replica_role());
+    setup.sequencer = sequencer;
+    setup.sequence = sequencer_turn;
+    setup.answer = sequencer_answer;
+    return setup;
+}
 
 struct writing {
     struct transaction transaction;

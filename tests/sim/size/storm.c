@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/sim/elapse.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/size/gauge.h"
 #include "tests/sim/size/load.h"
@@ -14,7 +15,6 @@
 #define KEYS 2000
 #define VALUE_BYTES 1008
 #define FILLS 12000 // writes before the storm, ten at a time
-#define LOOK_NS (10 * NS_PER_MS)
 #define LATE_NS NS_PER_S
 #define LIMIT_NS (1800 * NS_PER_S)
 #define FAR_NS (20 * NS_PER_MS)
@@ -132,14 +132,6 @@ static void plant(uint64_t seed, unsigned count, const struct kind *kind, bool v
 
 // ---- the run -----------------------------------------------------------------------------------
 
-static void run_for(uint64_t ns)
-{
-    uint64_t until_ns = world_now_ns() + ns;
-    while (world_now_ns() < until_ns) {
-        WORLD_CHECK(world_step(), "nothing happens any more");
-    }
-}
-
 static unsigned serving(void)
 {
     uint64_t index = gauge_newest_before(LATE_NS);
@@ -201,7 +193,7 @@ static uint64_t run_storm(uint64_t *ret_half_ns)
             *ret_half_ns = world_now_ns() - begun_ns;
         }
         crash_furthest();
-        run_for(LOOK_NS);
+        elapse_for(ELAPSE_LOOK_NS);
     }
     return world_now_ns() - begun_ns;
 }
@@ -245,14 +237,14 @@ void storm_print(uint64_t seed, unsigned count, bool verbose)
         uint64_t half_ns;
         plant(seed, count + 1, &kinds[i], verbose);
         while (!node_serves(&nodes[0])) {
-            run_for(LOOK_NS);
+            elapse_for(ELAPSE_LOOK_NS);
         }
         load_set(10, 10 * NS_PER_MS);
         while (gauge_newest() < FILLS) {
-            run_for(LOOK_NS);
+            elapse_for(ELAPSE_LOOK_NS);
         }
         load_set(1, 100 * NS_PER_MS);
-        run_for(NS_PER_S);
+        elapse_for(NS_PER_S);
         uint64_t took_ns = run_storm(&half_ns);
         print_row(took_ns, half_ns);
         fflush(stdout);

@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "tests/sim/elapse.h"
 #include "tests/sim/seams.h"
 #include "tests/sim/size/gauge.h"
 #include "tests/sim/size/load.h"
 #include "tests/sim/size/plan.h"
 #include "tests/sim/store_model.h"
 
-#define LOOK_NS (10 * NS_PER_MS)
 #define MOMENT_NS (100 * NS_PER_MS)
 #define LATE_NS NS_PER_S
 #define FORM_LIMIT_NS (120 * NS_PER_S)
@@ -75,14 +75,6 @@ static void plant(const struct trial_setup *setup)
 
 // ---- looking -----------------------------------------------------------------------------------
 
-static void run_for(uint64_t ns)
-{
-    uint64_t until_ns = world_now_ns() + ns;
-    while (world_now_ns() < until_ns) {
-        WORLD_CHECK(world_step(), "nothing happens any more");
-    }
-}
-
 static void describe(void)
 {
     for (unsigned i = 1; i < plan_nodes(); i++) {
@@ -101,16 +93,7 @@ static void describe(void)
 // Runs until it is so; returns for how long, in ms.
 static uint64_t run_until(bool (*over)(void), uint64_t limit_ns, const char *what)
 {
-    uint64_t begun_ns = world_now_ns();
-    while (!over()) {
-        if (world_now_ns() - begun_ns > limit_ns) {
-            describe();
-            world_fail("%s did not come within %llu s", what,
-                       (unsigned long long)(limit_ns / NS_PER_S));
-        }
-        run_for(LOOK_NS);
-    }
-    return (world_now_ns() - begun_ns) / NS_PER_MS;
+    return elapse_until(over, describe, limit_ns, what) / NS_PER_MS;
 }
 
 static bool all_follow(void)
@@ -170,7 +153,7 @@ static uint64_t settle(void)
     uint64_t last_ns = begun_ns;
     unsigned known = changes();
     while (world_now_ns() - last_ns < SETTLED_NS && world_now_ns() - begun_ns < SETTLE_LIMIT_NS) {
-        run_for(MOMENT_NS);
+        elapse_for(MOMENT_NS);
         if (changes() != known) {
             known = changes();
             last_ns = world_now_ns();
@@ -232,7 +215,7 @@ static void watch(struct healing *healing)
     healing->follow_ms = healing->whole_ms = NONE;
     while (world_now_ns() - begun_ns < FAULT_NS) {
         look(healing, begun_ns);
-        run_for(LOOK_NS);
+        elapse_for(ELAPSE_LOOK_NS);
     }
 }
 
@@ -312,7 +295,7 @@ static void flap(struct flapping *flapping)
     for (flapping->cycles = 0; flapping->cycles < TRIAL_FLAPS; flapping->cycles++) {
         net_block(parent, below, world_now_ns() + FLAP_NS);
         net_block(below, parent, world_now_ns() + FLAP_NS);
-        run_for(2 * FLAP_NS);
+        elapse_for(2 * FLAP_NS);
     }
     flapping->own = changes_of(&nodes[below]) - own;
     flapping->others = changes() - all - flapping->own;
@@ -322,7 +305,7 @@ static void flap(struct flapping *flapping)
 static void strike(struct trial *trial)
 {
     load_set(1, 400 * NS_PER_MS);
-    run_for(2 * NS_PER_S);
+    elapse_for(2 * NS_PER_S);
     unsigned site = lose_site(&trial->site);
     unsigned number = busiest(site);
     trial->power.what = "an intermediate loses power";
@@ -344,15 +327,15 @@ void trial_run(const struct trial_setup *setup, struct trial *ret_trial)
     trial->formed_ms = run_until(all_follow, FORM_LIMIT_NS, "a whole tree");
     trial->settled_ms = settle();
     load_set(10, 10 * NS_PER_MS);
-    run_for(WARM_NS);
+    elapse_for(WARM_NS);
     gauge_start();
-    run_for(setup->steady_ms * NS_PER_MS);
+    elapse_for(setup->steady_ms * NS_PER_MS);
     gauge_stop();
     if (!setup->calm) {
         strike(trial);
     }
     load_set(1, NS_PER_S);
-    run_for(NS_PER_MS / 10);
+    elapse_for(NS_PER_MS / 10);
     load_set(0, 0);
     trial->equal_ms = run_until(all_equal, RETURN_LIMIT_NS, "the same index everywhere");
     trial->simulated_ms = world_now_ns() / NS_PER_MS;

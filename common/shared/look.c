@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of loads: the visible index first, with acquire; then what the filter or a slot says of
 // it, each of which tells since when; whether all of this still counts comes last. So an answer is
-// that of the index loaded first, whatever the daemon does meanwhile.
+// that of the index loaded first, whatever the daemon does meanwhile; and of any index before it
+// that is not before what it was found in.
 #include "common/shared/look.h"
 
 #include <linux/futex.h>
@@ -85,7 +86,7 @@ static bool is_alive(const struct look *look)
 
 // The file comes last: whoever restores a directory may cut it, and to look at it then is fatal.
 // While a daemon lives nobody does.
-static bool counts(const struct look *look)
+bool look_counts(const struct look *look)
 {
     return atomic_load_explicit(&look->page->retired, memory_order_acquire) == 0 &&
            (look->stays || is_alive(look)) &&
@@ -101,7 +102,7 @@ static bool is_fed(const struct look *look)
 
 enum look_state look_state(const struct look *look)
 {
-    if (!counts(look)) {
+    if (!look_counts(look)) {
         return LOOK_OVER;
     }
     if (!is_alive(look)) {
@@ -160,18 +161,27 @@ static int look_hot(const struct look *look, struct bytes key, uint64_t index,
     return ERR_INCOMPLETE;
 }
 
-int look_up(const struct look *look, struct bytes key, uint64_t least,
-            struct look_answer *ret_answer)
+uint64_t look_visible(const struct look *look)
 {
-    uint64_t index = atomic_load_explicit(&look->page->visible, memory_order_acquire);
-    if (index < least || key.size == 0 || key.size > SHARED_KEY_BYTES_MAX) {
+    return atomic_load_explicit(&look->page->visible, memory_order_acquire);
+}
+
+int look_key(const struct look *look, struct bytes key, uint64_t index,
+             struct look_answer *ret_answer)
+{
+    if (key.size == 0 || key.size > SHARED_KEY_BYTES_MAX) {
         return ERR_INCOMPLETE;
     }
     int code = absent_by_filter(look, key, index) ? ERR_NOT_FOUND
                                                   : look_hot(look, key, index, ret_answer);
-    if (code == ERR_INCOMPLETE || !counts(look)) {
-        return ERR_INCOMPLETE;
-    }
     ret_answer->index = index;
     return code;
+}
+
+int look_up(const struct look *look, struct bytes key, uint64_t least,
+            struct look_answer *ret_answer)
+{
+    uint64_t index = look_visible(look);
+    int code = index < least ? ERR_INCOMPLETE : look_key(look, key, index, ret_answer);
+    return code != ERR_INCOMPLETE && look_counts(look) ? code : ERR_INCOMPLETE;
 }

@@ -41,6 +41,13 @@ void look_close(struct look *look); // no look is under way
 int look_up(const struct look *look, struct bytes key, uint64_t least,
             struct look_answer *ret_answer) MUST_CHECK;
 
+// Its parts, for several keys at one index: the visible index first; then any number of keys at that
+// index or at one before it; and last whether all of that counts. look_key answers as look_up does.
+uint64_t look_visible(const struct look *look);
+int look_key(const struct look *look, struct bytes key, uint64_t index,
+             struct look_answer *ret_answer) MUST_CHECK;
+bool look_counts(const struct look *look) MUST_CHECK;
+
 // Should a daemon be asked for new descriptors?
 enum look_state {
     LOOK_CURRENT,

@@ -77,6 +77,7 @@ def absent_and_hot(node, db):
         version = db.put(key, str(number))
         row = db.row(key)
         assert row.value == str(number).encode() and row.version == version <= row.index
+    many(node, db, key)
     db.delete(key)
     assert db.get(key) is None and not db.exists(key)
     db.put("absent", "now")
@@ -94,6 +95,23 @@ def absent_and_hot(node, db):
         return node.metrics("main")["hot_used"] > used
 
     wait_for(is_used, 30, "the daemon to learn what was read")
+
+
+def many(node, db, key):
+    """Several keys: known ones cost no command, others one for all of them; all are of one state."""
+    wait_silent(node, lambda: db.get(key), "a hot value to be shared")
+    value = db.get(key)
+    assert [row.value for row in db.get_many(["absent", key])] == [None, value]
+    assert asked(node, lambda: db.get_many(["absent", key, "gone"])) == 0
+    cold = f"{node.name}/cold"
+    for number in range(50):
+        version = db.put(cold, str(number))
+        rows = db.get_many(["absent", cold, key, cold])
+        assert [row.value for row in rows] == [None, str(number).encode(), value] + [rows[1].value]
+        assert len({row.index for row in rows}) == 1 and rows[0].index >= version
+        assert rows[1].version == rows[3].version == version
+    with pytest.raises(qs.KeySize):
+        db.get_many(["absent", key, ""])
 
 
 def test_false_positives(cluster):

@@ -273,6 +273,18 @@ proctype client() {
 #ifndef M_INDEX_AFTER
             index = visible[at];
 #endif
+#ifndef M_INDEX_AFTER
+#ifdef M_BEYOND_THE_VISIBLE
+            if
+            :: index < seen && serving -> index = seen
+            :: else -> skip
+            fi;
+#endif
+            do /* or an earlier one, that a socket has named for other keys */
+            :: index > seen -> index--
+            :: break
+            od;
+#endif
             if
 #ifdef M_NO_SINCE_OF_FILTER
             :: front != 0 -> known = !holds[front]

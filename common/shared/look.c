@@ -5,7 +5,10 @@
 // that is not before what it was found in.
 #include "common/shared/look.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <unistd.h>
 
 // ---- mapping -----------------------------------------------------------------------------------
 
@@ -25,13 +28,10 @@ static bool is_filter(const struct filter_page *page, size_t bytes)
 static bool fits_together(struct look *look)
 {
     const struct region *filter = &look->regions[LOOK_FILTER];
-    look->incarnation = look->regions[LOOK_INCARNATION].memory;
     look->page = look->regions[LOOK_BOARD].memory;
     look->marks = look->regions[LOOK_MARKS].memory;
     look->filter = filter->memory;
-    if (look->incarnation->magic != INCARNATION_MAGIC ||
-        look->incarnation->version != SHARED_VERSION ||
-        !is_board(look->page, look->regions[LOOK_BOARD].bytes) ||
+    if (!is_board(look->page, look->regions[LOOK_BOARD].bytes) ||
         look->regions[LOOK_MARKS].bytes < look->page->buckets * HOT_WAYS) {
         return false;
     }
@@ -46,17 +46,22 @@ static bool fits_together(struct look *look)
     return is_filter(look->filter, filter->bytes);
 }
 
+static int keep_file(struct look *look, int fd)
+{
+    look->file = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return look->file < 0 ? error_from_errno(errno) : OK;
+}
+
 int look_open(struct look *look, const int *fds, unsigned count, bool stays)
 {
-    static const enum region_kind kinds[] = {[LOOK_INCARNATION] = REGION_FILE,
-                                             [LOOK_MARKS] = REGION_WRITE,
+    static const enum region_kind kinds[] = {[LOOK_MARKS] = REGION_WRITE,
                                              [LOOK_FILTER] = REGION_READ};
-    *look = (struct look){.stays = stays};
+    *look = (struct look){.stays = stays, .file = -1};
     if (count != LOOK_FILTER && count != LOOK_FDS) {
         return ERR_PROTOCOL;
     }
-    int error = OK;
-    for (unsigned i = 0; i < count && error == OK; i++) {
+    int error = stays ? keep_file(look, fds[LOOK_INCARNATION]) : OK;
+    for (unsigned i = LOOK_BOARD; i < count && error == OK; i++) {
         size_t least = i == LOOK_MARKS ? 1 : SHARED_HEAD_BYTES;
         error = region_map(&look->regions[i], kinds[i], fds[i], least);
     }
@@ -74,6 +79,10 @@ void look_close(struct look *look)
     for (unsigned i = 0; i < LOOK_FDS; i++) {
         region_close(&look->regions[i]);
     }
+    if (look->file >= 0) {
+        close(look->file);
+        look->file = -1;
+    }
 }
 
 // ---- whether it counts -------------------------------------------------------------------------
@@ -84,14 +93,21 @@ static bool is_alive(const struct look *look)
     return (word & FUTEX_TID_MASK) != 0 && (word & FUTEX_OWNER_DIED) == 0;
 }
 
-// The file comes last: whoever restores a directory may cut it, and to look at it then is fatal.
-// While a daemon lives nobody does.
+// Read, and not mapped: whoever restores a directory may cut the file, and to look at memory that is
+// not there any more is fatal.
+static bool is_last_start(const struct look *look)
+{
+    struct incarnation_page page;
+    return pread(look->file, (void *)&page, sizeof page, 0) == (ssize_t)sizeof page &&
+           page.magic == INCARNATION_MAGIC && page.version == SHARED_VERSION &&
+           atomic_load(&page.number) == look->page->incarnation;
+}
+
+// While the daemon lives there is no other.
 bool look_counts(const struct look *look)
 {
     return atomic_load_explicit(&look->page->retired, memory_order_acquire) == 0 &&
-           (look->stays || is_alive(look)) &&
-           atomic_load_explicit(&look->incarnation->number, memory_order_acquire) ==
-               look->page->incarnation;
+           (is_alive(look) || (look->stays && is_last_start(look)));
 }
 
 static bool is_fed(const struct look *look)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A reader's side of shared memory: what a daemon has given, mapped, and looks into it. A look
-// makes no system call, waits for nobody, and writes nothing but the mark of a slot that it used.
+// makes no system call while the daemon lives, waits for nobody, and writes nothing but the mark of a
+// slot that it used.
 // docs/shared-memory.md says why what it answers is exact.
 #ifndef QS_COMMON_SHARED_LOOK_H
 #define QS_COMMON_SHARED_LOOK_H
@@ -14,7 +15,6 @@ enum look_fd { LOOK_INCARNATION, LOOK_BOARD, LOOK_MARKS, LOOK_FILTER, LOOK_FDS }
 
 struct look {
     struct region regions[LOOK_FDS];
-    const struct incarnation_page *incarnation;
     const struct board_page *page;
     const struct hot_bucket *buckets;
     const struct hot_slot *slots;
@@ -22,6 +22,7 @@ struct look {
     const struct filter_page *filter; // NULL: none
     struct bloom bloom;
     bool stays; // goes on without a daemon, until another one begins
+    int file;   // the incarnation's, of one that stays; -1: none
 };
 
 struct look_answer {

@@ -220,6 +220,25 @@ def test_killed_and_begun_again(cluster):
 
 
 @pytest.mark.parametrize("shared", ["live", "static"])
+def test_file_is_cut(cluster, shared):
+    """Whoever cuts the one file that is not sealed ends no program, and what is read stays right."""
+    root = cluster.root(**SHARED).start()
+    with connect(root, shared=shared, timeout=1.0) as db:
+        version = db.put("hot", "1")
+        warm(root, db)
+        wait_silent(root, lambda: (db.get("hot"), db.get("no")), "a mapping")
+        os.truncate(root.data / "main" / "incarnation", 0)
+        assert asked(root, lambda: (db.get("hot"), db.get("no"))) == 0
+        assert db.row("hot").version == version and db.get("no") is None
+        root.kill()
+        with pytest.raises((qs.Closed, qs.Timeout)):
+            db.get("hot")
+        root.start()
+        root.call("SET", "no", "now")
+        assert db.get("no") == b"now" and db.get("hot") == b"1"
+
+
+@pytest.mark.parametrize("shared", ["live", "static"])
 def test_another_history(cluster, shared):
     """The memory of another history is not taken for that of the one that was seen."""
     root, other = cluster.root(**SHARED).start(), cluster.root("other", **SHARED).start()

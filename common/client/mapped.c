@@ -197,11 +197,14 @@ static struct gate *come_in(struct mapped *mapped, struct door_answer *ret_answe
 {
     struct gate *gate = enter(mapped);
     *ret_answer = (struct door_answer){0};
-    if (gate == NULL && (atomic_load_explicit(&mapped->asked, memory_order_relaxed) >= ASKED_FIRST ||
-                         atomic_fetch_add(&mapped->asked, 1) >= ASKED_FIRST)) {
+    if (gate != NULL) {
+        return gate;
+    }
+    if (atomic_load_explicit(&mapped->asked, memory_order_relaxed) >= ASKED_FIRST ||
+        atomic_fetch_add(&mapped->asked, 1) >= ASKED_FIRST) {
         ret_answer->spent_ns = try_exchange(mapped);
     }
-    return gate;
+    return NULL;
 }
 
 static bool is_ours(struct mapped *mapped)

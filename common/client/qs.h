@@ -156,8 +156,8 @@ QS_API int qs_get_at(struct qs *qs, const void *key, size_t key_size, uint64_t i
 // QS_OK or QS_NOT_FOUND. Fetches no value.
 QS_API int qs_exists(struct qs *qs, const void *key, size_t key_size);
 
-// A row for each of `count` (at least one) keys, in their order, all of one state. Where memory that
-// the daemon shares knows some of them, the socket is asked for the others alone.
+// A row for each of `count` (at least one) keys, in their order, all of one state. Where memory
+// that the daemon shares knows some of them, the socket is asked for the others alone.
 QS_API int qs_get_many(struct qs *qs, size_t count, const struct qs_bytes *keys,
                        struct qs_result *result);
 

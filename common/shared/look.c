@@ -93,8 +93,8 @@ static bool is_alive(const struct look *look)
     return (word & FUTEX_TID_MASK) != 0 && (word & FUTEX_OWNER_DIED) == 0;
 }
 
-// Read, and not mapped: whoever restores a directory may cut the file, and to look at memory that is
-// not there any more is fatal.
+// Read, and not mapped: whoever restores a directory may cut the file, and to look at memory that
+// is not there any more is fatal.
 static bool is_last_start(const struct look *look)
 {
     struct incarnation_page page;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A reader's side of shared memory: what a daemon has given, mapped, and looks into it. A look
-// makes no system call while the daemon lives, waits for nobody, and writes nothing but the mark of a
-// slot that it used.
+// makes no system call while the daemon lives, waits for nobody, and writes nothing but the mark of
+// a slot that it used.
 // docs/shared-memory.md says why what it answers is exact.
 #ifndef QS_COMMON_SHARED_LOOK_H
 #define QS_COMMON_SHARED_LOOK_H
@@ -42,8 +42,9 @@ void look_close(struct look *look); // no look is under way
 int look_up(const struct look *look, struct bytes key, uint64_t least,
             struct look_answer *ret_answer) MUST_CHECK;
 
-// Its parts, for several keys at one index: the visible index first; then any number of keys at that
-// index or at one before it; and last whether all of that counts. look_key answers as look_up does.
+// Its parts, for several keys at one index: the visible index first; then any number of keys at
+// that index or at one before it; and last whether all of that counts. look_key answers as look_up
+// does.
 uint64_t look_visible(const struct look *look);
 int look_key(const struct look *look, struct bytes key, uint64_t index,
              struct look_answer *ret_answer) MUST_CHECK;

@@ -98,7 +98,7 @@ def absent_and_hot(node, db):
 
 
 def many(node, db, key):
-    """Several keys: known ones cost no command, others one for all of them; all are of one state."""
+    """Several keys: known ones cost no command, others one for all of them; all of one state."""
     wait_silent(node, lambda: db.get(key), "a hot value to be shared")
     value = db.get(key)
     assert [row.value for row in db.get_many(["absent", key])] == [None, value]
@@ -221,7 +221,7 @@ def test_killed_and_begun_again(cluster):
 
 @pytest.mark.parametrize("shared", ["live", "static"])
 def test_file_is_cut(cluster, shared):
-    """Whoever cuts the one file that is not sealed ends no program, and what is read stays right."""
+    """Whoever cuts the one file that is not sealed ends no program, and no answer is wrong."""
     root = cluster.root(**SHARED).start()
     with connect(root, shared=shared, timeout=1.0) as db:
         version = db.put("hot", "1")

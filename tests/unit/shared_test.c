@@ -458,7 +458,7 @@ static void test_killed(void **state)
     struct look_answer answer;
     assert_int_equal(look_up(&stays, text("a"), 0, &answer), OK);
     assert_int_equal(look_state(&stays), LOOK_LEFT);
-    // What is no daemon's any more may be cut, as by who restores a directory; or another one begins.
+    // What is no daemon's any more may be cut, as by who restores a directory; or another begins.
     bool cut = *state != NULL;
     struct incarnation next = {.fd = -1};
     if (cut) {

@@ -406,6 +406,38 @@ static void test_order(void **state)
     scene_close(&scene);
 }
 
+// ---- where memory comes from --------------------------------------------------------------------
+
+static _Atomic uintptr_t region_maker; // the thread that made the last region
+
+int __real_region_create(struct region *ret_region, enum region_kind kind, size_t bytes);
+int __wrap_region_create(struct region *ret_region, enum region_kind kind, size_t bytes);
+
+int __wrap_region_create(struct region *ret_region, enum region_kind kind, size_t bytes)
+{
+    atomic_store(&region_maker, (uintptr_t)pthread_self());
+    return __real_region_create(ret_region, kind, bytes);
+}
+
+// A filter may be large, and takes long to be allocated: by the walker, not by the applier, for
+// which blocks wait.
+static void test_walker_allocates(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct look look;
+    scene_open(&scene, 9);
+    feed_random(&scene.at, &scene.model, 5);
+    assert_int_equal(map_newest(&scene, &look), OK);
+    atomic_store(&region_maker, 0);
+    assert_int_equal(driver_walk(&scene.driver, &scene.at, 100), OK);
+    assert_int_equal(atomic_load(&region_maker), (uintptr_t)pthread_self());
+    on_applier(&scene, do_nothing, NULL);
+    assert_int_equal(look_state(&look), LOOK_OUTGROWN); // it went live
+    look_close(&look);
+    scene_close(&scene);
+}
+
 // ---- what a board must not outlive -------------------------------------------------------------
 
 enum jump { JUMP_AHEAD, JUMP_HISTORY, JUMP_STORE, JUMPS };
@@ -529,6 +561,7 @@ int main(void)
         cmocka_unit_test(test_learned_only),
         cmocka_unit_test(test_touched),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_walker_allocates),
         cmocka_unit_test(test_jump),
         cmocka_unit_test(test_gap),
         cmocka_unit_test(test_no_memory),

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads from memory that a daemon shares: what they answer, and when they cease to."""
+import itertools
 import os
+import random
 import re
 import shutil
 import socket
@@ -9,6 +11,7 @@ import pytest
 
 import test_libqs
 from qs_cluster import wait_for
+from test_evict import NO_FREE_LIMITS, Values, misses, within
 from test_heal import alter, scan
 from test_libqs import PATIENCE, connect, qs, sessions
 
@@ -311,6 +314,64 @@ def test_directory_made_anew(cluster, share):
         node.instances["main"]["share_memory"] = share
         node.start()
         wait_for(lambda: static.get("absent") == b"now", 30, "the new daemon's answer")
+
+
+def use(node, db, keys):
+    """Reads all of them, until the daemon has learned of it; how many commands that took."""
+    used, before = node.metrics("main")["hot_used"], commands(node)
+    for key in keys:
+        assert db.get(key) is not None
+    sent = commands(node) - before
+    wait_for(lambda: node.metrics("main")["hot_used"] >= used + len(keys) / 2, 30, "a sweep")
+    return sent
+
+
+@pytest.mark.limit(300)
+def test_use_counts_for_eviction(cluster, say):
+    """Values that are used by shared memory alone stay in a full cache, others of their kind go."""
+    cold, hot, idle = Values(16 << 10), Values(300, "hot"), Values(300, "idle")
+    few, count = range(200), 3 * (64 << 20) // cold.size
+    root = cluster.root().start()
+    proxy = cluster.proxy(
+        "proxy", root, [root], window="100ms", fetch="30s",
+        cache={"max_bytes": "64MB"} | NO_FREE_LIMITS, **SHARED,
+    ).start()
+    keys = [hot.key(n) for n in few]
+    for values in (hot, idle):
+        values.write(root, few)
+    for first in range(0, count, 200):
+        cold.write(root, range(first, first + 200))
+    cluster.settle()
+    within(proxy)
+    order = random.Random(4).sample(range(count), count)
+    storms = itertools.cycle(order[at : at + 600] for at in range(0, count, 600))
+    groups = [few[at::10] for at in range(10)]  # of idle ones: to look is to use
+    with connect(proxy) as db, proxy.raw() as conn:
+        warm(proxy, db)
+        for values in (hot, idle, hot, idle):
+            values.read(conn, few)
+        wait_silent(proxy, lambda: [db.get(key) for key in keys], "hot values to be shared")
+        sent = steps = gone = 0
+        while groups and gone < len(few) / 20:
+            for _ in range(6):
+                some = next(storms)
+                cold.write(root, some)
+                cold.read(conn, some)
+                sent += use(proxy, db, keys)
+                steps += 1
+            within(proxy)
+            gone = misses(proxy, idle, conn, groups.pop())
+        rest = [n for group in groups for n in group]
+        gone += misses(proxy, idle, conn, rest)
+        lost = misses(proxy, hot, conn, few)
+    say(
+        f"after {steps} steps: of {len(few)} values used by shared memory {lost:.0f} were evicted, "
+        f"of {len(rest) + 20} that were not, {gone:.0f}; "
+        f"{sent} commands for {steps * len(few):,} uses"
+    )
+    assert proxy.metrics("main")["values_evicted"] > 1000
+    assert lost <= len(few) / 50 and gone >= len(few) / 4
+    assert sent <= steps * len(few) / 20
 
 
 @pytest.mark.parametrize("role", ["root", "proxy"])

@@ -74,6 +74,7 @@ $(BUILD)/tests/store_model_test $(BUILD)/tests/store_panel_test: \
 # and one that shortens pauses.
 $(BUILD)/tests/floor_race_test: LDFLAGS += -Wl,--wrap=mvcc_read,--wrap=mvcc_walk
 $(BUILD)/tests/publish_test $(BUILD)/tests/display_test: LDFLAGS += -Wl,--wrap=views_publish
+$(BUILD)/tests/display_test: LDFLAGS += -Wl,--wrap=region_create
 $(BUILD)/tests/finder_test: LDFLAGS += -Wl,--wrap=random_jitter_ms
 $(BUILD)/tests/freeze_test: LDFLAGS += -Wl,--wrap=store_flush
 $(BUILD)/tests/journal_damage_test: LDFLAGS += -Wl,--wrap=posix_fadvise

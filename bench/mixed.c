@@ -80,6 +80,13 @@ static void *read_on(void *of)
     return NULL;
 }
 
+static void *handle_on(void *of)
+{
+    struct reader_thread *reader = of;
+    mixed_handle_run(reader->mixed, reader->number);
+    return NULL;
+}
+
 static void *write_on(void *writer)
 {
     mixed_writer_run(writer);
@@ -129,17 +136,21 @@ static void run(struct mixed *mixed, struct mixed_writer *writer)
 {
     pthread_t writing;
     CHECK(pthread_create(&writing, NULL, write_on, writer) == 0);
-    struct reader_thread readers[MIXED_READERS];
-    for (uint64_t i = 0; i < MIXED_READERS; i++) {
-        readers[i] = (struct reader_thread){.mixed = mixed, .number = i};
-        CHECK(pthread_create(&readers[i].thread, NULL, read_on, &readers[i]) == 0);
+    struct reader_thread readers[MIXED_READERS + 2 * MIXED_HANDLES_MAX];
+    size_t count = MIXED_READERS + mixed->options->handles + mixed->options->mapped;
+    for (uint64_t i = 0; i < count; i++) {
+        bool handle = i >= MIXED_READERS;
+        readers[i] = (struct reader_thread){.mixed = mixed,
+                                            .number = handle ? i - MIXED_READERS : i};
+        CHECK(pthread_create(&readers[i].thread, NULL, handle ? handle_on : read_on,
+                             &readers[i]) == 0);
     }
     uint64_t took_ns = watch(mixed);
     // The writer goes on to its last answer first: readers then know every index they saw.
     atomic_store(&mixed->stop_writing, true);
     pthread_join(writing, NULL);
     atomic_store(&mixed->stop_reading, true);
-    for (size_t i = 0; i < MIXED_READERS; i++) {
+    for (size_t i = 0; i < count; i++) {
         pthread_join(readers[i].thread, NULL);
     }
     show(mixed, took_ns, true);
@@ -166,7 +177,8 @@ int mixed_run(const struct mixed_options *options)
 {
     struct mixed *mixed = mem_zalloc(sizeof *mixed);
     mixed->options = options;
-    mixed->model = model_open(options->keys);
+    mixed->model = model_open(mixed_keys(mixed));
+    atomic_init(&mixed->fresh, options->keys);
     char *history = ask_history(mixed);
     mixed->history = history;
     struct mixed_writer *writer = mixed_writer_open(mixed);

@@ -12,6 +12,7 @@
 #include "common/base/bytes.h"
 
 #define MIXED_READERS 2
+#define MIXED_HOT_KEYS 64 // the first ones: changed and read often
 #define MIXED_KEY_BYTES 32
 #define MIXED_VALUE_BYTES_LEAST 16
 #define MIXED_CHANGES_MAX 50 // of one batch
@@ -22,12 +23,18 @@
     COUNT(stale)                                                                                   \
     COUNT(backward)                                                                                \
     COUNT(wrong)                                                                                   \
+    COUNT(b_without_a)                                                                             \
     COUNT(reads)                                                                                   \
     COUNT(absent)                                                                                  \
     COUNT(moves)                                                                                   \
     COUNT(losses)                                                                                  \
     COUNT(refused)                                                                                 \
-    COUNT(unavailable)
+    COUNT(unavailable)                                                                             \
+    COUNT(writer_losses)                                                                           \
+    COUNT(pairs)                                                                                   \
+    COUNT(handle_reads)                                                                            \
+    COUNT(mapped_reads)                                                                            \
+    COUNT(by_map)
 
 struct mixed {
     const struct mixed_options *options;
@@ -43,6 +50,8 @@ struct mixed {
     uint64_t batches, single, entries, taken;
     uint64_t write_ns;
     _Atomic uint64_t shown[MIXED_NODES_MAX]; // the highest index that a node has answered
+    // Of the keys that are written once, in their order, and never deleted: the next one.
+    _Atomic uint64_t fresh;
 };
 
 // Says what was wrong (the first ones of each run) on standard error.
@@ -62,6 +71,15 @@ struct mixed_writer *mixed_writer_open(struct mixed *mixed) MUST_CHECK;
 bool mixed_writer_fill(struct mixed_writer *writer) MUST_CHECK;
 void mixed_writer_run(struct mixed_writer *writer); // until stop_writing; failures are faults
 void mixed_writer_close(struct mixed_writer *writer);
+
+// Keys that are ever written; those from options.keys on are fresh.
+static inline uint64_t mixed_keys(const struct mixed *mixed)
+{
+    return mixed->options->keys + mixed->options->fresh;
+}
+
+// One of options.handles + options.mapped threads, those that map last: likewise.
+void mixed_handle_run(struct mixed *mixed, uint64_t number);
 
 // One of MIXED_READERS threads: sessions first, first + MIXED_READERS, ... until stop_reading;
 // then checks what is still unchecked.

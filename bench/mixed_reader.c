@@ -8,7 +8,7 @@
 #include <stdio.h>
 
 #include "bench/conn.h"
-#include "bench/mixed_private.h"
+#include "bench/mixed_judge.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
@@ -19,8 +19,6 @@
 #define POLL_MS 5
 #define WAIT_MS "2000"
 #define TOKEN_BYTES 96
-#define UNCHECKED_MAX 65536 // rows whose index the writer does not know yet
-#define KNOWN_LIMIT_NS (30 * NS_PER_S)
 
 enum place { AWAY, WAITING, READING, LEAVING };
 
@@ -36,13 +34,6 @@ struct session {
     unsigned first, count; // of `asked`, a ring
 };
 
-// What an answer said about one key.
-struct row {
-    uint64_t key, version, serial, index;
-    unsigned session;
-    size_t node;
-};
-
 struct reader {
     struct mixed *mixed;
     struct draw draw;
@@ -50,82 +41,14 @@ struct reader {
     struct session *sessions;
     size_t session_count;
     uint64_t began_ns, asked; // keys asked for, to keep the rate
-    struct row *rows; // a ring of unchecked ones
-    size_t first, count;
+    struct mixed_judge judge;
 };
 
 #define COUNT(reader, name) atomic_fetch_add(&(reader)->mixed->name, 1)
 
-// ---- judging ------------------------------------------------------------------------------------
-
-static void judge(struct reader *reader, const struct row *row)
+static void see(struct reader *reader, struct session *session, uint64_t index, const char *how)
 {
-    struct mixed *mixed = reader->mixed;
-    struct model_state truth = model_at(mixed->model, row->key, row->index);
-    if (row->serial == truth.serial && (row->serial == 0 || row->version == truth.version)) {
-        return;
-    }
-    const char *what = "wrong";
-    if (row->serial == 0) {
-        what = "absent but present";
-        COUNT(reader, absent_but_present);
-    } else if (row->version < truth.version) {
-        what = "stale";
-        COUNT(reader, stale);
-    } else {
-        COUNT(reader, wrong);
-    }
-    mixed_fault(mixed,
-                "%s: session %u at %s, key %" PRIu64 " at index %" PRIu64 ": write %" PRIu64
-                " of version %" PRIu64 ", truth: write %" PRIu64 " of version %" PRIu64,
-                what, row->session, mixed->options->nodes[row->node], row->key, row->index,
-                row->serial, row->version, truth.serial, truth.version);
-}
-
-// Judges the rows whose index is known by now.
-static void judge_known(struct reader *reader)
-{
-    uint64_t known = model_known(reader->mixed->model);
-    while (reader->count > 0 && reader->rows[reader->first].index <= known) {
-        judge(reader, &reader->rows[reader->first]);
-        reader->first = (reader->first + 1) % UNCHECKED_MAX;
-        reader->count--;
-    }
-}
-
-// Waits until there is room for `rows` more: the writer hears of an index later than readers do,
-// but not for long.
-static void make_room(struct reader *reader, size_t rows)
-{
-    uint64_t end = clock_mono_ns() + KNOWN_LIMIT_NS;
-    judge_known(reader);
-    while (reader->count + rows > UNCHECKED_MAX) {
-        if (clock_mono_ns() > end) {
-            mixed_fault(reader->mixed, "index %" PRIu64 " was shown, the root did not answer it",
-                        reader->rows[reader->first].index);
-            reader->count = 0;
-            return;
-        }
-        clock_sleep_ns(NS_PER_MS);
-        judge_known(reader);
-    }
-}
-
-// The session sees an index: never one below what it has seen. Equal ones are usual.
-static void see(struct reader *reader, struct session *session, uint64_t index, const char *where)
-{
-    if (index < session->index) {
-        COUNT(reader, backward);
-        mixed_fault(reader->mixed,
-                    "backward: session %u at %s sees %" PRIu64 " by %s after %" PRIu64,
-                    session->number, reader->mixed->options->nodes[session->node], index, where,
-                    session->index);
-    }
-    session->index = u64_max(session->index, index);
-    _Atomic uint64_t *shown = &reader->mixed->shown[session->node];
-    uint64_t before = atomic_load(shown);
-    while (before < index && !atomic_compare_exchange_weak(shown, &before, index)) {
-    }
+    mixed_see(reader->mixed, session->number, session->node, &session->index, index, how);
 }
 
 // ---- answers ------------------------------------------------------------------------------------
@@ -170,7 +93,7 @@ static void on_error(struct reader *reader, struct session *session, const redis
 }
 
 // [value, version, index] of one key; false: not of that form.
-static bool read_row(struct reader *reader, redisReply *const *parts, struct row *row)
+static bool read_row(struct reader *reader, redisReply *const *parts, struct mixed_row *row)
 {
     if (parts[1]->type != REDIS_REPLY_INTEGER || parts[2]->type != REDIS_REPLY_INTEGER) {
         return false;
@@ -196,11 +119,11 @@ static void on_values(struct reader *reader, struct session *session, const redi
         on_error(reader, session, reply);
         return;
     }
-    make_room(reader, KEYS);
     uint64_t index = 0;
     for (unsigned i = 0; i < KEYS; i++) {
         const redisReply *element = reply->element[i];
-        struct row row = {.key = asked[i], .session = session->number, .node = session->node};
+        struct mixed_row row = {
+            .key = asked[i], .session = session->number, .node = session->node};
         bool good = element->type == REDIS_REPLY_ARRAY && element->elements == 3 &&
                     read_row(reader, element->element, &row);
         if (!good || (i > 0 && row.index != index)) {
@@ -211,12 +134,12 @@ static void on_values(struct reader *reader, struct session *session, const redi
             return;
         }
         index = row.index;
-        reader->rows[(reader->first + reader->count++) % UNCHECKED_MAX] = row;
+        mixed_judge_add(&reader->judge, &row);
         atomic_fetch_add(&reader->mixed->absent, row.serial == 0);
     }
     see(reader, session, index, "QS.MGET");
     atomic_fetch_add(&reader->mixed->reads, KEYS);
-    judge_known(reader);
+    mixed_judge_known(&reader->judge);
 }
 
 // QS.INDEX TOKEN: `history:index`. The session leaves with it.
@@ -364,16 +287,10 @@ static void turn(struct reader *reader)
             take_all(reader, &reader->sessions[i]);
         }
     }
-    judge_known(reader);
+    mixed_judge_known(&reader->judge);
 }
 
 // ---- a thread -----------------------------------------------------------------------------------
-
-static void judge_rest(struct reader *reader)
-{
-    make_room(reader, UNCHECKED_MAX);
-    CHECK(reader->count == 0);
-}
 
 void mixed_reader_run(struct mixed *mixed, uint64_t first)
 {
@@ -382,9 +299,9 @@ void mixed_reader_run(struct mixed *mixed, uint64_t first)
         .mixed = mixed,
         .draw = {.state = draw_mix(options->seed ^ draw_mix(first + 1))},
         .sessions = mem_zalloc(options->sessions * sizeof *reader.sessions),
-        .rows = mem_alloc(UNCHECKED_MAX * sizeof *reader.rows),
     };
     zipf_open(&reader.zipf, options->keys);
+    mixed_judge_open(&reader.judge, mixed);
     reader.began_ns = clock_mono_ns();
     for (uint64_t number = first; number < options->sessions; number += MIXED_READERS) {
         struct session *session = &reader.sessions[reader.session_count++];
@@ -397,7 +314,6 @@ void mixed_reader_run(struct mixed *mixed, uint64_t first)
     for (size_t i = 0; i < reader.session_count; i++) {
         conn_close(&reader.sessions[i].conn);
     }
-    judge_rest(&reader);
+    mixed_judge_close(&reader.judge);
     mem_free(reader.sessions);
-    mem_free(reader.rows);
 }

@@ -2,6 +2,9 @@
 // The one writer: pipelined batches of all kinds on one connection. The root answers in order, so
 // each answer names the index of the next batch; it must be the next one, or the same as before
 // for a batch that changes nothing.
+//
+// A root that is begun anew says by its index how many of the batches without an answer it has
+// taken: it takes them in order, and nobody else writes.
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
@@ -14,6 +17,10 @@
 #define WAITING_MAX 4096 // batches without an answer
 #define FEW 5 // changes of a batch that costs a request or a word for each
 #define ANSWER_LIMIT_NS (60 * NS_PER_S)
+#define ASK_NS NS_PER_S
+#define ASK_AGAIN_NS (20 * NS_PER_MS)
+#define FRESH_IN_FORTY 6 // batches that write the next fresh key
+#define HOT_IN_TEN 1     // changes of a hot key
 
 struct change {
     uint64_t key, serial; // 0: deleted
@@ -107,14 +114,32 @@ static void add_change(struct mixed_writer *writer, struct batch *batch, uint64_
         (struct change){.key = key, .serial = put ? ++writer->serial : 0};
 }
 
+static uint64_t choose_key(struct mixed_writer *writer)
+{
+    const struct mixed_options *options = writer->mixed->options;
+    bool hot = options->mapped > 0 && draw_below(&writer->draw, 10) < HOT_IN_TEN;
+    return draw_below(&writer->draw, hot ? u64_min(MIXED_HOT_KEYS, options->keys) : options->keys);
+}
+
+// The next fresh key in place of `key`, at times and while there are some.
+static uint64_t or_fresh(struct mixed_writer *writer, uint64_t key)
+{
+    struct mixed *mixed = writer->mixed;
+    uint64_t fresh = atomic_load(&mixed->fresh);
+    if (fresh == mixed_keys(mixed) || draw_below(&writer->draw, 40) >= FRESH_IN_FORTY) {
+        return key;
+    }
+    atomic_store(&mixed->fresh, fresh + 1);
+    return fresh;
+}
+
 // 1 to `most` keys, the same one twice at times: the last change of a key counts.
 static void add_some(struct mixed_writer *writer, struct batch *batch, uint64_t most,
                      unsigned puts_in_ten)
 {
     uint64_t count = 1 + draw_below(&writer->draw, most);
     for (uint64_t i = 0; i < count; i++) {
-        uint64_t key = draw_below(&writer->draw, writer->mixed->options->keys);
-        add_change(writer, batch, key, draw_below(&writer->draw, 10) < puts_in_ten);
+        add_change(writer, batch, choose_key(writer), draw_below(&writer->draw, 10) < puts_in_ten);
     }
 }
 
@@ -125,9 +150,8 @@ static unsigned send_batch(struct mixed_writer *writer)
     uint64_t most = writer->mixed->options->changes, few = u64_min(most, FEW);
     struct batch *batch = next_batch(writer);
     uint64_t kind = draw_below(&writer->draw, 40);
-    uint64_t key = draw_below(&writer->draw, writer->mixed->options->keys);
     if (kind < 24) {
-        add_change(writer, batch, key, true);
+        add_change(writer, batch, or_fresh(writer, choose_key(writer)), true);
         send_put(writer, &batch->changes[0]);
     } else if (kind < 31) {
         add_some(writer, batch, few, 0);
@@ -177,17 +201,11 @@ static uint64_t index_of(const struct mixed_writer *writer, const struct batch *
     return index;
 }
 
-static bool acknowledged(struct mixed_writer *writer, const struct batch *batch,
-                         const redisReply *reply)
+// The root has taken the batch.
+static void note(struct mixed_writer *writer, const struct batch *batch, bool nothing)
 {
     struct mixed *mixed = writer->mixed;
-    uint64_t index = index_of(writer, batch, reply);
-    bool nothing = changes_nothing(writer, batch);
-    if (index != writer->index + (nothing ? 0 : 1)) {
-        mixed_fault(mixed, "the root answered %s%" PRIu64 " to a batch after index %" PRIu64,
-                    reply->type == REDIS_REPLY_ERROR ? reply->str : "", index, writer->index);
-        return false;
-    }
+    uint64_t index = writer->index + (nothing ? 0 : 1);
     for (unsigned i = 0; !nothing && i < batch->count; i++) {
         model_add(mixed->model, batch->changes[i].key, index, batch->changes[i].serial);
     }
@@ -197,6 +215,24 @@ static bool acknowledged(struct mixed_writer *writer, const struct batch *batch,
     mixed->entries += batch->count;
     mixed->single += batch->count == 1;
     mixed->taken += !nothing;
+}
+
+static bool acknowledged(struct mixed_writer *writer, const struct batch *batch,
+                         const redisReply *reply)
+{
+    uint64_t index = index_of(writer, batch, reply);
+    bool nothing = changes_nothing(writer, batch);
+    bool refused = reply->type == REDIS_REPLY_ERROR;
+    if (refused && writer->mixed->options->root_restarts) {
+        return false; // it ends: what it has taken will be seen
+    }
+    if (index != writer->index + (nothing ? 0 : 1)) {
+        mixed_fault(writer->mixed,
+                    "the root answered %s%" PRIu64 " to a batch after index %" PRIu64,
+                    refused ? reply->str : "", index, writer->index);
+        return false;
+    }
+    note(writer, batch, nothing);
     return true;
 }
 
@@ -219,6 +255,50 @@ static bool take_all(struct mixed_writer *writer)
     return fine;
 }
 
+// ---- a root that is begun anew ------------------------------------------------------------------
+
+// Until it serves again; its index.
+static bool find_again(struct mixed_writer *writer, uint64_t *ret_index)
+{
+    const char *root = writer->mixed->options->root;
+    uint64_t end = clock_mono_ns() + ANSWER_LIMIT_NS;
+    bool found = false;
+    conn_close(&writer->conn);
+    while (!found && clock_mono_ns() < end) {
+        redisReply *reply = conn_ask(root, ASK_NS, "QS.INDEX");
+        found = reply != NULL && reply->type == REDIS_REPLY_INTEGER &&
+                conn_open(&writer->conn, root);
+        *ret_index = found ? (uint64_t)reply->integer : 0;
+        freeReplyObject(reply);
+        if (!found) {
+            clock_sleep_ns(ASK_AGAIN_NS);
+        }
+    }
+    return found;
+}
+
+static bool recover(struct mixed_writer *writer)
+{
+    uint64_t shown;
+    atomic_fetch_add(&writer->mixed->writer_losses, 1);
+    if (!find_again(writer, &shown)) {
+        return false;
+    }
+    for (; writer->count > 0; writer->count--) {
+        const struct batch *batch = &writer->batches[writer->first];
+        bool nothing = changes_nothing(writer, batch);
+        if (nothing || writer->index < shown) {
+            note(writer, batch, nothing);
+        } else if (batch->changes[0].key >= writer->mixed->options->keys) {
+            // It was not taken, and none behind it: the fresh keys go on from here.
+            atomic_store(&writer->mixed->fresh,
+                         u64_min(atomic_load(&writer->mixed->fresh), batch->changes[0].key));
+        }
+        writer->first = (writer->first + 1) % WAITING_MAX;
+    }
+    return writer->index == shown;
+}
+
 // Sends what is queued, waits for at most a millisecond, and takes what has come.
 static bool turn(struct mixed_writer *writer)
 {
@@ -229,6 +309,10 @@ static bool turn(struct mixed_writer *writer)
     poll(&polled, 1, 1);
     if (fine && (polled.revents & ~POLLOUT) != 0) {
         fine = conn_fill(conn) && take_all(writer);
+    }
+    bool failed = atomic_load(&writer->mixed->failed);
+    if (!fine && !failed && writer->mixed->options->root_restarts) {
+        fine = recover(writer);
     }
     if (!fine) {
         mixed_fault(writer->mixed, "the writer's connection to the root is lost");

@@ -1,7 +1,7 @@
 # What proves and shows: included by the Makefile. Each target does its own set-up.
 #
-# KILL_CYCLES, POWER_CYCLES, ROOT_KILLS, TAKEOVERS, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES, BIG_BYTES and
-# MIXED_READS set the length of the campaigns.
+# KILL_CYCLES, POWER_CYCLES, ROOT_KILLS, TAKEOVERS, PIPELINES, MUTATIONS, FLIPS, BIG_VALUES, BIG_BYTES,
+# MIXED_READS and CHECKED_READS set the length of the campaigns.
 
 PYTEST      := $(PYTHON) -m pytest -c tests/e2e/pytest.ini --rootdir=tests/e2e -p no:cacheprovider
 # More than there are processors: most of the time most tests wait.
@@ -81,7 +81,7 @@ schedules: programs $(BUILD)/tests/links
 	$(FIELD_ENV) $(PYTHON) tests/field/beside.py $(FIELD_SEEDS)
 
 # Campaigns: the same tests with the numbers that the system is held to.
-.PHONY: kill takeover fuzz pipelines wire delete mixed big campaigns
+.PHONY: kill takeover fuzz pipelines wire delete mixed checked big campaigns
 TAKEOVERS ?= 100
 kill: programs
 	KILL_CYCLES=200 POWER_CYCLES=100 $(E2E) tests/e2e/test_kill.py
@@ -98,10 +98,13 @@ delete: programs
 	BIG_VALUES=2000 $(E2E) -k big_delete tests/e2e/test_limits.py
 mixed: programs # alone, as a rate is part of its claim
 	MIXED_READS=10000000 MIXED_READ_RATE=20000 MIXED_LEAST=95 $(E2E) -n 0 tests/e2e/test_mixed.py
+CHECKED_READS ?= 1000000000
+checked: programs
+	CHECKED_READS=$(CHECKED_READS) $(E2E) -n 0 -s tests/e2e/test_checked.py
 BIG_BYTES ?= 5368709120
 big: programs # alone, as it takes latencies
 	BIG_BYTES=$(BIG_BYTES) $(E2E) -n 0 tests/e2e/test_big.py
-campaigns: kill takeover pipelines wire delete mixed big fuzz
+campaigns: kill takeover pipelines wire delete mixed checked big fuzz
 
 # Each fault of tests/mutants.txt, compiled in alone, is found by some test.
 MUTANT_ARGS ?=
@@ -187,7 +190,7 @@ help:
 	@echo "make asan       unit and end to end under AddressSanitizer and UBSan"
 	@echo "make tsan       unit tests under ThreadSanitizer"
 	@echo "make campaigns  kill (200 + 100 cycles), pipelines (10,000), wire (2,000), delete, fuzz,"
-	@echo "                mixed (10,000,000 reads), big"
+	@echo "                mixed (10,000,000 reads), checked (1,000,000,000 by all doors), big"
 	@echo "make big        a store of 5 GB built from another node's under writes and kills; BIG_BYTES,"
 	@echo "                BIG_RATE=N bytes/s of the snapshot"
 	@echo "make tidy       the house rules       make docs   the reference pages"

@@ -192,27 +192,48 @@ static uint64_t try_exchange(struct mapped *mapped)
 
 // ---- the door ----------------------------------------------------------------------------------
 
-static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct look_answer *answer,
-                struct door_answer *ret_answer)
+// NULL: there is nothing to be looked at now.
+static struct gate *come_in(struct mapped *mapped, struct door_answer *ret_answer)
 {
-    ret_answer->spent_ns = 0;
     struct gate *gate = enter(mapped);
-    if (gate == NULL) {
-        if (atomic_load_explicit(&mapped->asked, memory_order_relaxed) >= ASKED_FIRST ||
-            atomic_fetch_add(&mapped->asked, 1) >= ASKED_FIRST) {
-            ret_answer->spent_ns = try_exchange(mapped);
-        }
-        return ERR_INCOMPLETE;
+    *ret_answer = (struct door_answer){0};
+    if (gate != NULL) {
+        return gate;
     }
-    bool ours = mapped->look_session == atomic_load(&mapped->session);
-    int code = ours ? look_up(&mapped->look, key, least, answer) : ERR_INCOMPLETE;
+    if (atomic_load_explicit(&mapped->asked, memory_order_relaxed) >= ASKED_FIRST ||
+        atomic_fetch_add(&mapped->asked, 1) >= ASKED_FIRST) {
+        ret_answer->spent_ns = try_exchange(mapped);
+    }
+    return NULL;
+}
+
+static bool is_ours(struct mapped *mapped)
+{
+    return mapped->look_session == atomic_load(&mapped->session);
+}
+
+static void go_out(struct mapped *mapped, struct gate *gate, bool ours, bool answered,
+                   struct door_answer *ret_answer)
+{
     // One that stays may answer everything, and would never be exchanged.
-    bool asks = code == ERR_INCOMPLETE || mapped->stays;
+    bool asks = !answered || mapped->stays;
     bool worn = asks && (!ours || look_state(&mapped->look) != LOOK_CURRENT);
     leave(gate);
     if (worn) {
         ret_answer->spent_ns = try_exchange(mapped);
     }
+}
+
+static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct look_answer *answer,
+                struct door_answer *ret_answer)
+{
+    struct gate *gate = come_in(mapped, ret_answer);
+    if (gate == NULL) {
+        return ERR_INCOMPLETE;
+    }
+    bool ours = is_ours(mapped);
+    int code = ours ? look_up(&mapped->look, key, least, answer) : ERR_INCOMPLETE;
+    go_out(mapped, gate, ours, code != ERR_INCOMPLETE, ret_answer);
     ret_answer->index = code == ERR_INCOMPLETE ? 0 : answer->index;
     return code;
 }
@@ -240,6 +261,80 @@ static int mapped_exists(struct door *door, struct bytes key, uint64_t least,
     return look(mapped, key, least, &answer, ret_answer);
 }
 
+static void add_asked(const struct door_many *many, size_t row, struct qs_result *result)
+{
+    struct qs_bytes value = {0};
+    uint64_t version = qs_value(many->asked, row, &value) == OK ? qs_version(many->asked, row) : 0;
+    result_add(result, bytes_of(value.data, value.size), version);
+}
+
+// The rows as far as they are known from the first one on; false: not all are.
+static bool add_rows(const struct look *look, struct door_many *many, uint64_t index,
+                     struct qs_result *result)
+{
+    struct look_answer answer;
+    bool whole = true;
+    size_t row = 0;
+    many->known = 0;
+    for (size_t i = 0; i < many->count; i++) {
+        if (many->asked != NULL && many->left[i]) {
+            add_asked(many, row++, result);
+            continue;
+        }
+        int code = look_key(look, bytes_of(many->keys[i].data, many->keys[i].size), index, &answer);
+        many->left[i] = code == ERR_INCOMPLETE;
+        many->known += code == ERR_INCOMPLETE ? 0 : 1;
+        whole = whole && code != ERR_INCOMPLETE;
+        if (whole) {
+            bool found = code == OK;
+            result_add(result, found ? look_value(&answer) : bytes_of(NULL, 0),
+                       found ? answer.version : 0);
+        }
+    }
+    return whole;
+}
+
+// All at the visible index; or, with rows that were asked for, all at the index of these, which the
+// memory must have reached.
+static int look_at_all(const struct look *look, struct door_many *many, uint64_t least,
+                       struct qs_result *result, uint64_t *ret_index)
+{
+    uint64_t visible = look_visible(look);
+    uint64_t index = many->asked == NULL ? visible : many->asked->index;
+    many->known = 0;
+    if (visible < u64_max(index, least)) {
+        return ERR_INCOMPLETE;
+    }
+    result_begin(result, many->count);
+    bool whole = add_rows(look, many, index, result);
+    if (!look_counts(look)) {
+        many->known = 0;
+        return ERR_INCOMPLETE;
+    }
+    if (!whole) {
+        return ERR_INCOMPLETE;
+    }
+    result_end(result, many->count, index);
+    *ret_index = index;
+    return OK;
+}
+
+static int mapped_get_many(struct door *door, struct door_many *many, uint64_t least,
+                           struct qs_result *result, struct door_answer *ret_answer)
+{
+    struct mapped *mapped = CONTAINER_OF(door, struct mapped, door);
+    struct gate *gate = come_in(mapped, ret_answer);
+    if (gate == NULL) {
+        return ERR_INCOMPLETE;
+    }
+    bool ours = is_ours(mapped);
+    uint64_t index = 0;
+    int code = ours ? look_at_all(&mapped->look, many, least, result, &index) : ERR_INCOMPLETE;
+    go_out(mapped, gate, ours, code == OK, ret_answer);
+    ret_answer->index = index;
+    return code;
+}
+
 static void mapped_forget(struct door *door)
 {
     atomic_fetch_add(&CONTAINER_OF(door, struct mapped, door)->session, 1);
@@ -259,6 +354,7 @@ struct door *mapped_open(struct qs *qs, bool stays)
 {
     static const struct door_calls calls = {.get = mapped_get,
                                             .exists = mapped_exists,
+                                            .get_many = mapped_get_many,
                                             .forget = mapped_forget,
                                             .close = mapped_close};
     struct mapped *mapped = mem_zalloc(sizeof *mapped);

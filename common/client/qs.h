@@ -86,8 +86,8 @@ QS_API const char *qs_last_error(void);
 
 // ---- handles -----------------------------------------------------------------------------------
 
-// A daemon at a unix socket may share memory (its option share_memory). Then qs_get and qs_exists
-// look there first, without a system call; what they promise is the same.
+// A daemon at a unix socket may share memory (its option share_memory). Then qs_get, qs_exists and
+// qs_get_many look there first, without a system call; what they promise is the same.
 enum qs_shared {
     QS_SHARED_LIVE = 0,   // as long as the daemon lives
     QS_SHARED_STATIC = 1, // and while none does: then as of the last index that it showed
@@ -156,7 +156,8 @@ QS_API int qs_get_at(struct qs *qs, const void *key, size_t key_size, uint64_t i
 // QS_OK or QS_NOT_FOUND. Fetches no value.
 QS_API int qs_exists(struct qs *qs, const void *key, size_t key_size);
 
-// A row for each of `count` (at least one) keys, in their order, all of one state.
+// A row for each of `count` (at least one) keys, in their order, all of one state. Where memory
+// that the daemon shares knows some of them, the socket is asked for the others alone.
 QS_API int qs_get_many(struct qs *qs, size_t count, const struct qs_bytes *keys,
                        struct qs_result *result);
 

@@ -2,6 +2,7 @@
 // The reads of the public header, each a command with the fence that suits it.
 #include <stdio.h>
 
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/client/call.h"
 #include "common/client/fault.h"
@@ -139,18 +140,20 @@ int qs_exists(struct qs *qs, const void *key, size_t key_size)
 
 // ---- several keys ------------------------------------------------------------------------------
 
-int qs_get_many(struct qs *qs, size_t count, const struct qs_bytes *keys, struct qs_result *result)
+// Of the keys that are left, or, with left NULL, of all.
+static int get_many_by_line(struct qs *qs, const struct door_many *many, const bool *left,
+                            uint64_t spent_ns, struct qs_result *result)
 {
-    if (count == 0) {
-        return fault(ERR_USAGE, "%s: no key was named", qs->where);
-    }
-    struct bytes *words = mem_alloc((count + 1) * sizeof *words);
+    struct bytes *words = mem_alloc((many->count + 1) * sizeof *words);
+    size_t count = 0;
     words[0] = bytes_text("QS.MGET");
-    for (size_t i = 0; i < count; i++) {
-        words[i + 1] = bytes_of(keys[i].data, keys[i].size);
+    for (size_t i = 0; i < many->count; i++) {
+        if (left == NULL || left[i]) {
+            words[++count] = bytes_of(many->keys[i].data, many->keys[i].size);
+        }
     }
     struct call call = {.qs = qs, .words = words, .count = count + 1, .fence = FENCE_LEAST,
-                        .result = result, .decode = decode_values};
+                        .spent_ns = spent_ns, .result = result, .decode = decode_values};
     int error = call_run(&call);
     mem_free(words);
     if (error == OK && result->rows != count) {
@@ -158,6 +161,58 @@ int qs_get_many(struct qs *qs, size_t count, const struct qs_bytes *keys, struct
                       result->rows);
     }
     return error;
+}
+
+// Some are known at the door, the rest is asked for. Nothing of it counts if the session ended
+// meanwhile: then one part may be of another history than the other.
+static int get_many_by_both(struct qs *qs, struct door_many *many, const struct seen *seen,
+                            uint64_t spent_ns, struct qs_result *result)
+{
+    struct qs_result rest = {0};
+    struct door_answer answer;
+    int error = get_many_by_line(qs, many, many->left, spent_ns, &rest);
+    if (error == OK) {
+        many->asked = &rest;
+        error = qs->door->calls->get_many(qs->door, many, 0, result, &answer);
+        if (handle_seen(qs).session != seen->session) {
+            error = ERR_INCOMPLETE;
+        }
+    }
+    result_close(&rest);
+    return error;
+}
+
+static int get_many_by_door(struct qs *qs, struct door_many *many, uint64_t *ret_spent_ns,
+                            struct qs_result *result)
+{
+    struct seen seen = handle_seen(qs);
+    struct door_answer answer;
+    int code = qs->door->calls->get_many(qs->door, many, seen.index, result, &answer);
+    if (code == ERR_INCOMPLETE && many->known > 0) {
+        uint64_t began_ns = clock_mono_ns() - answer.spent_ns;
+        code = get_many_by_both(qs, many, &seen, answer.spent_ns, result);
+        answer.spent_ns = clock_mono_ns() - began_ns;
+    } else if (code == OK) {
+        handle_saw(qs, seen.session, answer.index);
+    }
+    *ret_spent_ns = answer.spent_ns;
+    return code;
+}
+
+int qs_get_many(struct qs *qs, size_t count, const struct qs_bytes *keys, struct qs_result *result)
+{
+    if (count == 0) {
+        return fault(ERR_USAGE, "%s: no key was named", qs->where);
+    }
+    struct door_many many = {.keys = keys, .count = count};
+    uint64_t spent_ns = 0;
+    int code = ERR_INCOMPLETE;
+    if (qs->door != NULL) {
+        many.left = mem_alloc(count * sizeof *many.left);
+        code = get_many_by_door(qs, &many, &spent_ns, result);
+        mem_free(many.left);
+    }
+    return code == ERR_INCOMPLETE ? get_many_by_line(qs, &many, NULL, spent_ns, result) : code;
 }
 
 // ---- indexes -----------------------------------------------------------------------------------

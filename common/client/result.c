@@ -32,11 +32,23 @@ void result_take(struct qs_result *result, struct answers *answers)
     answers->data.limit = limit;
 }
 
-void result_one(struct qs_result *result, struct bytes value, uint64_t version, uint64_t index)
+static void begin(struct qs_result *result)
+{
+    answers_clear(&result->in);
+    result->in.data.limit = 0;
+}
+
+static void end(struct qs_result *result, struct layout layout, size_t rows, uint64_t index)
+{
+    CHECK(answers_parse(&result->in, 1) == 1);
+    result->layout = layout;
+    result->rows = rows;
+    result->index = index;
+}
+
+void result_add(struct qs_result *result, struct bytes value, uint64_t version)
 {
     struct buf *to = &result->in.data;
-    answers_clear(&result->in);
-    to->limit = 0;
     reply_array(to, 2);
     if (version == 0) {
         reply_nil(to, 2);
@@ -44,10 +56,24 @@ void result_one(struct qs_result *result, struct bytes value, uint64_t version, 
         reply_bulk(to, value);
     }
     reply_integer(to, (int64_t)version);
-    CHECK(answers_parse(&result->in, 1) == 1);
-    result->layout = (struct layout){.value = 1, .version = 2};
-    result->rows = 1;
-    result->index = index;
+}
+
+void result_one(struct qs_result *result, struct bytes value, uint64_t version, uint64_t index)
+{
+    begin(result);
+    result_add(result, value, version);
+    end(result, (struct layout){.value = 1, .version = 2}, 1, index);
+}
+
+void result_begin(struct qs_result *result, size_t rows)
+{
+    begin(result);
+    reply_array(&result->in.data, rows);
+}
+
+void result_end(struct qs_result *result, size_t rows, uint64_t index)
+{
+    end(result, (struct layout){.first = 1, .stride = 3, .value = 1, .version = 2}, rows, index);
 }
 
 size_t qs_count(const struct qs_result *result) { return result->rows; }

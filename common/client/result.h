@@ -25,6 +25,11 @@ void result_take(struct qs_result *result, struct answers *answers);
 // Makes it one row, with a copy of the value; version 0: absent. For answers that came by no line.
 void result_one(struct qs_result *result, struct bytes value, uint64_t version, uint64_t index);
 
+// Likewise `rows` rows: begun, each added in its turn, and ended.
+void result_begin(struct qs_result *result, size_t rows);
+void result_add(struct qs_result *result, struct bytes value, uint64_t version);
+void result_end(struct qs_result *result, size_t rows, uint64_t index);
+
 void result_close(struct qs_result *result);
 
 #endif

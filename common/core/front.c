@@ -113,13 +113,14 @@ void front_open(struct front *front, const struct instance_options *options)
 void front_close(struct front *front) { front_reset(front); }
 
 // Half as many keys again have room before the next generation is wanted.
-static struct front_generation *sized(const struct front *front, uint64_t keys)
+struct front_generation *front_prepare(const struct instance_options *options, uint64_t keys)
 {
     uint64_t capacity = u64_max(keys + keys / 2, FIRST_KEYS);
-    uint64_t bytes = u64_min(capacity / 8 * front->options->filter_bits,
-                             front->options->filter_bytes);
-    return front_generation_new(u64_max(bytes / BLOOM_LINE_BYTES, 1), capacity,
-                                front->options->share_memory);
+    uint64_t bytes = u64_min(capacity / 8 * options->filter_bits, options->filter_bytes);
+    return options->filter_bits == 0
+               ? NULL
+               : front_generation_new(u64_max(bytes / BLOOM_LINE_BYTES, 1), capacity,
+                                      options->share_memory);
 }
 
 static void look_whether_wanted(struct front *front)
@@ -148,7 +149,7 @@ void front_load(struct front *front, const char *directory, struct journal *jour
         if (error == OK) {
             adopt(front, generation, place.number);
         } else if (applied->number == 0) {
-            adopt(front, sized(front, 0), 0);
+            adopt(front, front_prepare(front->options, 0), 0);
         }
     }
     look_whether_wanted(front);
@@ -196,13 +197,10 @@ struct front_generation *front_for_view(const struct front *front,
     return known ? front_hold(front->live) : NULL;
 }
 
-struct front_generation *front_begin(struct front *front, uint64_t keys)
+void front_begin(struct front *front, struct front_generation *generation)
 {
     CHECK(front->next == NULL);
-    if (front->options->filter_bits > 0) {
-        front->next = sized(front, keys);
-    }
-    return front_hold(front->next);
+    front->next = front_hold(generation);
 }
 
 void front_install(struct front *front, const struct journal_place *place, uint64_t keys)

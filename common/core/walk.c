@@ -145,7 +145,7 @@ static void end(struct walk *walk, int error)
 static void on_begin(struct task *task)
 {
     struct walk *walk = CONTAINER_OF(task, struct walk, task);
-    CHECK(!walk->going && walk->built == NULL);
+    CHECK(!walk->going);
     walk->going = true;
     // While the instance changes to another store, the newest view is still of the one before.
     struct view *view = instance_pin(walk->instance);
@@ -156,8 +156,7 @@ static void on_begin(struct task *task)
     walk->cursor_size = 0;
     walk->retries = 0;
     walk->begun_ns = clock_mono_ns();
-    walk->built = front_begin(applier_front(walk->instance),
-                              applier_state(walk->instance)->digest.keys);
+    front_begin(applier_front(walk->instance), walk->built);
     notice_raise(walk->stepped);
 }
 
@@ -312,7 +311,14 @@ void walk_free(struct walk *walk)
 
 void walk_attach(struct walk *walk, struct notice *stepped) { walk->stepped = stepped; }
 
-void walk_begin(struct walk *walk) { post(walk, on_begin); }
+void walk_begin(struct walk *walk)
+{
+    CHECK(!walk->going && walk->built == NULL);
+    struct view *view = instance_pin(walk->instance);
+    walk->built = front_prepare(walk->instance->options, view == NULL ? 0 : view->digest.keys);
+    view_release(view);
+    post(walk, on_begin);
+}
 
 void walk_end(struct walk *walk, int error)
 {

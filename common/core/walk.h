@@ -10,7 +10,7 @@
 // must be the running digest.
 //
 //   walker                            applier
-//   walk_begin ---------------------> a new sum, an empty cursor, a filter generation
+//   walk_begin: a filter generation -> a new sum, an empty cursor
 //   <-------------------------------- `stepped`
 //   walk_read, walk_hand -----------> takes the slice; past the last key: compares, ends
 //   <-------------------------------- `stepped`

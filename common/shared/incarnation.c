@@ -5,11 +5,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/shared/layout.h"
 
 // By a write and not through a mapping, which could not say that the disk is full. Whatever the
-// page says, it says something else afterwards. Not synced: nobody's mapping outlives the machine.
+// page says, it says something else afterwards. Not synced: no reader outlives the machine.
 static int raise_page(int fd, uint64_t *ret_number)
 {
     uint8_t page[SHARED_HEAD_BYTES] = {0};
@@ -17,7 +18,7 @@ static int raise_page(int fd, uint64_t *ret_number)
     if (pread(fd, page, sizeof page, 0) < 0) {
         return error_from_errno(errno);
     }
-    uint64_t number = load_u64(page + at) + 1;
+    uint64_t number = load_u64(page + at) + 1 + (random_u64() & UINT32_MAX);
     store_u32(page, INCARNATION_MAGIC);
     store_u32(page + offsetof(struct incarnation_page, version), SHARED_VERSION);
     store_u64(page + at, number);

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The incarnation of an instance: a number in a file of its directory that every start raises
-// before it opens a door. Readers map the file, so all that they have of earlier starts is dead to
-// them at once, though nobody is left to tell them.
+// before it opens a door. Readers that go on without a daemon look there, so all that they have of
+// earlier starts is dead to them at once, though nobody is left to tell them.
+//
+// It rises by a random step: a file that was cut, or is an older one that was written over it, does
+// not come to a number again that somebody may remember.
 #ifndef QS_COMMON_SHARED_INCARNATION_H
 #define QS_COMMON_SHARED_INCARNATION_H
 

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The order of loads: the visible index first, with acquire; then what the filter or a slot says of
 // it, each of which tells since when; whether all of this still counts comes last. So an answer is
-// that of the index loaded first, whatever the daemon does meanwhile.
+// that of the index loaded first, whatever the daemon does meanwhile; and of any index before it
+// that is not before what it was found in.
 #include "common/shared/look.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
+#include <unistd.h>
 
 // ---- mapping -----------------------------------------------------------------------------------
 
@@ -24,13 +28,10 @@ static bool is_filter(const struct filter_page *page, size_t bytes)
 static bool fits_together(struct look *look)
 {
     const struct region *filter = &look->regions[LOOK_FILTER];
-    look->incarnation = look->regions[LOOK_INCARNATION].memory;
     look->page = look->regions[LOOK_BOARD].memory;
     look->marks = look->regions[LOOK_MARKS].memory;
     look->filter = filter->memory;
-    if (look->incarnation->magic != INCARNATION_MAGIC ||
-        look->incarnation->version != SHARED_VERSION ||
-        !is_board(look->page, look->regions[LOOK_BOARD].bytes) ||
+    if (!is_board(look->page, look->regions[LOOK_BOARD].bytes) ||
         look->regions[LOOK_MARKS].bytes < look->page->buckets * HOT_WAYS) {
         return false;
     }
@@ -45,17 +46,22 @@ static bool fits_together(struct look *look)
     return is_filter(look->filter, filter->bytes);
 }
 
+static int keep_file(struct look *look, int fd)
+{
+    look->file = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return look->file < 0 ? error_from_errno(errno) : OK;
+}
+
 int look_open(struct look *look, const int *fds, unsigned count, bool stays)
 {
-    static const enum region_kind kinds[] = {[LOOK_INCARNATION] = REGION_FILE,
-                                             [LOOK_MARKS] = REGION_WRITE,
+    static const enum region_kind kinds[] = {[LOOK_MARKS] = REGION_WRITE,
                                              [LOOK_FILTER] = REGION_READ};
-    *look = (struct look){.stays = stays};
+    *look = (struct look){.stays = stays, .file = -1};
     if (count != LOOK_FILTER && count != LOOK_FDS) {
         return ERR_PROTOCOL;
     }
-    int error = OK;
-    for (unsigned i = 0; i < count && error == OK; i++) {
+    int error = stays ? keep_file(look, fds[LOOK_INCARNATION]) : OK;
+    for (unsigned i = LOOK_BOARD; i < count && error == OK; i++) {
         size_t least = i == LOOK_MARKS ? 1 : SHARED_HEAD_BYTES;
         error = region_map(&look->regions[i], kinds[i], fds[i], least);
     }
@@ -73,6 +79,10 @@ void look_close(struct look *look)
     for (unsigned i = 0; i < LOOK_FDS; i++) {
         region_close(&look->regions[i]);
     }
+    if (look->file >= 0) {
+        close(look->file);
+        look->file = -1;
+    }
 }
 
 // ---- whether it counts -------------------------------------------------------------------------
@@ -83,14 +93,21 @@ static bool is_alive(const struct look *look)
     return (word & FUTEX_TID_MASK) != 0 && (word & FUTEX_OWNER_DIED) == 0;
 }
 
-// The file comes last: whoever restores a directory may cut it, and to look at it then is fatal.
-// While a daemon lives nobody does.
-static bool counts(const struct look *look)
+// Read, and not mapped: whoever restores a directory may cut the file, and to look at memory that
+// is not there any more is fatal.
+static bool is_last_start(const struct look *look)
+{
+    struct incarnation_page page;
+    return pread(look->file, (void *)&page, sizeof page, 0) == (ssize_t)sizeof page &&
+           page.magic == INCARNATION_MAGIC && page.version == SHARED_VERSION &&
+           atomic_load(&page.number) == look->page->incarnation;
+}
+
+// While the daemon lives there is no other.
+bool look_counts(const struct look *look)
 {
     return atomic_load_explicit(&look->page->retired, memory_order_acquire) == 0 &&
-           (look->stays || is_alive(look)) &&
-           atomic_load_explicit(&look->incarnation->number, memory_order_acquire) ==
-               look->page->incarnation;
+           (is_alive(look) || (look->stays && is_last_start(look)));
 }
 
 static bool is_fed(const struct look *look)
@@ -101,7 +118,7 @@ static bool is_fed(const struct look *look)
 
 enum look_state look_state(const struct look *look)
 {
-    if (!counts(look)) {
+    if (!look_counts(look)) {
         return LOOK_OVER;
     }
     if (!is_alive(look)) {
@@ -160,18 +177,27 @@ static int look_hot(const struct look *look, struct bytes key, uint64_t index,
     return ERR_INCOMPLETE;
 }
 
-int look_up(const struct look *look, struct bytes key, uint64_t least,
-            struct look_answer *ret_answer)
+uint64_t look_visible(const struct look *look)
 {
-    uint64_t index = atomic_load_explicit(&look->page->visible, memory_order_acquire);
-    if (index < least || key.size == 0 || key.size > SHARED_KEY_BYTES_MAX) {
+    return atomic_load_explicit(&look->page->visible, memory_order_acquire);
+}
+
+int look_key(const struct look *look, struct bytes key, uint64_t index,
+             struct look_answer *ret_answer)
+{
+    if (key.size == 0 || key.size > SHARED_KEY_BYTES_MAX) {
         return ERR_INCOMPLETE;
     }
     int code = absent_by_filter(look, key, index) ? ERR_NOT_FOUND
                                                   : look_hot(look, key, index, ret_answer);
-    if (code == ERR_INCOMPLETE || !counts(look)) {
-        return ERR_INCOMPLETE;
-    }
     ret_answer->index = index;
     return code;
+}
+
+int look_up(const struct look *look, struct bytes key, uint64_t least,
+            struct look_answer *ret_answer)
+{
+    uint64_t index = look_visible(look);
+    int code = index < least ? ERR_INCOMPLETE : look_key(look, key, index, ret_answer);
+    return code != ERR_INCOMPLETE && look_counts(look) ? code : ERR_INCOMPLETE;
 }

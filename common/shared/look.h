@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A reader's side of shared memory: what a daemon has given, mapped, and looks into it. A look
-// makes no system call, waits for nobody, and writes nothing but the mark of a slot that it used.
+// makes no system call while the daemon lives, waits for nobody, and writes nothing but the mark of
+// a slot that it used.
 // docs/shared-memory.md says why what it answers is exact.
 #ifndef QS_COMMON_SHARED_LOOK_H
 #define QS_COMMON_SHARED_LOOK_H
@@ -14,7 +15,6 @@ enum look_fd { LOOK_INCARNATION, LOOK_BOARD, LOOK_MARKS, LOOK_FILTER, LOOK_FDS }
 
 struct look {
     struct region regions[LOOK_FDS];
-    const struct incarnation_page *incarnation;
     const struct board_page *page;
     const struct hot_bucket *buckets;
     const struct hot_slot *slots;
@@ -22,6 +22,7 @@ struct look {
     const struct filter_page *filter; // NULL: none
     struct bloom bloom;
     bool stays; // goes on without a daemon, until another one begins
+    int file;   // the incarnation's, of one that stays; -1: none
 };
 
 struct look_answer {
@@ -40,6 +41,14 @@ void look_close(struct look *look); // no look is under way
 // ret_answer->index), ERR_INCOMPLETE: the memory does not say. Any number of threads.
 int look_up(const struct look *look, struct bytes key, uint64_t least,
             struct look_answer *ret_answer) MUST_CHECK;
+
+// Its parts, for several keys at one index: the visible index first; then any number of keys at
+// that index or at one before it; and last whether all of that counts. look_key answers as look_up
+// does.
+uint64_t look_visible(const struct look *look);
+int look_key(const struct look *look, struct bytes key, uint64_t index,
+             struct look_answer *ret_answer) MUST_CHECK;
+bool look_counts(const struct look *look) MUST_CHECK;
 
 // Should a daemon be asked for new descriptors?
 enum look_state {

@@ -48,7 +48,7 @@ static int shape(struct region *region, enum region_kind kind)
 
 int region_create(struct region *ret_region, enum region_kind kind, size_t bytes)
 {
-    CHECK(kind != REGION_FILE && bytes > 0);
+    CHECK(bytes > 0);
     struct region region = {.bytes = bytes};
     region.fd = memfd_create("qs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (region.fd < 0) {
@@ -69,7 +69,7 @@ int region_map(struct region *ret_region, enum region_kind kind, int fd, size_t 
     if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size < (off_t)least) {
         return ERR_PROTOCOL;
     }
-    int seals = kind == REGION_FILE ? F_SEAL_SHRINK : fcntl(fd, F_GET_SEALS);
+    int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0) {
         return ERR_PROTOCOL;
     }

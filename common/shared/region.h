@@ -17,7 +17,6 @@ struct region {
 enum region_kind {
     REGION_READ,  // others may read it
     REGION_WRITE, // ... and write to it
-    REGION_FILE,  // read, and not sealed: a page of a file that is never cut
 };
 
 // Makes one, all zeroes, all of it allocated. ERR_MEMORY, ERR_IO.

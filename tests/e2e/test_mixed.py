@@ -46,16 +46,11 @@ NEVER = "absent_but_present", "stale", "backward", "wrong"
 class Mixed(threading.Thread):
     """The running checker: how far it is, and in the end what it found."""
 
-    def __init__(self, root, nodes, seed):
+    def __init__(self, root, nodes, seed, given, flags=()):
         super().__init__(daemon=True)
-        command = [BENCH, "mixed", "--root", root.socket]
+        command = [BENCH, "mixed", "--root", root.socket, "--seed", seed, *flags]
         for node in nodes:
             command += ["--node", node.socket]
-        given = {
-            "reads": READS, "read-rate": READ_RATE, "writes": WRITES, "changes": CHANGES,
-            "sessions": SESSIONS, "keys": KEYS, "value-bytes": VALUE_BYTES, "seed": seed,
-            "limit": 60 * SLOW + READS * 5 // READ_RATE,
-        }
         for name, value in given.items():
             command += [f"--{name}", str(value)]
         self.process = subprocess.Popen(
@@ -70,6 +65,10 @@ class Mixed(threading.Thread):
 
     def ended(self):
         return self.process.poll() is not None
+
+    def reach(self, reads, seconds=120):
+        """Until so many keys were looked up, or it ended."""
+        wait_for(lambda: self.ended() or self.found["reads"] >= reads, seconds, "the readers")
 
     def finish(self):
         """(exit code, findings, what it complained of)."""
@@ -143,10 +142,13 @@ def test_mixed(cluster, say):
     print(f"seed {seed}")
     rng, counts = random.Random(seed), Counts()
     root, nodes = start_nodes(cluster)
-    mixed = Mixed(root, nodes, seed)
+    mixed = Mixed(root, nodes, seed, {
+        "reads": READS, "read-rate": READ_RATE, "writes": WRITES, "changes": CHANGES,
+        "sessions": SESSIONS, "keys": KEYS, "value-bytes": VALUE_BYTES,
+        "limit": 60 * SLOW + READS * 5 // READ_RATE,
+    })
     while True:
-        goal = mixed.found["reads"] + rng.randint(*BETWEEN_KILLS)
-        wait_for(lambda: mixed.ended() or mixed.found["reads"] >= goal, 120, "the readers")
+        mixed.reach(mixed.found["reads"] + rng.randint(*BETWEEN_KILLS))
         if mixed.ended():
             break
         kill_one(nodes, counts, rng)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads from memory that a daemon shares: what they answer, and when they cease to."""
+import itertools
 import os
+import random
 import re
 import shutil
 import socket
@@ -9,6 +11,7 @@ import pytest
 
 import test_libqs
 from qs_cluster import wait_for
+from test_evict import NO_FREE_LIMITS, Values, misses, within
 from test_heal import alter, scan
 from test_libqs import PATIENCE, connect, qs, sessions
 
@@ -77,6 +80,7 @@ def absent_and_hot(node, db):
         version = db.put(key, str(number))
         row = db.row(key)
         assert row.value == str(number).encode() and row.version == version <= row.index
+    many(node, db, key)
     db.delete(key)
     assert db.get(key) is None and not db.exists(key)
     db.put("absent", "now")
@@ -94,6 +98,23 @@ def absent_and_hot(node, db):
         return node.metrics("main")["hot_used"] > used
 
     wait_for(is_used, 30, "the daemon to learn what was read")
+
+
+def many(node, db, key):
+    """Several keys: known ones cost no command, others one for all of them; all of one state."""
+    wait_silent(node, lambda: db.get(key), "a hot value to be shared")
+    value = db.get(key)
+    assert [row.value for row in db.get_many(["absent", key])] == [None, value]
+    assert asked(node, lambda: db.get_many(["absent", key, "gone"])) == 0
+    cold = f"{node.name}/cold"
+    for number in range(50):
+        version = db.put(cold, str(number))
+        rows = db.get_many(["absent", cold, key, cold])
+        assert [row.value for row in rows] == [None, str(number).encode(), value] + [rows[1].value]
+        assert len({row.index for row in rows}) == 1 and rows[0].index >= version
+        assert rows[1].version == rows[3].version == version
+    with pytest.raises(qs.KeySize):
+        db.get_many(["absent", key, ""])
 
 
 def test_false_positives(cluster):
@@ -202,6 +223,25 @@ def test_killed_and_begun_again(cluster):
 
 
 @pytest.mark.parametrize("shared", ["live", "static"])
+def test_file_is_cut(cluster, shared):
+    """Whoever cuts the one file that is not sealed ends no program, and no answer is wrong."""
+    root = cluster.root(**SHARED).start()
+    with connect(root, shared=shared, timeout=1.0) as db:
+        version = db.put("hot", "1")
+        warm(root, db)
+        wait_silent(root, lambda: (db.get("hot"), db.get("no")), "a mapping")
+        os.truncate(root.data / "main" / "incarnation", 0)
+        assert asked(root, lambda: (db.get("hot"), db.get("no"))) == 0
+        assert db.row("hot").version == version and db.get("no") is None
+        root.kill()
+        with pytest.raises((qs.Closed, qs.Timeout)):
+            db.get("hot")
+        root.start()
+        root.call("SET", "no", "now")
+        assert db.get("no") == b"now" and db.get("hot") == b"1"
+
+
+@pytest.mark.parametrize("shared", ["live", "static"])
 def test_another_history(cluster, shared):
     """The memory of another history is not taken for that of the one that was seen."""
     root, other = cluster.root(**SHARED).start(), cluster.root("other", **SHARED).start()
@@ -274,6 +314,64 @@ def test_directory_made_anew(cluster, share):
         node.instances["main"]["share_memory"] = share
         node.start()
         wait_for(lambda: static.get("absent") == b"now", 30, "the new daemon's answer")
+
+
+def use(node, db, keys):
+    """Reads all of them, until the daemon has learned of it; how many commands that took."""
+    used, before = node.metrics("main")["hot_used"], commands(node)
+    for key in keys:
+        assert db.get(key) is not None
+    sent = commands(node) - before
+    wait_for(lambda: node.metrics("main")["hot_used"] >= used + len(keys) / 2, 30, "a sweep")
+    return sent
+
+
+@pytest.mark.limit(300)
+def test_use_counts_for_eviction(cluster, say):
+    """Values that are used by shared memory alone stay in a full cache, others of their kind go."""
+    cold, hot, idle = Values(16 << 10), Values(300, "hot"), Values(300, "idle")
+    few, count = range(200), 3 * (64 << 20) // cold.size
+    root = cluster.root().start()
+    proxy = cluster.proxy(
+        "proxy", root, [root], window="100ms", fetch="30s",
+        cache={"max_bytes": "64MB"} | NO_FREE_LIMITS, **SHARED,
+    ).start()
+    keys = [hot.key(n) for n in few]
+    for values in (hot, idle):
+        values.write(root, few)
+    for first in range(0, count, 200):
+        cold.write(root, range(first, first + 200))
+    cluster.settle()
+    within(proxy)
+    order = random.Random(4).sample(range(count), count)
+    storms = itertools.cycle(order[at : at + 600] for at in range(0, count, 600))
+    groups = [few[at::10] for at in range(10)]  # of idle ones: to look is to use
+    with connect(proxy) as db, proxy.raw() as conn:
+        warm(proxy, db)
+        for values in (hot, idle, hot, idle):
+            values.read(conn, few)
+        wait_silent(proxy, lambda: [db.get(key) for key in keys], "hot values to be shared")
+        sent = steps = gone = 0
+        while groups and gone < len(few) / 20:
+            for _ in range(6):
+                some = next(storms)
+                cold.write(root, some)
+                cold.read(conn, some)
+                sent += use(proxy, db, keys)
+                steps += 1
+            within(proxy)
+            gone = misses(proxy, idle, conn, groups.pop())
+        rest = [n for group in groups for n in group]
+        gone += misses(proxy, idle, conn, rest)
+        lost = misses(proxy, hot, conn, few)
+    say(
+        f"after {steps} steps: of {len(few)} values used by shared memory {lost:.0f} were evicted, "
+        f"of {len(rest) + 20} that were not, {gone:.0f}; "
+        f"{sent} commands for {steps * len(few):,} uses"
+    )
+    assert proxy.metrics("main")["values_evicted"] > 1000
+    assert lost <= len(few) / 50 and gone >= len(few) / 4
+    assert sent <= steps * len(few) / 20
 
 
 @pytest.mark.parametrize("role", ["root", "proxy"])

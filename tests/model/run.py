@@ -122,6 +122,7 @@ BROKEN = [
     shared("NO_GENERATION", "a filter is asked that is fed no more", WALK),
     shared("GENERATION_BEFORE", "... as its name was looked at before the index", WALK),
     shared("INDEX_AFTER", "the index of an answer is loaded behind the look", WALK),
+    shared("BEYOND_THE_VISIBLE", "asked of an index that the map has not reached", WALK),
     shared("NO_SINCE_OF_FILTER", "a filter is asked of states before its own",
            "KILLS=0 STATES=2 BOARDS=1 GENERATIONS=2 FILLS=0 CALLS=2"),
     shared("NO_SINCE_OF_SLOT", "a value is given for a state before its own", WALK),

@@ -255,7 +255,7 @@ byte seen; /* the newest state that the client has shown */
 
 proctype client() {
     byte at, front, mine, calls, index, first, says_from, answer;
-    bool known, was_gone, was_opened, was_replaced;
+    bool known, was_gone, was_opened, was_replaced, was_alive;
     do
     :: calls < CALLS ->
         calls++;
@@ -272,6 +272,18 @@ proctype client() {
 #endif
 #ifndef M_INDEX_AFTER
             index = visible[at];
+#endif
+#ifndef M_INDEX_AFTER
+#ifdef M_BEYOND_THE_VISIBLE
+            if
+            :: index < seen && serving -> index = seen
+            :: else -> skip
+            fi;
+#endif
+            do /* or an earlier one, that a socket has named for other keys */
+            :: index > seen -> index--
+            :: break
+            od;
 #endif
             if
 #ifdef M_NO_SINCE_OF_FILTER
@@ -307,8 +319,11 @@ proctype client() {
                 known = known && first == sequence[at]
 #endif
             fi;
-            known = known && !retired[at] && incarnation == mine;
-#if !defined(STATIC) && !defined(M_NOT_WHETHER_ALIVE)
+            known = known && !retired[at];
+#if defined(STATIC)
+            was_alive = alive[at];
+            known = known && (was_alive || incarnation == mine);
+#elif !defined(M_NOT_WHETHER_ALIVE)
             known = known && alive[at];
 #endif
 #ifndef M_NO_LEAST
@@ -340,7 +355,7 @@ proctype client() {
             fi
         fi;
         index = 0; first = 0; says_from = 0; answer = 0;
-        known = false; was_gone = false; was_opened = false; was_replaced = false
+        known = false; was_gone = false; was_opened = false; was_replaced = false; was_alive = false
     :: calls == CALLS -> break
     od
 }

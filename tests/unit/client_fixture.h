@@ -17,6 +17,7 @@
 #define FALSE_STEPS 64
 #define FALSE_ASKED 20000
 #define FALSE_LINES 256
+#define FALSE_GIVEN 3
 #define OLD_HISTORY "00112233445566778899aabbccddeeff"
 #define SECOND_MS 1000
 #define NEW_HISTORY "ffeeddccbbaa99887766554433221100"
@@ -29,6 +30,7 @@ enum how {
     MUTE,    // nothing
     LAST,    // the answer, and closes
     EARLY,   // the answer at the request's first bytes, and closes
+    GIVES,   // the answer, and the daemon's descriptors with it
 };
 
 struct false_step {
@@ -52,6 +54,7 @@ struct false_daemon {
     const char *history;
     uint64_t index;           // the newest
     uint64_t lag;             // a new connection shows an index that much lower
+    int given[FALSE_GIVEN];   // descriptors, the test's
     bool closing;
     pthread_t threads[FALSE_LINES];
 };
@@ -119,6 +122,22 @@ SUPPORT bool false_send(int fd, struct bytes bytes)
     return true;
 }
 
+SUPPORT bool false_give(int fd, const int given[FALSE_GIVEN], struct bytes answer)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(FALSE_GIVEN * sizeof(int))] = {0};
+    struct iovec vector = {.iov_base = (void *)answer.data, .iov_len = answer.size};
+    struct msghdr message = {.msg_iov = &vector,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof control};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    *header = (struct cmsghdr){.cmsg_len = CMSG_LEN(FALSE_GIVEN * sizeof(int)),
+                               .cmsg_level = SOL_SOCKET,
+                               .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(header), given, FALSE_GIVEN * sizeof(int));
+    return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)answer.size;
+}
+
 // Sends the answer as the step says. False: the connection ends.
 SUPPORT bool false_play(int fd, enum how how, struct bytes answer)
 {
@@ -142,6 +161,7 @@ SUPPORT bool false_play(int fd, enum how how, struct bytes answer)
         (void)false_send(fd, answer);
         return false;
     case CLOSE:
+    case GIVES:
         break;
     }
     return false;
@@ -226,7 +246,8 @@ SUPPORT bool false_answer(struct false_line *line, const struct resp_parser *par
         daemon->asked[daemon->asked_count++] = mem_text(asked);
     }
     pthread_mutex_unlock(&daemon->lock);
-    bool goes_on = false_play(line->fd, how, buf_bytes(&to));
+    bool goes_on = how == GIVES ? false_give(line->fd, daemon->given, buf_bytes(&to))
+                                : false_play(line->fd, how, buf_bytes(&to));
     buf_free(&text);
     buf_free(&to);
     return goes_on;

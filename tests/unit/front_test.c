@@ -265,8 +265,9 @@ static void test_since(void **state)
     struct instance_options options = test_options("front", ROLE_REPLICA);
     struct front front;
     front_open(&front, &options);
-    struct front_generation *building = front_begin(&front, 10);
+    struct front_generation *building = front_prepare(&options, 10);
     assert_non_null(building);
+    front_begin(&front, building);
     struct journal_place place = {.number = 7, .index = 70};
     assert_null(front_for_view(&front, &place));
     front_install(&front, &place, 10);

@@ -74,6 +74,7 @@ static bool node_config(const struct nodes *nodes, int which, bool keys_only, co
                node->name, node->directory, node->socket, node->peer_port, node->admin_port,
                nodes->io, nodes->more != NULL ? nodes->more : "");
     append_role(&text, nodes, which, keys_only);
+    buf_append_text(&text, nodes->more_of_instance != NULL ? nodes->more_of_instance : "");
     buf_append_text(&text, "}\n");
     FILE *file = fopen(path, "we");
     bool written = file != NULL && fwrite(text.data, 1, text.size, file) == text.size;

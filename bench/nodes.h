@@ -24,6 +24,7 @@ struct nodes {
     const char *io;    // the daemons' option
     const char *cache; // `cache { max_bytes }` of the proxy; NULL: none
     const char *more;  // further options of every daemon, lines with their ends; NULL: none
+    const char *more_of_instance; // ... and of its instance
     int source;        // the node that the proxy fetches from; NODE_REPLICA unless set
     struct node node[NODE_COUNT];
 };

@@ -18,6 +18,7 @@ static const struct {
     {"engines", peers_engines},
     {"writers", peers_writers},
     {"hops", peers_hops},
+    {"children", peers_children},
 };
 
 size_t peers_turn(uint64_t round, size_t turn, size_t count)

@@ -7,6 +7,7 @@
 //   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
 //             table
 //   hops      from a write at the root to a leaf three hops away, beside a chain of Redis
+//   children  what a source pays for 64 that it feeds, beside Redis
 // Limits that were set for qs are claims, printed as held or NOT HELD. One thread, but for writers.
 #ifndef QS_BENCH_PEERS_H
 #define QS_BENCH_PEERS_H
@@ -16,7 +17,7 @@
 #include "bench/nodes.h"
 #include "bench/rivals.h"
 
-#define PEERS_SECTIONS "sockets, engines, writers, hops"
+#define PEERS_SECTIONS "sockets, engines, writers, hops, children"
 #define PEERS_SECTIONS_MAX 8
 #define PEERS_PAIRS_LEAST 1000
 
@@ -51,6 +52,7 @@ bool peers_sockets(struct peers *peers) MUST_CHECK;
 bool peers_engines(struct peers *peers) MUST_CHECK;
 bool peers_writers(struct peers *peers) MUST_CHECK;
 bool peers_hops(struct peers *peers) MUST_CHECK;
+bool peers_children(struct peers *peers) MUST_CHECK;
 
 // Starts a root and a proxy of it, each with one network thread, and writes all pairs. The proxy
 // follows from the beginning, so it keeps every value as it arrives; restarts then bring everything

@@ -120,6 +120,7 @@ PEERS = {  # of each section: its rows, and the sides of the first one
                     "LMDB in process", "RocksDB in process"]),
     "writers": (11, ["qs root", "redis"]),
     "hops": (3, ["qs", "redis"]),
+    "children": (4, ["qs", "redis"]),
 }
 
 
@@ -144,7 +145,7 @@ def test_peers(tmp_path, section):
             if name == row["base"] and side["median"] > 0:
                 assert side["ratio_to_base"]["least"] == side["ratio_to_base"]["most"] == 1
     claims = found["claims"]
-    assert len(claims) == (10 if section == "sockets" else 0)
+    assert len(claims) == {"sockets": 10, "children": 2}.get(section, 0)
     assert out.count("\n    held ") == sum(claim["held"] for claim in claims)
     assert out.count("\n    NOT HELD ") == sum(not claim["held"] for claim in claims)
     picture = xml.dom.minidom.parse(str(tmp_path / "peers.svg"))

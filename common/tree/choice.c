@@ -109,8 +109,8 @@ bool choice_make(struct follow *follow)
     return follow->at != NULL;
 }
 
-// News of after the loss are on their way to it, whoever feeds it: by the lost parent, too, which may
-// be back, and be the root, by whom everybody's log passes.
+// Somebody feeds it since the loss: the lost parent, too, which may be back, and be the root, by
+// whom everybody's log passes.
 static bool heard_since(const struct follow *follow, const struct message_welcome *welcome)
 {
     uint64_t since_ns = loop_now_ns(follow->loop) - follow->lost_ns;

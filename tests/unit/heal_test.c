@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loss of a parent, where others look as if they could take its place: whoever is fed by the
 // lost one too, or by nobody, is left for one that hears of the root, long before a heartbeat is
-// missed, and be it the lost one itself, come back; and so is a parent that is there but hears of nobody.
+// missed, and be it the lost one itself, come back; and so is a parent that is there but hears of
+// nobody.
 #include "tests/unit/tree_fixture.h"
 
 #define SILENCE_MS 60000 // nobody is left for it in this test
@@ -153,8 +154,8 @@ static void test_knows_only_those_below(void **state)
     top_close(&top);
 }
 
-// All that it knows were fed by the root, and so it was itself. The root is back: who hears of it, and
-// the root before all, is trusted, though every log passes by the lost one.
+// All that it knows were fed by the root, and so it was itself. The root is back: who hears of it,
+// and the root before all, is trusted, though every log passes by the lost one.
 static void test_the_root_is_back(void **state)
 {
     (void)state;

@@ -192,7 +192,7 @@ static void test_next_replica(void **state)
                                 SAYS_TOO_NEW};
     for (unsigned i = 0; i < ARRAY_LEN(cases); i++) {
         struct scene scene;
-        past_scene_open(&scene, cases[i] == KEEPS_SILENT ? 300 : 5000, 2, HONEST, cases[i]);
+        past_scene_open(&scene, cases[i] == KEEPS_SILENT ? 1000 : 5000, 2, HONEST, cases[i]);
         for (uint64_t t = 5; t < LAST; t += 10) {
             read_at(&scene, t, OK);
             range_at(&scene, t, 1000, OK);

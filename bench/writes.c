@@ -66,13 +66,14 @@ static bool finish(struct conn *conn, uint64_t *waiting, uint64_t most)
 
 // ---- the whole data -----------------------------------------------------------------------------
 
-// A pair into `to`, which has room for PAIR_BYTES_MAX: two words. Returns what it took.
+// A pair into `to`, which has room for PAIR_BYTES_MAX: two words; a key that is not in the data
+// gets the value of another one. Returns what it took.
 static size_t put_pair(const struct pairs *pairs, uint64_t number, uint64_t generation, uint8_t *to,
                        struct bytes *words)
 {
     words[0] = bytes_of(to, pair_key(pairs, number, (char *)to));
     to += words[0].size;
-    words[1] = bytes_of(to, pair_value(pairs, number, generation, to));
+    words[1] = bytes_of(to, pair_value(pairs, number % pairs->count, generation, to));
     return words[0].size + words[1].size;
 }
 
@@ -108,12 +109,17 @@ bool writes_all(const struct writes_options *options)
 
 // ---- at a fixed rate ----------------------------------------------------------------------------
 
+// The sent-th write.
 static void send_one(struct conn *conn, const struct writes_options *options, struct draw *draw,
-                     uint64_t generation, uint8_t *room)
+                     uint64_t sent, uint8_t *room)
 {
-    struct bytes words[3] = {bytes_text("SET")};
-    put_pair(options->pairs, draw_below(draw, options->count), generation, room, &words[1]);
-    conn_send(conn, ARRAY_LEN(words), words);
+    enum { OVERWRITE, INSERT, DELETE, KINDS };
+    uint64_t kind = options->churn ? sent % KINDS : OVERWRITE;
+    uint64_t number = kind == OVERWRITE ? draw_below(draw, options->count)
+                                        : options->fresh + sent / KINDS;
+    struct bytes words[3] = {bytes_text(kind == DELETE ? "DEL" : "SET")};
+    put_pair(options->pairs, number, sent + 1, room, &words[1]);
+    conn_send(conn, kind == DELETE ? 2 : 3, words);
 }
 
 static void *write_on(void *of)
@@ -129,7 +135,7 @@ static void *write_on(void *of)
     while (fine && !atomic_load(&writes->stop)) {
         double due = (double)(clock_mono_ns() - began) / 1e9 * (double)options->rate;
         for (; (double)sent < due && waiting < WAITING_MAX; sent++, waiting++) {
-            send_one(&conn, options, &draw, sent + 1, room);
+            send_one(&conn, options, &draw, sent, room);
         }
         fine = turn(&conn, &waiting, 1);
         if (waiting == 0) {

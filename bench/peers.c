@@ -18,6 +18,7 @@ static const struct {
     {"engines", true, peers_engines},
     {"writers", false, peers_writers},
     {"hops", false, peers_hops},
+    {"apply", false, peers_apply},
 };
 
 size_t peers_turn(uint64_t round, size_t turn, size_t count)

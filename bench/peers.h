@@ -8,6 +8,7 @@
 //   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
 //             table
 //   hops      from a write at the root to a leaf three hops away, beside a chain of Redis
+//   apply     a replica and a proxy that catch up, beside the same calls of the store alone
 // Limits that were set for qs are claims, printed as held or NOT HELD. One thread, but for writers.
 #ifndef QS_BENCH_PEERS_H
 #define QS_BENCH_PEERS_H
@@ -18,7 +19,7 @@
 #include "bench/nodes.h"
 #include "bench/rivals.h"
 
-#define PEERS_SECTIONS "sockets, engines, writers, hops"
+#define PEERS_SECTIONS "sockets, engines, writers, hops, apply"
 #define PEERS_SECTIONS_MAX 8
 #define PEERS_PAIRS_LEAST 1000
 
@@ -62,6 +63,7 @@ bool peers_sockets(struct peers *peers) MUST_CHECK;
 bool peers_engines(struct peers *peers) MUST_CHECK;
 bool peers_writers(struct peers *peers) MUST_CHECK;
 bool peers_hops(struct peers *peers) MUST_CHECK;
+bool peers_apply(struct peers *peers) MUST_CHECK;
 
 // The servers of the stage, loaded if they are not yet; root and proxy, each with one network
 // thread, are started again with these further options of their instances (NULL: none), which

@@ -77,16 +77,18 @@ static size_t put_pair(const struct pairs *pairs, uint64_t number, uint64_t gene
     return words[0].size + words[1].size;
 }
 
-// One MSET of the pairs from `first` on, as many as fit; returns how many.
-static uint64_t send_some(struct conn *conn, const struct writes_options *options, uint64_t first,
+// One MSET or DEL of the pairs from the next one on, as many as fit; returns how many.
+static uint64_t send_some(struct conn *conn, const struct writes_options *options, uint64_t next,
                           uint8_t *room)
 {
-    struct bytes words[1 + 2 * LOAD_PAIRS] = {bytes_text("MSET")};
-    uint64_t most = u64_min(LOAD_PAIRS, options->count - first), count = 0;
+    struct bytes words[2 + 2 * LOAD_PAIRS] = {bytes_text(options->ends ? "DEL" : "MSET")};
+    size_t step = options->ends ? 1 : 2; // the next key takes the place of a value
+    uint64_t most = u64_min(LOAD_PAIRS, options->count - next), count = 0;
     for (size_t used = 0; count < most && used + PAIR_BYTES_MAX <= LOAD_BYTES; count++) {
-        used += put_pair(options->pairs, first + count, 0, room + used, &words[1 + 2 * count]);
+        used += put_pair(options->pairs, options->first + next + count, options->generation,
+                         room + used, &words[1 + step * count]);
     }
-    conn_send(conn, 1 + 2 * count, words);
+    conn_send(conn, 1 + step * count, words);
     return count;
 }
 

@@ -121,6 +121,7 @@ PEERS = {  # of each section: its rows, its claims, and the sides of the first r
                          "redis, two cores", "redis, one core"]),
     "writers": (11, 0, ["qs root", "redis"]),
     "hops": (3, 0, ["qs", "redis"]),
+    "apply": (9, 6, ["qs replica", "qs proxy", "floor of a replica", "floor of a proxy"]),
 }
 
 

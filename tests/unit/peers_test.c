@@ -12,6 +12,7 @@
 #include "bench/cores.h"
 #include "bench/drive.h"
 #include "bench/engines.h"
+#include "bench/floor.h"
 #include "bench/hot.h"
 #include "bench/peers.h"
 #include "bench/timing.h"
@@ -468,6 +469,33 @@ static void every_answer_of_a_door_is_compared(void **state)
     mem_free(timing);
 }
 
+// ... or it would not be the work of a replica.
+static void a_floor_reads_what_it_replaces(void **state)
+{
+    (void)state;
+    struct pairs pairs;
+    assert_true(pairs_open(&pairs, &(struct pairs_options){
+                                       .seed = 1, .count = 1000, .value_bytes = 100}));
+    for (int role = FLOOR_REPLICA; role <= FLOOR_PROXY; role++) {
+        char *directory = test_mkdir();
+        struct floor *floor = floor_open((enum floor_role)role, directory);
+        struct floor_work work = {
+            .kind = FLOOR_INSERT, .pairs = &pairs, .count = 100, .batch = 7};
+        uint64_t ns = 0;
+        assert_non_null(floor);
+        assert_true(floor_run(floor, &work, &ns) && ns > 0);
+        work.kind = FLOOR_OVERWRITE;
+        assert_true(floor_run(floor, &work, &ns));
+        work = (struct floor_work){
+            .kind = FLOOR_DELETE, .pairs = &pairs, .first = 50, .count = 50, .batch = 50};
+        assert_true(floor_run(floor, &work, &ns));
+        assert_int_equal(floor_run(floor, &work, &ns), role == FLOOR_PROXY);
+        floor_close(floor);
+        test_rmdir(directory);
+    }
+    pairs_close(&pairs);
+}
+
 static void boards_have_room_for_what_is_asked(void **state)
 {
     (void)state;
@@ -491,6 +519,7 @@ int main(void)
         cmocka_unit_test(a_process_is_bound_and_its_time_told),
         cmocka_unit_test(engines_give_what_was_put),
         cmocka_unit_test(every_answer_of_a_door_is_compared),
+        cmocka_unit_test(a_floor_reads_what_it_replaces),
         cmocka_unit_test(boards_have_room_for_what_is_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -46,7 +46,7 @@ static void sign_of_qs(struct buf *to)
 static void hello_of_redis(struct buf *to, unsigned which)
 {
     (void)which;
-    buf_append_text(to, "REPLCONF capa eof\r\nPSYNC ? -1\r\n");
+    buf_append_text(to, "PSYNC ? -1\r\n");
 }
 
 static void sign_of_redis(struct buf *to) { buf_append_text(to, "REPLCONF ACK 0\r\n"); }

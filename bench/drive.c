@@ -67,6 +67,8 @@ uint64_t drive_keys_next(struct drive_keys *keys)
     switch (what) {
     case DRIVE_PRESENT:
         return zipf_draw(keys->zipf, &keys->draw);
+    case DRIVE_ABSENT_ZIPF:
+        return keys->pairs->count + zipf_draw(keys->zipf, &keys->draw);
     case DRIVE_STORE:
         return keys->next++;
     default:

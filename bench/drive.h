@@ -22,6 +22,7 @@
 
 enum drive_what {
     DRIVE_ABSENT,  // GET of keys that are not there, out of so many that none comes twice
+    DRIVE_ABSENT_ZIPF, // ... out of as many as there are pairs, by Zipf's law
     DRIVE_PRESENT, // GET of keys that are, by Zipf's law over all of them
     DRIVE_MIXED,   // ten absent to one present
     DRIVE_STORE,   // SET of all pairs once

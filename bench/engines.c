@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "bench/engines.h"
+#include "bench/door.h"
 
 #include <lmdb.h>
 #include <rocksdb/c.h>
@@ -63,8 +63,9 @@ static struct engine *new_engine(void)
 
 // ---- LMDB ---------------------------------------------------------------------------------------
 
-static void lmdb_close(struct engine *engine)
+static void lmdb_close(void *of)
 {
+    struct engine *engine = of;
     if (engine->reading != NULL) {
         mdb_txn_abort(engine->reading);
     }
@@ -118,27 +119,31 @@ static struct engine *lmdb_open(const char *directory, const struct pairs *pairs
     return engine;
 }
 
-static ssize_t lmdb_get(struct engine *engine, struct bytes name, uint8_t *to)
+static ssize_t lmdb_get(void *of, struct bytes name, uint8_t *to, size_t room)
 {
+    struct engine *engine = of;
     MDB_val key = {.mv_data = (void *)name.data, .mv_size = name.size}, value;
     int error = mdb_txn_renew(engine->reading);
     if (error != 0) {
-        return -2;
+        return DOOR_FAILED;
     }
     error = mdb_get(engine->reading, engine->table, &key, &value);
-    if (error == 0) {
+    ssize_t size = error == MDB_NOTFOUND ? DOOR_ABSENT : DOOR_FAILED;
+    if (error == 0 && value.mv_size <= room) {
         memcpy(to, value.mv_data, value.mv_size);
+        size = (ssize_t)value.mv_size;
     }
     mdb_txn_reset(engine->reading);
-    return error == 0 ? (ssize_t)value.mv_size : error == MDB_NOTFOUND ? -1 : -2;
+    return size;
 }
 
 const struct engine_calls engine_lmdb = {lmdb_open, lmdb_get, lmdb_close};
 
 // ---- RocksDB ------------------------------------------------------------------------------------
 
-static void rocks_close(struct engine *engine)
+static void rocks_close(void *of)
 {
+    struct engine *engine = of;
     if (engine->db != NULL) {
         rocksdb_close(engine->db);
     }
@@ -214,23 +219,27 @@ static struct engine *rocks_open(const char *directory, const struct pairs *pair
     return engine;
 }
 
-static ssize_t rocks_get(struct engine *engine, struct bytes key, uint8_t *to)
+static ssize_t rocks_get(void *of, struct bytes key, uint8_t *to, size_t room)
 {
+    struct engine *engine = of;
     char *error = NULL;
     rocksdb_pinnableslice_t *found =
         rocksdb_get_pinned(engine->db, engine->read, (const char *)key.data, key.size, &error);
     if (error != NULL) {
         rocksdb_free(error);
-        return -2;
+        return DOOR_FAILED;
     }
     if (found == NULL) {
-        return -1;
+        return DOOR_ABSENT;
     }
     size_t size;
     const char *value = rocksdb_pinnableslice_value(found, &size);
-    memcpy(to, value, size);
+    bool fits = size <= room;
+    if (fits) {
+        memcpy(to, value, size);
+    }
     rocksdb_pinnableslice_destroy(found);
-    return (ssize_t)size;
+    return fits ? (ssize_t)size : DOOR_FAILED;
 }
 
 const struct engine_calls engine_rocksdb = {rocks_open, rocks_get, rocks_close};

@@ -18,10 +18,9 @@ struct engine_calls {
     // numbers by ascending key. NULL: said.
     struct engine *(*open)(const char *directory, const struct pairs *pairs,
                            const uint32_t *order);
-    // Copies the value of a key to `to`, which has room for PAIR_VALUE_BYTES_MAX; its size, -1: the
-    // key is absent, -2: an error.
-    ssize_t (*get)(struct engine *engine, struct bytes key, uint8_t *to);
-    void (*close)(struct engine *engine);
+    // As those of a door (bench/door.h), of an engine.
+    ssize_t (*get)(void *engine, struct bytes key, uint8_t *to, size_t room);
+    void (*close)(void *engine);
 };
 
 extern const struct engine_calls engine_lmdb, engine_rocksdb;

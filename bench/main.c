@@ -232,7 +232,7 @@ static int run_peers(int argc, char **argv)
 {
     struct pairs_options of = {.count = 5000000, .value_bytes = 290, .seed = 1};
     struct peers_options to = {
-        .rounds = 5, .run_ms = 2000, .rate = 20000, .connections = 50, .depth = 16,
+        .rounds = 5, .run_ms = 1000, .rate = 20000, .connections = 50, .depth = 16,
         .writes = 10000,
         .io = "auto", .name = "peers",
     };

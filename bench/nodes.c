@@ -74,7 +74,7 @@ static bool node_config(const struct nodes *nodes, int which, bool keys_only, co
                node->name, node->directory, node->socket, node->peer_port, node->admin_port,
                nodes->io, nodes->more != NULL ? nodes->more : "");
     append_role(&text, nodes, which, keys_only);
-    buf_append_text(&text, nodes->more_of_instance != NULL ? nodes->more_of_instance : "");
+    buf_append_text(&text, nodes->own[which] != NULL ? nodes->own[which] : "");
     buf_append_text(&text, "}\n");
     FILE *file = fopen(path, "we");
     bool written = file != NULL && fwrite(text.data, 1, text.size, file) == text.size;
@@ -389,6 +389,25 @@ uint64_t node_resident_bytes(pid_t process)
     }
     mem_free(path);
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+double node_status_bytes(pid_t process, const char *name)
+{
+    char *path = mem_format("/proc/%d/status", (int)process);
+    FILE *file = fopen(path, "re");
+    char line[256];
+    unsigned long long kilobytes = 0;
+    size_t size = strlen(name);
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        if (strncmp(line, name, size) == 0 && sscanf(line + size, ": %llu", &kilobytes) == 1) {
+            break;
+        }
+    }
+    if (file != NULL) {
+        fclose(file);
+    }
+    mem_free(path);
+    return 1024 * (double)kilobytes;
 }
 
 // nftw hands no argument through; one thread asks for one directory at a time.

@@ -24,7 +24,7 @@ struct nodes {
     const char *io;    // the daemons' option
     const char *cache; // `cache { max_bytes }` of the proxy; NULL: none
     const char *more;  // further options of every daemon, lines with their ends; NULL: none
-    const char *more_of_instance; // ... and of its instance
+    const char *own[NODE_COUNT]; // likewise, of a node's instance
     int source;        // the node that the proxy fetches from; NODE_REPLICA unless set
     struct node node[NODE_COUNT];
 };
@@ -67,6 +67,9 @@ double node_metric(const struct node *node, const char *name);
 void node_wait_still(const struct node *node, const char *metric, unsigned looks);
 
 uint64_t node_resident_bytes(pid_t process);
+
+// A line of the kernel's status of a process, "RssAnon", "RssShmem", "RssFile": in bytes.
+double node_status_bytes(pid_t process, const char *name);
 
 // A port of the loopback address that nobody has just now; 0: there is none.
 unsigned nodes_free_port(void);

@@ -6,19 +6,20 @@
 #include <sys/utsname.h>
 
 #include "bench/interrupt.h"
-#include "bench/writes.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
 static const struct {
     const char *name;
+    bool staged; // on the servers of the stage
     bool (*run)(struct peers *peers);
 } sections[] = {
-    {"sockets", peers_sockets},
-    {"engines", peers_engines},
-    {"writers", peers_writers},
-    {"hops", peers_hops},
-    {"children", peers_children},
+    {"sockets", true, peers_sockets},
+    {"engines", true, peers_engines},
+    {"writers", false, peers_writers},
+    {"hops", false, peers_hops},
+    {"children", false, peers_children},
+    {"apply", false, peers_apply},
 };
 
 size_t peers_turn(uint64_t round, size_t turn, size_t count)
@@ -68,38 +69,26 @@ static void note_set_up(struct peers *peers)
     mem_free(pairs);
 }
 
-static bool restart(struct nodes *nodes, int which)
+// The stage stays while sections need it.
+static bool run_section(struct peers *peers, size_t at)
 {
-    bool fine = node_stop(nodes, which) && node_start(nodes, which, false);
-    if (fine) {
-        node_wait_still(&nodes->node[which], "store_bytes", NODE_STORE_LOOKS);
-    }
-    return fine;
-}
-
-bool peers_serve(const struct peers *peers, struct nodes *nodes)
-{
-    const struct pairs *pairs = peers->options->pairs;
-    struct writes_options all = {.pairs = pairs, .count = pairs->count};
-    nodes->more = "loops = 1\n";
-    nodes->source = NODE_ROOT;
-    bool fine = node_start(nodes, NODE_ROOT, false) && node_start(nodes, NODE_PROXY, false);
-    all.socket = nodes->node[NODE_ROOT].socket;
-    return fine && writes_all(&all) && nodes_settle(nodes) && restart(nodes, NODE_ROOT) &&
-           restart(nodes, NODE_PROXY) && nodes_settle(nodes);
+    uint64_t began = clock_mono_ns();
+    peers->loading_ns = 0;
+    fprintf(stderr, "qs-bench: %s\n", sections[at].name);
+    bool fine = (sections[at].staged || peers_stage_close(peers)) && sections[at].run(peers);
+    cores_free_self(&peers->cores);
+    fprintf(stderr, "qs-bench: %s: %.0f s, %.0f of them loading\n", sections[at].name,
+            (double)(clock_mono_ns() - began) / 1e9, (double)peers->loading_ns / 1e9);
+    return fine && !interrupted();
 }
 
 static bool run_sections(struct peers *peers)
 {
     bool fine = true;
     for (size_t i = 0; fine && i < ARRAY_LEN(sections); i++) {
-        if (is_asked(peers->options, sections[i].name)) {
-            fprintf(stderr, "qs-bench: %s\n", sections[i].name);
-            fine = sections[i].run(peers) && !interrupted();
-            cores_free_self(&peers->cores);
-        }
+        fine = !is_asked(peers->options, sections[i].name) || run_section(peers, i);
     }
-    return fine;
+    return peers_stage_close(peers) && fine;
 }
 
 int peers_run(const struct peers_options *options)

@@ -4,6 +4,7 @@
 // program (drains.h). The source has a core of its own, writer and children share another.
 #include <stdio.h>
 
+#include "bench/conn.h"
 #include "bench/drains.h"
 #include "bench/interrupt.h"
 #include "bench/peers.h"
@@ -12,6 +13,9 @@
 #include "common/base/mem.h"
 
 #define SECTION "children: one source, 64 that it feeds"
+
+#define FED_LIMIT_NS (30 * NS_PER_S)
+#define FED_LOOK_NS (50 * NS_PER_MS)
 
 enum { SIDE_QS, SIDE_REDIS, SIDE_COUNT };
 static const char *const names[SIDE_COUNT] = {"qs", "redis"};
@@ -36,21 +40,51 @@ static pid_t process_of(const struct family *family, size_t side)
     return side == SIDE_QS ? family->nodes.node[NODE_ROOT].process : family->redis.process;
 }
 
+// So many does the source itself feed.
+static unsigned fed(const struct family *family, size_t side)
+{
+    if (side == SIDE_QS) {
+        return (unsigned)node_metric(&family->nodes.node[NODE_ROOT], "children");
+    }
+    unsigned count = 0;
+    redisReply *reply = conn_ask(family->redis.socket, NS_PER_S, "INFO replication");
+    const char *at = reply != NULL && reply->type == REDIS_REPLY_STRING ? reply->str : "";
+    while ((at = strstr(at, "state=online")) != NULL) {
+        at++;
+        count++;
+    }
+    freeReplyObject(reply);
+    return count;
+}
+
+static bool await_fed(const struct family *family, size_t side, unsigned count)
+{
+    uint64_t end = clock_mono_ns() + FED_LIMIT_NS;
+    unsigned now;
+    while ((now = fed(family, side)) != count && clock_mono_ns() < end) {
+        clock_sleep_ns(FED_LOOK_NS);
+    }
+    if (now != count) {
+        fprintf(stderr, "qs-bench: %s feeds %u children, not %u\n", names[side], now, count);
+    }
+    return now == count;
+}
+
 static bool open_children(struct family *family, size_t side, unsigned count,
                           struct drains *drains)
 {
     bool fine = side == SIDE_QS
                     ? drains_open_qs(drains, count, family->nodes.node[NODE_ROOT].peer_port)
                     : drains_open_redis(drains, count, family->redis.port);
-    return fine && drains_settle(drains);
+    return fine && await_fed(family, side, count) && drains_settle(drains);
 }
 
-// Every child was sent every write, or it is an error.
+// Every child was sent every write, or it is an error: keys can be compressed, values cannot.
 static void count_bytes(struct family *family, const struct drains *drains,
                         const uint64_t *before, struct stretch *stretch)
 {
     const struct pairs *pairs = family->peers->options->pairs;
-    uint64_t least = stretch->writes * ((pairs->key_bytes + pairs->value_bytes) / pairs->count);
+    uint64_t least = stretch->writes * (pairs->value_bytes / pairs->count);
     for (unsigned i = 0; i < drains->count; i++) {
         uint64_t bytes = drains_bytes(drains, i) - before[i];
         family->peers->answers++;
@@ -145,7 +179,7 @@ static bool report(struct family *family)
     bool fine = run_rounds(family);
     for (size_t i = 0; fine && i < ROW_COUNT; i++) {
         if (i >= ROW_SHARE) {
-            sheet_claim(&peers->sheet, family->rows[i], SIDE_QS, true, 1.0);
+            sheet_claim(&peers->sheet, family->rows[i], SIDE_QS, SHEET_MOST, SIDE_REDIS, 1.0);
         }
         sheet_print(&peers->sheet, family->rows[i]);
     }
@@ -158,7 +192,7 @@ static bool start_all(struct family *family)
 {
     const struct cores *cores = &family->peers->cores;
     family->nodes.more = "loops = 1\n";
-    family->nodes.more_of_instance = "    children_max = 0\n";
+    family->nodes.own[NODE_ROOT] = "    children_max = 0\n";
     bool fine = node_start(&family->nodes, NODE_ROOT, false) &&
                 rival_redis(&family->redis, "redis", family->nodes.directory, NULL);
     for (size_t i = 0; fine && i < SIDE_COUNT; i++) {

@@ -1,248 +1,511 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a look-up costs inside a process, in LMDB and RocksDB, beside one through libqs over its
-// socket to a proxy that holds every value: what a door without a socket could save, and cannot.
+// What a look-up costs one client that makes them one after another: by libqs from memory that a
+// daemon shares, with a tenth of the data's bytes for hot keys (the root) or with room for all
+// values (the proxy); by libqs over the root's socket; in LMDB and RocksDB in this process; in
+// Redis over its socket. Where there is a server it has the first core, and the client the last or
+// the same.
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
-#include "bench/drive.h"
-#include "bench/engines.h"
+#include "bench/hot.h"
+#include "bench/lookups.h"
 #include "bench/interrupt.h"
 #include "bench/peers.h"
+#include "bench/timing.h"
+#include "bench/writes.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
-#include "common/client/qs.h"
 
-#define SECTION "engines: one look-up after another, in process and through libqs"
-#define CLOCK_LOOKS 64 // look-ups between two looks at whether time is over
+#define SECTION "engines: one client's look-ups, one after another"
+#define WARM_PART 8          // of a run, before each
+#define HOT_PART 10          // of the data's bytes
+#define MAP_LOOKUPS 64       // after which libqs has mapped what the daemon shares
+#define OF_LOOKUPS 100000.0  // unit of the share that goes on to the socket
+#define CHURN 10000          // writes a second
+#define CHURN_LEAST 0.95     // of them
+#define CHURN_MOST 1.3       // times the mean without them
 
-enum { SIDE_LIBQS, SIDE_ONE_CORE, SIDE_LMDB, SIDE_ROCKSDB, SIDE_COUNT };
-static const char *const names[SIDE_COUNT] = {
-    "libqs to a proxy, two cores",
-    "libqs to a proxy, one core",
-    "LMDB in process",
-    "RocksDB in process",
+enum { DOOR_HOT, DOOR_ALL, DOOR_SOCKET, DOOR_LMDB, DOOR_ROCKSDB, DOOR_REDIS, DOOR_COUNT };
+static const char *const door_names[DOOR_COUNT] = {
+    "libqs, 10 % mapped", "libqs, all mapped",  "libqs by its socket",
+    "LMDB in process",    "RocksDB in process", "redis",
 };
 
-struct side {
-    const struct engine_calls *calls; // NULL: libqs
-    struct engine *engine;
-    double anonymous, file; // bytes of memory that came with it
+enum {
+    HOT_TWO,
+    HOT_ONE,
+    ALL_TWO,
+    ALL_ONE,
+    SOCKET_TWO,
+    SOCKET_ONE,
+    LMDB,
+    ROCKSDB,
+    REDIS_TWO,
+    REDIS_ONE,
+    SIDE_COUNT
+};
+static const struct side {
+    const char *name;
+    size_t door;
+    bool one_core;
+} sides[SIDE_COUNT] = {
+    [HOT_TWO] = {"libqs, 10 % mapped, two cores", DOOR_HOT, false},
+    [HOT_ONE] = {"libqs, 10 % mapped, one core", DOOR_HOT, true},
+    [ALL_TWO] = {"libqs, all mapped, two cores", DOOR_ALL, false},
+    [ALL_ONE] = {"libqs, all mapped, one core", DOOR_ALL, true},
+    [SOCKET_TWO] = {"libqs by its socket, two cores", DOOR_SOCKET, false},
+    [SOCKET_ONE] = {"libqs by its socket, one core", DOOR_SOCKET, true},
+    [LMDB] = {"LMDB in process", DOOR_LMDB, false},
+    [ROCKSDB] = {"RocksDB in process", DOOR_ROCKSDB, false},
+    [REDIS_TWO] = {"redis, two cores", DOOR_REDIS, false},
+    [REDIS_ONE] = {"redis, one core", DOOR_REDIS, true},
+};
+
+enum { FIGURE_MEAN, FIGURE_P50, FIGURE_P99, FIGURE_COUNT };
+static const char *const figure_names[FIGURE_COUNT] = {"mean", "p50", "p99"};
+
+// Loads, and who is asked.
+static const size_t every_side[] = {HOT_TWO, HOT_ONE, ALL_TWO, ALL_ONE,   SOCKET_TWO, SOCKET_ONE,
+                                    LMDB,    ROCKSDB, REDIS_TWO, REDIS_ONE};
+static const size_t mapped_sides[] = {ALL_TWO, HOT_TWO};
+static const struct load {
+    enum drive_what what;
+    const char *text;
+    const size_t *sides;
+    size_t count;
+    size_t base; // place among them
+} loads[] = {
+    {DRIVE_MIXED, "10 absent to 1 present, Zipf 0.99", every_side, ARRAY_LEN(every_side), 8},
+    {DRIVE_ABSENT, "absent keys alone", every_side, ARRAY_LEN(every_side), 8},
+    {DRIVE_PRESENT, "present keys alone, Zipf 0.99", every_side, ARRAY_LEN(every_side), 8},
+    {DRIVE_ABSENT_ZIPF, "absent keys alone, Zipf 0.99", mapped_sides, ARRAY_LEN(mapped_sides), 0},
+};
+
+// Limits that were set for qs: of times, and of how many times as fast.
+static const struct limit {
+    enum drive_what what;
+    size_t figure, side;
+    enum sheet_kind kind;
+    size_t against;
+    double limit;
+} limits[] = {
+    {DRIVE_MIXED, FIGURE_MEAN, HOT_TWO, SHEET_FASTER, REDIS_TWO, 60},
+    {DRIVE_MIXED, FIGURE_MEAN, ALL_TWO, SHEET_FASTER, REDIS_TWO, 200},
+    {DRIVE_MIXED, FIGURE_MEAN, ALL_ONE, SHEET_FASTER, REDIS_ONE, 20},
+    {DRIVE_MIXED, FIGURE_MEAN, ALL_TWO, SHEET_FASTER, LMDB, 5},
+    {DRIVE_MIXED, FIGURE_MEAN, ALL_TWO, SHEET_FASTER, ROCKSDB, 3},
+    {DRIVE_ABSENT, FIGURE_MEAN, HOT_TWO, SHEET_FASTER, LMDB, 5},
+    {DRIVE_ABSENT, FIGURE_MEAN, HOT_TWO, SHEET_FASTER, ROCKSDB, 2},
+    {DRIVE_ABSENT, FIGURE_P50, HOT_TWO, SHEET_FIGURE_MOST, HOT_TWO, 200},
+    {DRIVE_ABSENT, FIGURE_P99, HOT_TWO, SHEET_FIGURE_MOST, HOT_TWO, 700},
 };
 
 struct engines {
     struct peers *peers;
-    struct nodes nodes;
-    struct qs *qs;
-    struct qs_result *result;
-    struct side sides[SIDE_COUNT];
-    uint8_t *got, *right;
+    struct door doors[DOOR_COUNT];
+    double anonymous[DOOR_COUNT], shared[DOOR_COUNT], file[DOOR_COUNT]; // bytes of memory
+    uint64_t hot_bytes[DOOR_COUNT];
     uint64_t sequences;
+    bool changing; // somebody writes
+    uint64_t fresh; // of keys that are written and deleted again
 };
 
-// ---- one look-up --------------------------------------------------------------------------------
+// ---- one run ------------------------------------------------------------------------------------
 
-// As the `get` of an engine.
-static ssize_t get_libqs(struct engines *engines, struct bytes key, uint8_t *to)
+static const struct node *node_of(const struct engines *engines, size_t door)
 {
-    struct qs_bytes value;
-    int error = qs_get(engines->qs, key.data, key.size, engines->result);
-    if (error != QS_OK) {
-        return error == QS_NOT_FOUND ? -1 : -2;
-    }
-    if (qs_value(engines->result, 0, &value) != QS_OK || value.size > PAIR_VALUE_BYTES_MAX) {
-        return -2;
-    }
-    memcpy(to, value.data, value.size);
-    return (ssize_t)value.size;
+    const struct node *node = engines->peers->stage.nodes.node;
+    return door == DOOR_ALL ? &node[NODE_PROXY]
+           : door == DOOR_HOT || door == DOOR_SOCKET ? &node[NODE_ROOT] : NULL;
 }
 
-static bool is_right(struct engines *engines, uint64_t number, ssize_t size)
+static bool is_mapped(size_t door) { return door == DOOR_HOT || door == DOOR_ALL; }
+
+static bool time_side(struct engines *engines, const struct side *side,
+                      const struct drive_options *load, struct timing *timing)
 {
-    const struct pairs *pairs = engines->peers->options->pairs;
-    if (number >= pairs->count) {
-        return size == -1;
-    }
-    size_t right = pair_value(pairs, number, 0, engines->right);
-    return size == (ssize_t)right && memcmp(engines->got, engines->right, right) == 0;
+    const struct timing_options options = {
+        .name = side->name, .load = load, .changing = engines->changing};
+    bool fine = timing_run(&engines->doors[side->door], &options, timing);
+    engines->peers->answers += timing->count;
+    engines->peers->faults += timing->faults;
+    return fine && !interrupted();
 }
 
-// One run of a side: its latencies, with the two looks at the clock in them.
-static bool run_side(struct engines *engines, size_t which, const struct drive_options *load,
-                     struct histogram *latency)
+// After a short one to warm caches; *ret_asked = look-ups that a daemon was asked, of OF_LOOKUPS.
+static bool run_side(struct engines *engines, const struct side *side,
+                     const struct drive_options *load, struct timing *timing, double *ret_asked)
+{
+    const struct cores *cores = &engines->peers->cores;
+    const struct node *node = is_mapped(side->door) ? node_of(engines, side->door) : NULL;
+    cores_pin_self(side->one_core ? cores->first : cores->last);
+    struct drive_options warm = *load;
+    warm.seed = ~load->seed;
+    warm.duration_ns /= WARM_PART;
+    struct timing *ignored = mem_zalloc(sizeof *ignored);
+    bool fine = time_side(engines, side, &warm, ignored);
+    mem_free(ignored);
+    double before = node != NULL ? node_metric(node, "reads") : 0;
+    fine = fine && time_side(engines, side, load, timing);
+    double asked = node != NULL ? node_metric(node, "reads") - before : 0;
+    *ret_asked = asked / (double)u64_max(1, timing->count) * OF_LOOKUPS;
+    return fine;
+}
+
+static struct drive_options load_of(struct engines *engines, enum drive_what what)
 {
     struct peers *peers = engines->peers;
-    struct side *side = &engines->sides[which];
-    cores_pin_self(which == SIDE_ONE_CORE ? peers->cores.first : peers->cores.last);
-    struct drive_keys keys;
-    drive_keys_open(&keys, load);
-    uint64_t end = clock_mono_ns() + load->duration_ns, now = 0;
-    for (uint64_t i = 0; i % CLOCK_LOOKS != 0 || now < end; i++) {
-        char name[PAIR_KEY_BYTES_MAX];
-        uint64_t number = drive_keys_next(&keys);
-        struct bytes key = bytes_of(name, pair_key(load->pairs, number, name));
-        uint64_t began = clock_mono_ns();
-        ssize_t size = side->calls != NULL ? side->calls->get(side->engine, key, engines->got)
-                                           : get_libqs(engines, key, engines->got);
-        now = clock_mono_ns();
-        histogram_add(latency, now - began);
-        peers->answers++;
-        if (!is_right(engines, number, size)) {
-            peers->faults++;
-            fprintf(stderr, "qs-bench: %s: wrong answer for key %llu %s\n", names[which],
-                    (unsigned long long)number, side->calls == NULL ? qs_last_error() : "");
-            return false;
-        }
-    }
-    return !interrupted();
+    return (struct drive_options){
+        .what = what,
+        .pairs = peers->options->pairs,
+        .zipf = &peers->zipf,
+        .seed = ++engines->sequences,
+        .duration_ns = peers->options->run_ms * NS_PER_MS,
+    };
+}
+
+static void put_figures(struct sheet_row *const *rows, size_t at, const struct timing *timing)
+{
+    sheet_put(rows[FIGURE_MEAN], at, timing_mean_ns(timing));
+    sheet_put(rows[FIGURE_P50], at, (double)histogram_ns(&timing->latency, 0.5));
+    sheet_put(rows[FIGURE_P99], at, (double)histogram_ns(&timing->latency, 0.99));
 }
 
 // ---- rows ---------------------------------------------------------------------------------------
 
-static const struct {
-    const char *name;
-    double share;
-} percentiles[] = {{"p50", 0.5}, {"p99", 0.99}};
-
-static bool run_load(struct engines *engines, enum drive_what what, const char *text)
+static size_t place_of(const struct load *load, size_t side)
 {
-    struct peers *peers = engines->peers;
-    struct drive_options load = {
-        .what = what,
-        .pairs = peers->options->pairs,
-        .zipf = &peers->zipf,
-        .duration_ns = peers->options->run_ms * NS_PER_MS,
-    };
-    struct sheet_row *rows[ARRAY_LEN(percentiles)];
-    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        rows[i] = sheet_add(&peers->sheet, SECTION, mem_format("%s, %s", text, percentiles[i].name),
-                            "nanoseconds of a look-up", SIDE_COUNT, names, SIDE_LIBQS);
+    size_t place = 0;
+    while (place < load->count && load->sides[place] != side) {
+        place++;
     }
-    bool fine = true;
-    for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
-        load.seed = ++engines->sequences;
-        for (size_t i = 0; fine && i < SIDE_COUNT; i++) {
-            size_t side = peers_turn(round, i, SIDE_COUNT);
-            struct histogram *latency = mem_zalloc(sizeof *latency);
-            fine = run_side(engines, side, &load, latency);
-            for (size_t j = 0; j < ARRAY_LEN(rows); j++) {
-                sheet_put(rows[j], side, (double)histogram_ns(latency, percentiles[j].share));
-            }
-            mem_free(latency);
+    CHECK(place < load->count);
+    return place;
+}
+
+static void claim(struct engines *engines, const struct load *load, struct sheet_row *const *rows)
+{
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
+        const struct limit *limit = &limits[i];
+        if (limit->what == load->what) {
+            sheet_claim(&engines->peers->sheet, rows[limit->figure], place_of(load, limit->side),
+                        limit->kind, place_of(load, limit->against), limit->limit);
         }
     }
-    for (size_t i = 0; fine && i < ARRAY_LEN(rows); i++) {
-        sheet_print(&peers->sheet, rows[i]);
+}
+
+static void add_rows(struct engines *engines, const struct load *load, struct sheet_row **rows)
+{
+    const char *names[SIDE_COUNT];
+    for (size_t i = 0; i < load->count; i++) {
+        names[i] = sides[load->sides[i]].name;
+    }
+    for (size_t i = 0; i < FIGURE_COUNT; i++) {
+        rows[i] = sheet_add(&engines->peers->sheet, SECTION,
+                            mem_format("%s, %s", load->text, figure_names[i]),
+                            "nanoseconds of a look-up", load->count, names, load->base);
+    }
+}
+
+static struct sheet_row *add_asked(struct engines *engines, const struct load *load)
+{
+    static const char *const names[] = {"libqs, 10 % mapped", "libqs, all mapped"};
+    return sheet_add(&engines->peers->sheet, SECTION,
+                     mem_format("%s, went on to the socket", load->text), "of 100,000 look-ups",
+                     ARRAY_LEN(names), names, 0);
+}
+
+static bool run_load(struct engines *engines, const struct load *load)
+{
+    struct peers *peers = engines->peers;
+    struct sheet_row *rows[FIGURE_COUNT], *asked_row;
+    add_rows(engines, load, rows);
+    asked_row = add_asked(engines, load);
+    bool fine = true;
+    for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
+        struct drive_options of = load_of(engines, load->what);
+        for (size_t i = 0; fine && i < load->count; i++) {
+            size_t at = peers_turn(round, i, load->count), side = load->sides[at];
+            struct timing *timing = mem_zalloc(sizeof *timing);
+            double asked;
+            fine = run_side(engines, &sides[side], &of, timing, &asked);
+            put_figures(rows, at, timing);
+            if (side == HOT_TWO || side == ALL_TWO) {
+                sheet_put(asked_row, side == ALL_TWO, asked);
+            }
+            mem_free(timing);
+        }
+    }
+    if (fine) {
+        claim(engines, load, rows);
+        for (size_t i = 0; i < FIGURE_COUNT; i++) {
+            sheet_print(&peers->sheet, rows[i]);
+        }
+        sheet_print(&peers->sheet, asked_row);
     }
     return fine;
+}
+
+// ---- beside writes ------------------------------------------------------------------------------
+
+// A run with somebody who writes at the root, on the servers' core.
+static bool run_beside_writes(struct engines *engines, const struct side *side,
+                              const struct drive_options *load, struct timing *timing,
+                              double *ret_rate)
+{
+    struct peers *peers = engines->peers;
+    const struct writes_options options = {
+        .socket = peers->stage.nodes.node[NODE_ROOT].socket,
+        .pairs = load->pairs,
+        .count = load->pairs->count,
+        .rate = CHURN,
+        .churn = true,
+        .fresh = engines->fresh,
+    };
+    struct writes writes;
+    double asked;
+    engines->changing = true;
+    cores_pin_self(peers->cores.first);
+    writes_start(&writes, &options);
+    bool fine = run_side(engines, side, load, timing, &asked);
+    fine = writes_stop(&writes, ret_rate) && fine;
+    engines->fresh += writes.done;
+    return fine;
+}
+
+static bool run_round(struct engines *engines, uint64_t round, struct sheet_row *row,
+                      struct sheet_row *written)
+{
+    // Each without writes and with them, in the order of the row's sides.
+    static const size_t asked_sides[] = {HOT_TWO, HOT_TWO, ALL_TWO, ALL_TWO};
+    struct drive_options load = load_of(engines, DRIVE_MIXED);
+    bool fine = true;
+    for (size_t i = 0; fine && i < ARRAY_LEN(asked_sides); i++) {
+        size_t at = peers_turn(round, i, ARRAY_LEN(asked_sides));
+        const struct side *side = &sides[asked_sides[at]];
+        struct timing *timing = mem_zalloc(sizeof *timing);
+        double value;
+        if (at % 2 == 0) {
+            fine = run_side(engines, side, &load, timing, &value);
+        } else {
+            fine = run_beside_writes(engines, side, &load, timing, &value);
+            sheet_put(written, at / 2, value);
+        }
+        sheet_put(row, at, timing_mean_ns(timing));
+        mem_free(timing);
+    }
+    return fine;
+}
+
+static bool run_writes(struct engines *engines)
+{
+    static const char *const names[] = {
+        "libqs, 10 % mapped, no writes",
+        "libqs, 10 % mapped, 10,000 writes/s",
+        "libqs, all mapped, no writes",
+        "libqs, all mapped, 10,000 writes/s",
+    };
+    struct peers *peers = engines->peers;
+    struct sheet_row *row = sheet_add(
+        &peers->sheet, SECTION, mem_text("10 absent to 1 present beside writes of all kinds, mean"),
+        "nanoseconds of a look-up", ARRAY_LEN(names), names, 0);
+    struct sheet_row *written =
+        sheet_add(&peers->sheet, SECTION, mem_text("... writes meanwhile"),
+                  "a second, a third each overwrites, inserts, deletes", 2, door_names, 0);
+    bool fine = true;
+    for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
+        fine = run_round(engines, round, row, written);
+    }
+    if (fine) {
+        sheet_claim(&peers->sheet, row, 1, SHEET_MOST, 0, CHURN_MOST);
+        sheet_claim(&peers->sheet, row, 3, SHEET_MOST, 2, CHURN_MOST);
+        for (size_t i = 0; i < 2; i++) {
+            sheet_claim(&peers->sheet, written, i, SHEET_FIGURE_LEAST, i, CHURN_LEAST * CHURN);
+        }
+        sheet_print(&peers->sheet, row);
+        sheet_print(&peers->sheet, written);
+    }
+    return fine;
+}
+
+// ---- memory -------------------------------------------------------------------------------------
+
+static void note_memory(struct engines *engines, size_t door, pid_t process, double sign)
+{
+    engines->anonymous[door] += sign * node_status_bytes(process, "RssAnon");
+    engines->shared[door] += sign * node_status_bytes(process, "RssShmem");
+    engines->file[door] += sign * node_status_bytes(process, "RssFile");
+}
+
+static void tell_row(struct engines *engines, const char *what, const char *unit,
+                     const double *bytes)
+{
+    struct sheet *sheet = &engines->peers->sheet;
+    struct sheet_row *row =
+        sheet_add(sheet, SECTION, mem_text(what), unit, DOOR_COUNT, door_names, DOOR_REDIS);
+    for (size_t i = 0; i < DOOR_COUNT; i++) {
+        sheet_put(row, i, bytes[i] / 1e6);
+    }
+    sheet_print(sheet, row);
 }
 
 static void tell_memory(struct engines *engines)
 {
-    struct sheet *sheet = &engines->peers->sheet;
-    struct sheet_row *anonymous =
-        sheet_add(sheet, SECTION, mem_text("memory of its own, all pairs loaded"),
-                  "MB; libqs: the daemon's resident", SIDE_COUNT, names, SIDE_LIBQS);
-    struct sheet_row *file =
-        sheet_add(sheet, SECTION, mem_text("pages of files that it has mapped"),
-                  "MB; shared with the kernel's cache", SIDE_COUNT, names, SIDE_LIBQS);
-    for (size_t i = 0; i < SIDE_COUNT; i++) {
-        sheet_put(anonymous, i, engines->sides[i].anonymous / 1e6);
-        sheet_put(file, i, engines->sides[i].file / 1e6);
-    }
-    sheet_print(sheet, anonymous);
-    sheet_print(sheet, file);
-}
-
-// ---- stores -------------------------------------------------------------------------------------
-
-// A line of this process's status, in bytes.
-static double status_bytes(const char *name)
-{
-    malloc_trim(0); // what was freed is not a store's
-    FILE *file = fopen("/proc/self/status", "re");
-    char line[256];
-    unsigned long long kilobytes = 0;
-    size_t size = strlen(name);
-    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, name, size) == 0 && sscanf(line + size, ": %llu", &kilobytes) == 1) {
-            break;
+    for (size_t i = 0; i < DOOR_COUNT; i++) {
+        const struct node *node = node_of(engines, i);
+        if (node != NULL) {
+            note_memory(engines, i, node->process, 1);
         }
     }
-    if (file != NULL) {
-        fclose(file);
-    }
-    return 1024 * (double)kilobytes;
+    note_memory(engines, DOOR_REDIS, engines->peers->stage.redis.process, 1);
+    tell_row(engines, "memory of its own, all pairs loaded", "MB resident; libqs: of the daemon",
+             engines->anonymous);
+    tell_row(engines, "memory that it shares", "MB resident: front filter and hot keys",
+             engines->shared);
+    tell_row(engines, "files that it has mapped", "MB resident, of the kernel's cache of files",
+             engines->file);
 }
+
+static void note_node(struct engines *engines, size_t door)
+{
+    const struct node *node = node_of(engines, door);
+    const struct pairs *pairs = engines->peers->options->pairs;
+    char *metrics = node_metrics(node);
+    if (metrics != NULL) {
+        double keys = metrics_value(metrics, "hot_keys"), count = (double)pairs->count;
+        double filter = metrics_value(metrics, "filter_bytes");
+        double data = (double)(pairs->key_bytes + pairs->value_bytes);
+        sheet_note(&engines->peers->sheet,
+                   mem_format("%s: the %s, hot_bytes %.1f MB (%.1f %% of the data): %.0f keys "
+                              "(%.1f %%) on its board; filter %.1f MB, %.1f bits a key",
+                              door_names[door], node->name, (double)engines->hot_bytes[door] / 1e6,
+                              100 * (double)engines->hot_bytes[door] / data, keys,
+                              100 * keys / count, filter / 1e6,
+                              8 * filter / metrics_value(metrics, "filter_keys")));
+    }
+    mem_free(metrics);
+}
+
+// ---- opening ------------------------------------------------------------------------------------
 
 // A run of look-ups brings in what a store reads before its memory is counted.
 static bool warm_up(struct engines *engines, size_t side)
 {
-    const struct peers_options *options = engines->peers->options;
-    struct drive_options load = {
-        .what = DRIVE_MIXED,
-        .pairs = options->pairs,
-        .zipf = &engines->peers->zipf,
-        .duration_ns = options->run_ms * NS_PER_MS,
-    };
-    struct histogram *ignored = mem_zalloc(sizeof *ignored);
-    bool fine = run_side(engines, side, &load, ignored);
+    struct drive_options load = load_of(engines, DRIVE_MIXED);
+    struct timing *ignored = mem_zalloc(sizeof *ignored);
+    double asked;
+    bool fine = run_side(engines, &sides[side], &load, ignored, &asked);
     mem_free(ignored);
     return fine;
 }
 
-static bool open_engine(struct engines *engines, size_t which, const char *folder,
+static bool open_engine(struct engines *engines, size_t side, const struct engine_calls *calls,
                         const uint32_t *order)
 {
-    struct side *side = &engines->sides[which];
-    cores_free_self(&engines->peers->cores);
-    char *path = mem_format("%s/%s", engines->nodes.directory, folder);
-    double anonymous = status_bytes("RssAnon"), file = status_bytes("RssFile");
+    struct peers *peers = engines->peers;
+    size_t door = sides[side].door;
+    char *path = mem_format("%s/%s", peers->stage.nodes.directory, sides[side].name);
+    malloc_trim(0); // what was freed is not a store's
+    note_memory(engines, door, getpid(), -1);
     bool fine = mkdir(path, 0700) == 0;
-    if (fine) {
-        side->engine = side->calls->open(path, engines->peers->options->pairs, order);
-        fine = side->engine != NULL && warm_up(engines, which);
-    } else {
+    if (!fine) {
         fprintf(stderr, "qs-bench: %s: %s\n", path, strerror(errno));
     }
-    side->anonymous = status_bytes("RssAnon") - anonymous;
-    side->file = status_bytes("RssFile") - file;
+    cores_free_self(&peers->cores);
+    fine = fine && door_engine(&engines->doors[door], calls, path, peers->options->pairs, order) &&
+           warm_up(engines, side);
+    malloc_trim(0);
+    note_memory(engines, door, getpid(), 1);
     mem_free(path);
     return fine;
 }
 
-static bool open_libqs(struct engines *engines)
+static bool open_engines(struct engines *engines)
 {
-    const struct peers *peers = engines->peers;
-    struct nodes *nodes = &engines->nodes;
-    cores_free_self(&peers->cores);
-    if (!peers_serve(peers, nodes)) {
+    uint64_t began = clock_mono_ns();
+    uint32_t *order = engine_order(engines->peers->options->pairs);
+    bool fine = open_engine(engines, LMDB, &engine_lmdb, order) &&
+                open_engine(engines, ROCKSDB, &engine_rocksdb, order);
+    mem_free(order);
+    engines->peers->loading_ns += clock_mono_ns() - began;
+    return fine;
+}
+
+// Maps what the daemon shares, then has it put there what it has room for.
+static bool fill_board(struct engines *engines, size_t door)
+{
+    struct peers *peers = engines->peers;
+    const struct pairs *pairs = peers->options->pairs;
+    const struct node *node = node_of(engines, door);
+    uint64_t room = hot_room(engines->hot_bytes[door]);
+    bool fine = true;
+    for (uint64_t i = 0; fine && i < MAP_LOOKUPS; i++) {
+        char name[PAIR_KEY_BYTES_MAX];
+        uint8_t value[PAIR_VALUE_BYTES_LEAST]; // too short for any: nothing was asked before
+        struct bytes key = bytes_of(name, pair_key(pairs, pairs->count + i, name));
+        struct door *to = &engines->doors[door];
+        fine = to->get(to->of, key, value, sizeof value) == DOOR_ABSENT;
+    }
+    if (!fine || node_metric(node, "maps") < 1) {
+        fprintf(stderr, "qs-bench: the %s shares no memory\n", node->name);
         return false;
     }
-    const struct node *proxy = &nodes->node[NODE_PROXY];
-    char *address = mem_format("unix:%s", proxy->socket);
-    const struct qs_options options = {.size = sizeof options, .timeout_ms = 10000};
-    bool fine = qs_open(&engines->qs, address, &options) == QS_OK &&
-                cores_pin(proxy->process, peers->cores.first);
-    mem_free(address);
-    engines->result = qs_result_new();
-    fine = fine && warm_up(engines, SIDE_LIBQS);
-    double resident = (double)node_resident_bytes(proxy->process);
-    engines->sides[SIDE_LIBQS].anonymous = engines->sides[SIDE_ONE_CORE].anonymous = resident;
+    return hot_fill(node, pairs, u64_min(room, pairs->count), &peers->answers);
+}
+
+static bool open_libqs(struct engines *engines, size_t door)
+{
+    const struct node *node = node_of(engines, door);
+    return door_libqs(&engines->doors[door], node->socket, is_mapped(door)) &&
+           (!is_mapped(door) || fill_board(engines, door)) &&
+           cores_pin(node->process, engines->peers->cores.first);
+}
+
+static bool serve(struct engines *engines)
+{
+    struct peers *peers = engines->peers;
+    const struct pairs *pairs = peers->options->pairs;
+    uint64_t hot = hot_bytes_within((pairs->key_bytes + pairs->value_bytes) / HOT_PART);
+    uint64_t all = hot_bytes_for(pairs->count);
+    engines->hot_bytes[DOOR_HOT] = engines->hot_bytes[DOOR_SOCKET] = hot;
+    engines->hot_bytes[DOOR_ALL] = all;
+    char *root = hot_options(hot), *proxy = hot_options(all);
+    bool fine = peers_stage(peers, root, proxy);
+    uint64_t began = clock_mono_ns();
+    for (size_t door = DOOR_HOT; fine && door <= DOOR_SOCKET; door++) {
+        fine = open_libqs(engines, door);
+    }
+    const struct rival *redis = &peers->stage.redis;
+    fine = fine && door_redis(&engines->doors[DOOR_REDIS], redis->socket) &&
+           cores_pin(redis->process, peers->cores.first);
+    peers->loading_ns += clock_mono_ns() - began;
+    struct nodes *nodes = &peers->stage.nodes;
+    nodes->own[NODE_ROOT] = nodes->own[NODE_PROXY] = NULL;
+    mem_free(root);
+    mem_free(proxy);
     return fine;
 }
 
 static bool run(struct engines *engines)
 {
-    uint32_t *order = engine_order(engines->peers->options->pairs);
-    bool fine = open_engine(engines, SIDE_LMDB, "lmdb", order) &&
-                open_engine(engines, SIDE_ROCKSDB, "rocksdb", order);
-    mem_free(order);
-    fine = fine && open_libqs(engines) &&
-           run_load(engines, DRIVE_MIXED, "10 absent to 1 present, Zipf 0.99") &&
-           run_load(engines, DRIVE_ABSENT, "absent keys alone") &&
-           run_load(engines, DRIVE_PRESENT, "present keys alone, Zipf 0.99");
+    struct peers *peers = engines->peers;
+    if (!serve(engines) || !open_engines(engines)) {
+        return false;
+    }
+    bool fine = warm_up(engines, HOT_TWO) && warm_up(engines, ALL_TWO);
+    note_node(engines, DOOR_HOT);
+    note_node(engines, DOOR_ALL);
+    sheet_note(&peers->sheet,
+               mem_format("engines: means of batches of %d, percentiles of single look-ups with "
+                          "two looks at the clock in them, %llu ns",
+                          TIMING_BATCH, (unsigned long long)timing_clock_ns()));
+    for (size_t i = 0; fine && i < ARRAY_LEN(loads); i++) {
+        fine = run_load(engines, &loads[i]);
+    }
+    fine = fine && run_writes(engines);
     if (fine) {
         tell_memory(engines);
     }
@@ -252,24 +515,12 @@ static bool run(struct engines *engines)
 bool peers_engines(struct peers *peers)
 {
     struct engines *engines = mem_zalloc(sizeof *engines);
-    *engines = (struct engines){
-        .peers = peers,
-        .sides = {[SIDE_LMDB].calls = &engine_lmdb, [SIDE_ROCKSDB].calls = &engine_rocksdb},
-        .got = mem_alloc(PAIR_VALUE_BYTES_MAX),
-        .right = mem_alloc(PAIR_VALUE_BYTES_MAX),
-    };
-    bool fine = nodes_open(&engines->nodes, NULL, peers->options->io, NULL);
-    fine = fine && run(engines);
-    for (size_t i = 0; i < SIDE_COUNT; i++) {
-        if (engines->sides[i].engine != NULL) {
-            engines->sides[i].calls->close(engines->sides[i].engine);
-        }
+    engines->peers = peers;
+    engines->fresh = peers->options->pairs->count * (ABSENT_SPACE + 1);
+    bool fine = run(engines);
+    for (size_t i = 0; i < DOOR_COUNT; i++) {
+        door_close(&engines->doors[i]);
     }
-    qs_result_free(engines->result);
-    qs_close(engines->qs);
-    fine = nodes_close(&engines->nodes, false) && fine;
-    mem_free(engines->got);
-    mem_free(engines->right);
     mem_free(engines);
     return fine;
 }

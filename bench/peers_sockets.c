@@ -12,8 +12,6 @@
 
 #define SECTION "sockets: look-ups over a unix socket"
 #define WARM_PART 8 // of a run, before each
-#define STORE_CONNECTIONS 4
-#define STORE_DEPTH 64
 #define TICK_NS (10 * NS_PER_MS)
 
 enum { SIDE_ROOT, SIDE_PROXY, SIDE_REDIS, SIDE_MEMCACHED, SIDE_COUNT };
@@ -27,56 +25,30 @@ struct side {
 
 struct sockets {
     struct peers *peers;
-    struct nodes nodes;
-    struct rival redis, memcached;
+    struct rival memcached;
     struct side sides[SIDE_COUNT];
     uint64_t sequences; // asked so far: each has a seed of its own
 };
 
 // ---- servers ------------------------------------------------------------------------------------
 
-static bool count_result(struct peers *peers, const struct drive_result *result, bool fine)
+static bool start_memcached(struct sockets *sockets)
 {
-    peers->answers += result->count;
-    peers->faults += result->faults;
-    if (!fine) {
-        bool said = result->fault[0] != '\0';
-        fprintf(stderr, "qs-bench: %s\n", said ? result->fault : "no connection");
-    }
+    struct peers *peers = sockets->peers;
+    uint64_t began = clock_mono_ns();
+    bool fine = rival_memcached(&sockets->memcached, peers->stage.nodes.directory,
+                                peers->options->pairs) &&
+                peers_store(peers, &sockets->memcached);
+    peers->loading_ns += clock_mono_ns() - began;
     return fine;
-}
-
-static bool store_all(struct sockets *sockets, const struct rival *rival)
-{
-    const struct drive_options options = {
-        .socket = rival->socket,
-        .dialect = rival->dialect,
-        .what = DRIVE_STORE,
-        .pairs = sockets->peers->options->pairs,
-        .connections = STORE_CONNECTIONS,
-        .depth = STORE_DEPTH,
-    };
-    struct drive_result *result = mem_zalloc(sizeof *result);
-    bool fine = drive_run(&options, result);
-    fine = count_result(sockets->peers, result, fine);
-    mem_free(result);
-    return fine;
-}
-
-static bool start_rivals(struct sockets *sockets)
-{
-    const char *directory = sockets->nodes.directory;
-    return rival_redis(&sockets->redis, "redis", directory, NULL) &&
-           store_all(sockets, &sockets->redis) &&
-           rival_memcached(&sockets->memcached, directory, sockets->peers->options->pairs) &&
-           store_all(sockets, &sockets->memcached);
 }
 
 static void set_sides(struct sockets *sockets)
 {
-    const struct node *root = &sockets->nodes.node[NODE_ROOT];
-    const struct node *proxy = &sockets->nodes.node[NODE_PROXY];
-    const struct rival *redis = &sockets->redis, *memcached = &sockets->memcached;
+    const struct peers_stage *stage = &sockets->peers->stage;
+    const struct node *root = &stage->nodes.node[NODE_ROOT];
+    const struct node *proxy = &stage->nodes.node[NODE_PROXY];
+    const struct rival *redis = &stage->redis, *memcached = &sockets->memcached;
     sockets->sides[SIDE_ROOT] =
         (struct side){root->socket, DIALECT_RESP, root->process};
     sockets->sides[SIDE_PROXY] =
@@ -116,7 +88,7 @@ static void note_servers(struct sockets *sockets)
     sheet_note(&peers->sheet,
                mem_format("redis %s: no persistence, one thread; memcached %s: one thread, nothing "
                           "evicted",
-                          sockets->redis.version, sockets->memcached.version));
+                          peers->stage.redis.version, sockets->memcached.version));
 }
 
 // ---- one run ------------------------------------------------------------------------------------
@@ -134,14 +106,14 @@ static bool run_side(struct sockets *sockets, const struct side *side,
     options.seed = ~load->seed;
     struct drive_result *warm = mem_zalloc(sizeof *warm);
     bool fine = drive_run(&options, warm);
-    fine = count_result(sockets->peers, warm, fine);
+    fine = peers_count(sockets->peers, warm, fine);
     mem_free(warm);
     options.duration_ns = load->duration_ns;
     options.seed = load->seed;
     uint64_t before = cores_used_ns(side->process);
     fine = fine && !interrupted() && drive_run(&options, result);
     *ret_used_ns = u64_max(TICK_NS, cores_used_ns(side->process) - before);
-    return fine && count_result(sockets->peers, result, fine);
+    return fine && peers_count(sockets->peers, result, fine);
 }
 
 static struct drive_options load_of(struct sockets *sockets, enum drive_what what)
@@ -185,7 +157,7 @@ static void claim_closed(struct sheet *sheet, const struct sheet_row *row, enum 
 {
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         if (limits[i].what == what && limits[i].deep == deep) {
-            sheet_claim(sheet, row, limits[i].side, false, limits[i].least);
+            sheet_claim(sheet, row, limits[i].side, SHEET_LEAST, SIDE_REDIS, limits[i].least);
         }
     }
 }
@@ -257,8 +229,8 @@ static bool run_open(struct sockets *sockets, enum drive_what what)
     }
     for (size_t i = 0; fine && i < ARRAY_LEN(rows); i++) {
         if (i + 1 == ARRAY_LEN(rows)) { // no worse than Redis
-            sheet_claim(&peers->sheet, rows[i], SIDE_ROOT, true, 1);
-            sheet_claim(&peers->sheet, rows[i], SIDE_PROXY, true, 1);
+            sheet_claim(&peers->sheet, rows[i], SIDE_ROOT, SHEET_MOST, SIDE_REDIS, 1);
+            sheet_claim(&peers->sheet, rows[i], SIDE_PROXY, SHEET_MOST, SIDE_REDIS, 1);
         }
         sheet_print(&peers->sheet, rows[i]);
     }
@@ -292,12 +264,12 @@ static void tell_fetched(struct sockets *sockets, double fetched)
 
 static bool run(struct sockets *sockets)
 {
-    if (!peers_serve(sockets->peers, &sockets->nodes) || !start_rivals(sockets)) {
+    if (!peers_stage(sockets->peers, NULL, NULL) || !start_memcached(sockets)) {
         return false;
     }
     set_sides(sockets);
     note_servers(sockets);
-    const struct node *proxy = &sockets->nodes.node[NODE_PROXY];
+    const struct node *proxy = &sockets->peers->stage.nodes.node[NODE_PROXY];
     double before = node_metric(proxy, "fetch_misses");
     bool fine = pin_all(sockets);
     for (int deep = 0; fine && deep < 2; deep++) {
@@ -315,11 +287,8 @@ bool peers_sockets(struct peers *peers)
 {
     struct sockets *sockets = mem_zalloc(sizeof *sockets);
     sockets->peers = peers;
-    bool fine = nodes_open(&sockets->nodes, NULL, peers->options->io, NULL);
-    fine = fine && run(sockets);
-    rival_stop(&sockets->redis);
+    bool fine = run(sockets);
     rival_stop(&sockets->memcached);
-    fine = nodes_close(&sockets->nodes, false) && fine;
     mem_free(sockets);
     return fine;
 }

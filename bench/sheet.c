@@ -9,6 +9,7 @@
 #include "bench/claims.h"
 #include "common/base/mem.h"
 
+#define SMALL 0.1 // a ratio
 #define TOLERANCE 1.05 // of an upper limit, as in `roles`: closer than that nothing is told apart
 
 struct sheet_row *sheet_add(struct sheet *sheet, const char *section, char *what, const char *unit,
@@ -55,10 +56,10 @@ static struct sheet_ratio spread(const struct sheet_side *side)
 
 double sheet_median(const struct sheet_side *side) { return spread(side).median; }
 
-struct sheet_ratio sheet_ratio(const struct sheet_row *row, size_t side)
+struct sheet_ratio sheet_ratio_to(const struct sheet_row *row, size_t side, size_t against)
 {
-    CHECK(side < row->count && row->base < row->count);
-    const struct sheet_side *a = &row->sides[side], *b = &row->sides[row->base];
+    CHECK(side < row->count && against < row->count);
+    const struct sheet_side *a = &row->sides[side], *b = &row->sides[against];
     double ratios[SHEET_ROUNDS_MAX];
     size_t count = 0;
     for (size_t i = 0; i < a->rounds && i < b->rounds; i++) {
@@ -69,20 +70,45 @@ struct sheet_ratio sheet_ratio(const struct sheet_row *row, size_t side)
     return quantiles(ratios, count);
 }
 
-void sheet_claim(struct sheet *sheet, const struct sheet_row *row, size_t side, bool most,
-                 double limit)
+struct sheet_ratio sheet_ratio(const struct sheet_row *row, size_t side)
 {
-    CHECK(sheet->claim_count < SHEET_CLAIMS_MAX && side < row->count);
+    return sheet_ratio_to(row, side, row->base);
+}
+
+static bool is_held(const struct sheet_row *row, const struct sheet_claim *claim)
+{
+    struct sheet_ratio ratio = sheet_ratio_to(row, claim->side, claim->against);
+    struct sheet_ratio inverse = sheet_ratio_to(row, claim->against, claim->side);
+    const struct sheet_side *side = &row->sides[claim->side];
+    switch (claim->kind) {
+    case SHEET_LEAST:
+        return ratio.rounds > 0 && ratio.median >= claim->limit;
+    case SHEET_MOST:
+        return ratio.rounds > 0 &&
+               (ratio.median <= claim->limit * TOLERANCE || ratio.low <= claim->limit);
+    case SHEET_FASTER:
+        return inverse.rounds > 0 && inverse.median >= claim->limit;
+    case SHEET_FIGURE_LEAST:
+        return side->rounds > 0 && sheet_median(side) >= claim->limit;
+    case SHEET_FIGURE_MOST:
+        return side->rounds > 0 && sheet_median(side) <= claim->limit;
+    }
+    return false;
+}
+
+void sheet_claim(struct sheet *sheet, const struct sheet_row *row, size_t side,
+                 enum sheet_kind kind, size_t against, double limit)
+{
+    CHECK(sheet->claim_count < SHEET_CLAIMS_MAX && side < row->count && against < row->count);
     struct sheet_claim *claim = &sheet->claims[sheet->claim_count++];
     *claim = (struct sheet_claim){
         .row = (size_t)(row - sheet->rows),
         .side = side,
-        .most = most,
+        .against = against,
+        .kind = kind,
         .limit = limit,
     };
-    struct sheet_ratio ratio = sheet_ratio(row, side);
-    bool below = ratio.median <= limit * TOLERANCE || ratio.low <= limit;
-    claim->held = ratio.rounds > 0 && (most ? below : ratio.median >= limit);
+    claim->held = is_held(row, claim);
 }
 
 static const char *base_name(const struct sheet_row *row) { return row->sides[row->base].name; }
@@ -90,8 +116,20 @@ static const char *base_name(const struct sheet_row *row) { return row->sides[ro
 static char *claim_text(const struct sheet *sheet, const struct sheet_claim *claim)
 {
     const struct sheet_row *row = &sheet->rows[claim->row];
-    return mem_format("%s: %s at %s %.2f x %s", row->what, row->sides[claim->side].name,
-                      claim->most ? "most" : "least", claim->limit, base_name(row));
+    const char *side = row->sides[claim->side].name, *against = row->sides[claim->against].name;
+    switch (claim->kind) {
+    case SHEET_FASTER:
+        return mem_format("%s: %s at least %.3g times as fast as %s", row->what, side,
+                          claim->limit, against);
+    case SHEET_FIGURE_LEAST:
+    case SHEET_FIGURE_MOST:
+        return mem_format("%s: %s at %s %.6g (%s)", row->what, side,
+                          claim->kind == SHEET_FIGURE_MOST ? "most" : "least", claim->limit,
+                          row->unit);
+    default:
+        return mem_format("%s: %s at %s %.2f x %s", row->what, side,
+                          claim->kind == SHEET_MOST ? "most" : "least", claim->limit, against);
+    }
 }
 
 // ---- the table ----------------------------------------------------------------------------------
@@ -106,6 +144,24 @@ void sheet_note(struct sheet *sheet, char *text)
 
 static const char *held_text(bool held) { return held ? "held" : "NOT HELD"; }
 
+// For people: what is a small part is told by its inverse.
+static void print_ratio(const char *before, double ratio)
+{
+    bool small = ratio > 0 && ratio < SMALL;
+    printf("%s%s%.3g", before, small ? "1/" : "", small ? 1 / ratio : ratio);
+}
+
+static void print_ratios(const struct sheet_ratio *ratio, const char *base)
+{
+    print_ratio("   ", ratio->median);
+    printf(" x %s", base);
+    print_ratio(" (quartiles ", ratio->low);
+    print_ratio(" to ", ratio->high);
+    print_ratio(", all ", ratio->least);
+    print_ratio(" to ", ratio->most);
+    printf(")");
+}
+
 void sheet_print(const struct sheet *sheet, const struct sheet_row *row)
 {
     size_t at = (size_t)(row - sheet->rows);
@@ -118,8 +174,7 @@ void sheet_print(const struct sheet *sheet, const struct sheet_row *row)
         printf("    %-34s %12.1f  (%.1f - %.1f)", row->sides[side].name, own.median, own.least,
                own.most);
         if (side != row->base && ratio.rounds > 0) {
-            printf("   %.3g x %s (quartiles %.3g-%.3g, all %.3g-%.3g)", ratio.median,
-                   base_name(row), ratio.low, ratio.high, ratio.least, ratio.most);
+            print_ratios(&ratio, base_name(row));
         }
         printf("\n");
     }

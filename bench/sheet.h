@@ -9,11 +9,11 @@
 
 #include "common/base/base.h"
 
-#define SHEET_SIDES 8
+#define SHEET_SIDES 12
 #define SHEET_ROUNDS_MAX 101
-#define SHEET_ROWS_MAX 64
-#define SHEET_CLAIMS_MAX 32
-#define SHEET_NOTES_MAX 32
+#define SHEET_ROWS_MAX 96
+#define SHEET_CLAIMS_MAX 64
+#define SHEET_NOTES_MAX 48
 
 struct sheet_side {
     const char *name;
@@ -30,10 +30,18 @@ struct sheet_row {
     size_t count;
 };
 
-// A limit of a side's ratio to the base.
+// What is claimed of a side's figures.
+enum sheet_kind {
+    SHEET_LEAST,        // their ratio to another side's is no less than the limit
+    SHEET_MOST,         // ... or no more
+    SHEET_FASTER,       // times: the other side's are at least so many times as long
+    SHEET_FIGURE_LEAST, // they themselves are no less; there is no other side
+    SHEET_FIGURE_MOST,  // ... or no more
+};
+
 struct sheet_claim {
-    size_t row, side;
-    bool most; // the limit is an upper one
+    size_t row, side, against;
+    enum sheet_kind kind;
     double limit;
     bool held;
 };
@@ -59,11 +67,15 @@ struct sheet_row *sheet_add(struct sheet *sheet, const char *section, char *what
 // The figure of a side in its next round.
 void sheet_put(struct sheet_row *row, size_t side, double figure);
 
-// Claims something about a side of a row whose figures are complete. Held by the median of the
-// ratios; an upper limit also when it is 5 % above, or when the lower quartile is below.
-void sheet_claim(struct sheet *sheet, const struct sheet_row *row, size_t side, bool most,
-                 double limit);
+// Claims something about a side of a row whose figures are complete; `against` is another side,
+// often row->base. Held by the median of the ratios, or of the figures; SHEET_MOST also when it is
+// 5 % above, or when the lower quartile is below.
+void sheet_claim(struct sheet *sheet, const struct sheet_row *row, size_t side,
+                 enum sheet_kind kind, size_t against, double limit);
 
+// Of a side's figures to another's.
+struct sheet_ratio sheet_ratio_to(const struct sheet_row *row, size_t side, size_t against);
+// ... to the base's.
 struct sheet_ratio sheet_ratio(const struct sheet_row *row, size_t side);
 double sheet_median(const struct sheet_side *side);
 

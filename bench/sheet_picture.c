@@ -12,13 +12,18 @@
 #define AXIS_WIDTH 520
 #define ROW_HEIGHT 20
 #define SIDE_HEIGHT 13
-#define TOP 92
+#define TOP (92 + 16 * (LEGEND_LINES - 2))
 #define LEGEND_COLUMNS 4
+#define LEGEND_LINES 6
 #define LEGEND_WIDTH 240
 #define MARGIN 60 // to the right, and below
 
 static const char *const colours[] = {"#1f6feb", "#d9480f", "#2b8a3e", "#862e9c",
-                                      "#e8a500", "#0b7285", "#c2255c", "#5c4a1f"};
+                                      "#e8a500", "#0b7285", "#c2255c", "#5c4a1f",
+                                      "#74b816", "#15aabf", "#7048e8", "#f06595",
+                                      "#868e96", "#212529", "#b08968", "#364fc7",
+                                      "#087f5b", "#a61e4d", "#e67700", "#5f3dc4",
+                                      "#66a80f", "#1098ad", "#9c36b5", "#495057"};
 
 // Powers of two that the axis shows, 1 and all quartiles among them; what is beyond is cut off.
 struct axis {
@@ -145,9 +150,9 @@ static void draw(FILE *to, const struct sheet *sheet)
             "<rect width='100%%' height='100%%' fill='white'/>\n"
             "<text x='16' y='24' font-size='16'>qs beside its peers, as ratios round by round"
             "</text>\n"
-            "<text x='16' y='80' fill='#555'>lines: all rounds, dots: medians; of times less is "
+            "<text x='16' y='%d' fill='#555'>lines: all rounds, dots: medians; of times less is "
             "better, of look-ups more</text>\n",
-            LABEL_WIDTH + AXIS_WIDTH + MARGIN, height + MARGIN);
+            LABEL_WIDTH + AXIS_WIDTH + MARGIN, height + MARGIN, TOP - 12);
     draw_axis(to, &axis, height);
     double y = TOP + 10;
     for (size_t i = 0; i < sheet->row_count; i++) {

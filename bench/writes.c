@@ -66,26 +66,29 @@ static bool finish(struct conn *conn, uint64_t *waiting, uint64_t most)
 
 // ---- the whole data -----------------------------------------------------------------------------
 
-// A pair into `to`, which has room for PAIR_BYTES_MAX: two words. Returns what it took.
+// A pair into `to`, which has room for PAIR_BYTES_MAX: two words; a key that is not in the data
+// gets the value of another one. Returns what it took.
 static size_t put_pair(const struct pairs *pairs, uint64_t number, uint64_t generation, uint8_t *to,
                        struct bytes *words)
 {
     words[0] = bytes_of(to, pair_key(pairs, number, (char *)to));
     to += words[0].size;
-    words[1] = bytes_of(to, pair_value(pairs, number, generation, to));
+    words[1] = bytes_of(to, pair_value(pairs, number % pairs->count, generation, to));
     return words[0].size + words[1].size;
 }
 
-// One MSET of the pairs from `first` on, as many as fit; returns how many.
-static uint64_t send_some(struct conn *conn, const struct writes_options *options, uint64_t first,
+// One MSET or DEL of the pairs from the next one on, as many as fit; returns how many.
+static uint64_t send_some(struct conn *conn, const struct writes_options *options, uint64_t next,
                           uint8_t *room)
 {
-    struct bytes words[1 + 2 * LOAD_PAIRS] = {bytes_text("MSET")};
-    uint64_t most = u64_min(LOAD_PAIRS, options->count - first), count = 0;
+    struct bytes words[2 + 2 * LOAD_PAIRS] = {bytes_text(options->ends ? "DEL" : "MSET")};
+    size_t step = options->ends ? 1 : 2; // the next key takes the place of a value
+    uint64_t most = u64_min(LOAD_PAIRS, options->count - next), count = 0;
     for (size_t used = 0; count < most && used + PAIR_BYTES_MAX <= LOAD_BYTES; count++) {
-        used += put_pair(options->pairs, first + count, 0, room + used, &words[1 + 2 * count]);
+        used += put_pair(options->pairs, options->first + next + count, options->generation,
+                         room + used, &words[1 + step * count]);
     }
-    conn_send(conn, 1 + 2 * count, words);
+    conn_send(conn, 1 + step * count, words);
     return count;
 }
 
@@ -108,12 +111,17 @@ bool writes_all(const struct writes_options *options)
 
 // ---- at a fixed rate ----------------------------------------------------------------------------
 
+// The sent-th write.
 static void send_one(struct conn *conn, const struct writes_options *options, struct draw *draw,
-                     uint64_t generation, uint8_t *room)
+                     uint64_t sent, uint8_t *room)
 {
-    struct bytes words[3] = {bytes_text("SET")};
-    put_pair(options->pairs, draw_below(draw, options->count), generation, room, &words[1]);
-    conn_send(conn, ARRAY_LEN(words), words);
+    enum { OVERWRITE, INSERT, DELETE, KINDS };
+    uint64_t kind = options->churn ? sent % KINDS : OVERWRITE;
+    uint64_t number = kind == OVERWRITE ? draw_below(draw, options->count)
+                                        : options->fresh + sent / KINDS;
+    struct bytes words[3] = {bytes_text(kind == DELETE ? "DEL" : "SET")};
+    put_pair(options->pairs, number, sent + 1, room, &words[1]);
+    conn_send(conn, kind == DELETE ? 2 : 3, words);
 }
 
 static void *write_on(void *of)
@@ -129,7 +137,7 @@ static void *write_on(void *of)
     while (fine && !atomic_load(&writes->stop)) {
         double due = (double)(clock_mono_ns() - began) / 1e9 * (double)options->rate;
         for (; (double)sent < due && waiting < WAITING_MAX; sent++, waiting++) {
-            send_one(&conn, options, &draw, sent + 1, room);
+            send_one(&conn, options, &draw, sent, room);
         }
         fine = turn(&conn, &waiting, 1);
         if (waiting == 0) {

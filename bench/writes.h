@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes at the root: the whole data once, as fast as it takes them; or, on a thread of its own,
-// new values of random keys at a fixed rate while look-ups are measured.
+// new values of random keys at a fixed rate while look-ups are measured, or writes of all kinds.
 #ifndef QS_BENCH_WRITES_H
 #define QS_BENCH_WRITES_H
 
@@ -12,11 +12,19 @@
 struct writes_options {
     const char *socket;
     const struct pairs *pairs;
-    uint64_t count; // keys of numbers below it are written
-    uint64_t rate;  // a second
+    uint64_t count; // numbers
+    // Of writes_all: the first of them; the generation of values; whether they are deleted instead.
+    uint64_t first, generation;
+    bool ends;
+    uint64_t rate; // a second
+    // In turn a new value, a key that was not there (of a number from `fresh` on, one more each
+    // time), and the end of such a one. Else new values alone.
+    bool churn;
+    uint64_t fresh;
 };
 
-// Writes pairs 0 .. count - 1. False: an error or a lost connection, said on standard error.
+// Writes or deletes pairs first .. first + count - 1. False: an error or a lost connection, said on
+// standard error.
 bool writes_all(const struct writes_options *options) MUST_CHECK;
 
 struct writes {

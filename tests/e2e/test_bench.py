@@ -114,19 +114,23 @@ def test_roles_on_a_file(tmp_path, data):
     assert code == 1 and "holds other or unfinished data" in error
 
 
-PEERS = {  # of each section: its rows, and the sides of the first one
-    "sockets": (16, ["qs root", "qs proxy", "redis", "memcached"]),
-    "engines": (8, ["libqs to a proxy, two cores", "libqs to a proxy, one core",
-                    "LMDB in process", "RocksDB in process"]),
-    "writers": (11, ["qs root", "redis"]),
-    "hops": (3, ["qs", "redis"]),
-    "children": (4, ["qs", "redis"]),
+PEERS = {  # of each section: its rows, its claims, and the sides of the first row
+    "sockets": (16, 10, ["qs root", "qs proxy", "redis", "memcached"]),
+    "engines": (21, 13, ["libqs, 10 % mapped, two cores", "libqs, 10 % mapped, one core",
+                         "libqs, all mapped, two cores", "libqs, all mapped, one core",
+                         "libqs by its socket, two cores", "libqs by its socket, one core",
+                         "LMDB in process", "RocksDB in process",
+                         "redis, two cores", "redis, one core"]),
+    "writers": (11, 0, ["qs root", "redis"]),
+    "hops": (3, 0, ["qs", "redis"]),
+    "children": (4, 2, ["qs", "redis"]),
+    "apply": (9, 6, ["qs replica", "qs proxy", "floor of a replica", "floor of a proxy"]),
 }
 
 
 @pytest.mark.parametrize("section", PEERS)
 def test_peers(tmp_path, section):
-    rows, sides = PEERS[section]
+    rows, claimed, sides = PEERS[section]
     code, out, error = bench(
         "peers", "--section", section, "--keys", 2000, "--rounds", 3, "--run-ms", 60,
         "--rate", 2000, "--connections", 5, "--depth", 4, "--writes", 1000, "--io", IO,
@@ -145,7 +149,7 @@ def test_peers(tmp_path, section):
             if name == row["base"] and side["median"] > 0:
                 assert side["ratio_to_base"]["least"] == side["ratio_to_base"]["most"] == 1
     claims = found["claims"]
-    assert len(claims) == {"sockets": 10, "children": 2}.get(section, 0)
+    assert len(claims) == claimed
     assert out.count("\n    held ") == sum(claim["held"] for claim in claims)
     assert out.count("\n    NOT HELD ") == sum(not claim["held"] for claim in claims)
     picture = xml.dom.minidom.parse(str(tmp_path / "peers.svg"))
@@ -153,6 +157,12 @@ def test_peers(tmp_path, section):
     if section == "sockets":  # else its figures would be the root's, too
         (lacked,) = [row for row in found["rows"] if "did not hold" in row["what"]]
         assert lacked["sides"]["qs proxy"]["rounds"] == [0]
+    if section == "engines":  # hardly anything is asked when all is mapped, and all of it else
+        asked = {row["what"]: row["sides"] for row in found["rows"] if "went on" in row["what"]}
+        (present,) = [sides for what, sides in asked.items() if what.startswith("present")]
+        assert present["libqs, all mapped"]["median"] < 20000
+        absent = asked["absent keys alone, went on to the socket"]
+        assert max(side["median"] for side in absent.values()) < 1000
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@
 #include "bench/cores.h"
 #include "bench/drive.h"
 #include "bench/engines.h"
+#include "bench/floor.h"
+#include "bench/hot.h"
 #include "bench/peers.h"
+#include "bench/timing.h"
 #include "common/base/clock.h"
 #include "tests/unit/support.h"
 
@@ -48,10 +51,10 @@ static void ratios_are_of_one_round(void **state)
     mem_free(sheet);
 }
 
-static bool claimed(bool most, double limit)
+static bool claimed(enum sheet_kind kind, double limit)
 {
     struct sheet *sheet = mem_zalloc(sizeof *sheet);
-    sheet_claim(sheet, some_row(sheet), 0, most, limit);
+    sheet_claim(sheet, some_row(sheet), 0, kind, 1, limit);
     bool held = sheet->claims[0].held;
     sheet_close(sheet);
     mem_free(sheet);
@@ -61,11 +64,15 @@ static bool claimed(bool most, double limit)
 static void claims_are_of_the_median(void **state)
 {
     (void)state;
-    assert_true(claimed(false, 2));
-    assert_false(claimed(false, 2.01)); // though a quarter of the rounds is far above
-    assert_true(claimed(true, 2));
-    assert_true(claimed(true, 1.91)); // five percent are not told apart
-    assert_false(claimed(true, 1.9));
+    assert_true(claimed(SHEET_LEAST, 2));
+    assert_false(claimed(SHEET_LEAST, 2.01)); // though a quarter of the rounds is far above
+    assert_true(claimed(SHEET_MOST, 2));
+    assert_true(claimed(SHEET_MOST, 1.91)); // five percent are not told apart
+    assert_false(claimed(SHEET_MOST, 1.9));
+    assert_true(claimed(SHEET_FASTER, 0.5)); // theirs are half as long, by the median
+    assert_false(claimed(SHEET_FASTER, 0.51));
+    assert_true(claimed(SHEET_FIGURE_MOST, 40) && claimed(SHEET_FIGURE_LEAST, 40));
+    assert_false(claimed(SHEET_FIGURE_MOST, 39.9) || claimed(SHEET_FIGURE_LEAST, 40.1));
     struct sheet *sheet = mem_zalloc(sizeof *sheet);
     struct sheet_row *row = sheet_add(sheet, "section", mem_text("what"), "unit", 2, sides, 1);
     static const double around[] = {0.5, 0.9, 1.2, 1.5, 2};
@@ -73,8 +80,8 @@ static void claims_are_of_the_median(void **state)
         sheet_put(row, 0, around[i]);
         sheet_put(row, 1, 1);
     }
-    sheet_claim(sheet, row, 0, true, 1); // the middle half reaches below 1
-    sheet_claim(sheet, row, 0, true, 0.8);
+    sheet_claim(sheet, row, 0, SHEET_MOST, 1, 1); // the middle half reaches below 1
+    sheet_claim(sheet, row, 0, SHEET_MOST, 1, 0.8);
     assert_true(sheet->claims[0].held && !sheet->claims[1].held);
     sheet_close(sheet);
     mem_free(sheet);
@@ -370,7 +377,7 @@ static void engines_give_what_was_put(void **state)
         for (uint64_t number = 0; number < 2 * pairs.count; number++) {
             char name[PAIR_KEY_BYTES_MAX];
             struct bytes key = bytes_of(name, pair_key(&pairs, number, name));
-            ssize_t size = all[i]->get(engine, key, got);
+            ssize_t size = all[i]->get(engine, key, got, sizeof right);
             assert_int_equal(size, number < pairs.count ? (ssize_t)sizeof right : -1);
             if (size > 0) {
                 (void)pair_value(&pairs, number, 0, right);
@@ -383,6 +390,119 @@ static void engines_give_what_was_put(void **state)
     mem_free(order);
     mem_free(got);
     pairs_close(&pairs);
+}
+
+// ---- doors --------------------------------------------------------------------------------------
+
+// It knows what will be asked.
+struct oracle {
+    struct drive_keys keys;
+    uint64_t asked, generation;
+    uint64_t wrong, forgets; // which answer: a byte too many; a present key is said to be absent
+};
+
+static ssize_t oracle_get(void *of, struct bytes key, uint8_t *to, size_t room)
+{
+    struct oracle *oracle = of;
+    (void)key;
+    uint64_t number = drive_keys_next(&oracle->keys);
+    oracle->asked++;
+    if (oracle->forgets > 0 && oracle->asked >= oracle->forgets) {
+        return DOOR_ABSENT;
+    }
+    if (number >= oracle->keys.pairs->count) {
+        return oracle->asked == oracle->wrong ? DOOR_FAILED : DOOR_ABSENT;
+    }
+    size_t size = pair_value(oracle->keys.pairs, number, oracle->generation, to);
+    assert_true(size <= room);
+    to[size - 1] ^= oracle->asked == oracle->wrong;
+    return (ssize_t)size;
+}
+
+static bool timed(struct oracle *oracle, bool changing, struct timing *timing)
+{
+    struct pairs pairs;
+    struct zipf zipf;
+    assert_true(pairs_open(&pairs, &(struct pairs_options){
+                                       .seed = 1, .count = 1000, .value_bytes = 100}));
+    zipf_open(&zipf, pairs.count);
+    struct drive_options load = {.what = DRIVE_MIXED,
+                                 .pairs = &pairs,
+                                 .zipf = &zipf,
+                                 .seed = 3,
+                                 .duration_ns = 4 * NS_PER_MS};
+    drive_keys_open(&oracle->keys, &load);
+    const struct door door = {.get = oracle_get, .of = oracle};
+    const struct timing_options options = {.name = "o", .load = &load, .changing = changing};
+    bool fine = timing_run(&door, &options, timing);
+    pairs_close(&pairs);
+    return fine;
+}
+
+static void every_answer_of_a_door_is_compared(void **state)
+{
+    (void)state;
+    struct timing *timing = mem_zalloc(sizeof *timing);
+    struct oracle oracle = {.wrong = 0};
+    assert_true(timed(&oracle, false, timing));
+    assert_true(timing->count == oracle.asked && timing->faults == 0);
+    // Both parts, however short the time.
+    assert_true(timing->batched >= TIMING_BATCH && timing->latency.count >= TIMING_BATCH);
+    assert_true(timing->batched + timing->latency.count == timing->count);
+    for (uint64_t at = 2; at < 5; at++) { // none of them is the first of a batch
+        *timing = (struct timing){.count = 0};
+        oracle = (struct oracle){.wrong = TIMING_BATCH + at};
+        assert_false(timed(&oracle, false, timing));
+        assert_int_equal(timing->faults, 1);
+        assert_int_equal(timing->count, oracle.wrong);
+    }
+    oracle = (struct oracle){.forgets = 1};
+    *timing = (struct timing){.count = 0};
+    assert_false(timed(&oracle, false, timing));
+    oracle = (struct oracle){.generation = 7}; // right only where somebody writes
+    assert_false(timed(&oracle, false, timing));
+    oracle = (struct oracle){.generation = 7};
+    *timing = (struct timing){.count = 0};
+    assert_true(timed(&oracle, true, timing));
+    oracle = (struct oracle){.forgets = 1};
+    assert_false(timed(&oracle, true, timing));
+    mem_free(timing);
+}
+
+// ... or it would not be the work of a replica.
+static void a_floor_reads_what_it_replaces(void **state)
+{
+    (void)state;
+    struct pairs pairs;
+    assert_true(pairs_open(&pairs, &(struct pairs_options){
+                                       .seed = 1, .count = 1000, .value_bytes = 100}));
+    for (int role = FLOOR_REPLICA; role <= FLOOR_PROXY; role++) {
+        char *directory = test_mkdir();
+        struct floor *floor = floor_open((enum floor_role)role, directory);
+        struct floor_work work = {
+            .kind = FLOOR_INSERT, .pairs = &pairs, .count = 100, .batch = 7};
+        uint64_t ns = 0;
+        assert_non_null(floor);
+        assert_true(floor_run(floor, &work, &ns) && ns > 0);
+        work.kind = FLOOR_OVERWRITE;
+        assert_true(floor_run(floor, &work, &ns));
+        work = (struct floor_work){
+            .kind = FLOOR_DELETE, .pairs = &pairs, .first = 50, .count = 50, .batch = 50};
+        assert_true(floor_run(floor, &work, &ns));
+        assert_int_equal(floor_run(floor, &work, &ns), role == FLOOR_PROXY);
+        floor_close(floor);
+        test_rmdir(directory);
+    }
+    pairs_close(&pairs);
+}
+
+static void boards_have_room_for_what_is_asked(void **state)
+{
+    (void)state;
+    assert_true(hot_room(hot_bytes_for(100000)) >= 200000); // buckets are filled unevenly
+    assert_int_equal(hot_bytes_within(0), 65536);           // what the option allows
+    assert_true(hot_bytes_within(UINT64_MAX) < UINT64_MAX);
+    assert_int_equal(hot_bytes_within(1000000), 1000000);
 }
 
 int main(void)
@@ -398,6 +518,9 @@ int main(void)
         cmocka_unit_test(a_seed_asks_the_same),
         cmocka_unit_test(a_process_is_bound_and_its_time_told),
         cmocka_unit_test(engines_give_what_was_put),
+        cmocka_unit_test(every_answer_of_a_door_is_compared),
+        cmocka_unit_test(a_floor_reads_what_it_replaces),
+        cmocka_unit_test(boards_have_room_for_what_is_asked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "bench/hot.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench/conn.h"
+#include "common/base/clock.h"
+#include "common/base/mem.h"
+#include "common/shared/layout.h"
+
+#define ANSWER_NS (10 * NS_PER_S)
+#define FILL_KEYS 32 // of one MGET, half of what a daemon notes at once
+// Places for a key: with four keys on average a bucket of eight overflows rarely.
+#define SPARE 2
+#define MEMORY_PART 4
+
+static const struct {
+    const char *name;
+    uint64_t least, most;
+} bounds[] = {
+#define INSTANCE_OPTION(type, name, default, min, max, help) {#name, min, max},
+#include "common/tables/options.h"
+};
+
+static const size_t bucket_bytes = sizeof(struct hot_bucket) + HOT_WAYS * HOT_SLOT_BYTES;
+
+uint64_t hot_bytes_within(uint64_t bytes)
+{
+    uint64_t least = 0, most = 0;
+    for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
+        if (strcmp(bounds[i].name, "hot_bytes") == 0) {
+            least = bounds[i].least;
+            most = bounds[i].most;
+        }
+    }
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return u64_max(least, u64_min(bytes, u64_min(most, memory / MEMORY_PART)));
+}
+
+uint64_t hot_bytes_for(uint64_t keys)
+{
+    return hot_bytes_within((keys * SPARE / HOT_WAYS + 1) * bucket_bytes);
+}
+
+uint64_t hot_room(uint64_t bytes) { return bytes / bucket_bytes * HOT_WAYS; }
+
+char *hot_options(uint64_t bytes)
+{
+    return mem_format("    share_memory = yes\n    hot_bytes = %llu\n", (unsigned long long)bytes);
+}
+
+static bool is_right(const redisReply *reply, const struct pairs *pairs, uint64_t first,
+                     uint64_t count, uint8_t *right)
+{
+    bool fine = reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 * count;
+    for (uint64_t i = 0; fine && i < 2 * count; i++) {
+        const redisReply *row = reply->element[i];
+        size_t size = pair_value(pairs, first + i / 2, 0, right);
+        fine = row->type == REDIS_REPLY_STRING && row->len == size &&
+               memcmp(row->str, right, size) == 0;
+    }
+    return fine;
+}
+
+bool hot_fill(const struct node *node, const struct pairs *pairs, uint64_t count, uint64_t *answers)
+{
+    struct conn conn = {0};
+    char(*names)[PAIR_KEY_BYTES_MAX] = mem_alloc(FILL_KEYS * sizeof *names);
+    uint8_t *right = mem_alloc(PAIR_VALUE_BYTES_MAX);
+    bool fine = conn_open(&conn, node->socket);
+    for (uint64_t left = count; fine && left > 0;) {
+        uint64_t some = u64_min(FILL_KEYS, left);
+        struct bytes words[1 + 2 * FILL_KEYS] = {bytes_text("MGET")};
+        left -= some;
+        for (uint64_t i = 0; i < some; i++) {
+            size_t size = pair_key(pairs, left + i, names[i]);
+            words[1 + 2 * i] = words[2 + 2 * i] = bytes_of(names[i], size);
+        }
+        redisReply *reply = conn_call(&conn, ANSWER_NS, 1 + 2 * some, words);
+        fine = is_right(reply, pairs, left, some, right);
+        *answers += 2 * some;
+        freeReplyObject(reply);
+    }
+    if (!fine) {
+        fprintf(stderr, "qs-bench: %s: a wrong answer, or none\n", node->name);
+    }
+    conn_close(&conn);
+    mem_free(names);
+    mem_free(right);
+    return fine;
+}

@@ -16,8 +16,8 @@ import pytest
 from qs_cluster import SLOW
 from test_mixed import Mixed
 
-READS = int(os.environ.get("CHECKED_READS", 3_000_000))
-CAMPAIGN = READS > 10_000_000
+READS = int(os.environ.get("CHECKED_READS", 20_000_000 // SLOW))
+CAMPAIGN = READS > 100_000_000
 KEYS = 200_000 if CAMPAIGN else 20_000
 FRESH = 4_000_000 if CAMPAIGN else 50_000  # the filter begins with room for 262,144 keys
 WRITES = 10_000 // SLOW

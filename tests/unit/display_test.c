@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an instance shares with other processes: every answer is what the log says of the index that
-// it names, while blocks, walks and fills go on; and what a board must not outlive.
+// The table of hot keys, and what an instance shares with other processes: every answer is what the
+// log says of the index that it names, while blocks, walks and fills go on; and what a board must
+// not outlive.
 #include "tests/unit/walk_fixture.h"
 
 #include <signal.h>
@@ -8,6 +9,7 @@
 
 #include "common/core/display.h"
 #include "common/shared/board.h"
+#include "replica/record.h"
 #include "replica/replica.h"
 
 #define HOT_BYTES 65536
@@ -19,7 +21,7 @@ struct scene {
     struct model model; // all of it is known before readers begin
     struct driver driver;
     _Atomic bool over;
-    _Atomic uint64_t absent, values, maps;
+    _Atomic uint64_t absent, values, maps, own;
 };
 
 static void scene_open_as(struct scene *scene, uint64_t seed, const struct role *role)
@@ -100,6 +102,54 @@ static void check_answer(struct scene *scene, const struct model_key *key, int c
     }
 }
 
+// What a read at this view brings about.
+static void note(struct scene *scene, const struct view *view, struct bytes key)
+{
+    struct store_value row = {0};
+    struct record record;
+    int code = store_get(view->store, view->snapshot, 0, key, STORE_ANY, &row);
+    CHECK(code == ERR_NOT_FOUND || code == OK);
+    CHECK(code != OK || replica_record_decode(row.data, &record) == OK);
+    if (code == OK || !front_absent(view->front, key)) {
+        display_note(scene->at.instance->display, view, key, code == OK ? &record : NULL);
+    }
+    store_value_release(&row);
+}
+
+// The daemon's own look, at any view that somebody holds.
+static void look_within(struct scene *scene, const struct view *view, const struct model_key *key)
+{
+    struct look_answer room;
+    struct record record;
+    struct bytes name = model_name(key);
+    int code = display_look(view, hash128(name, 0), name, &record, &room);
+    const struct model_version *there = version_at(key, view->place.index);
+    if (code == ERR_INCOMPLETE) {
+        note(scene, view, name);
+        return;
+    }
+    CHECK((code == OK) == (there != NULL));
+    CHECK(code != OK || (record.version == there->version &&
+                         bytes_equal(record.value, bytes_of(there->value, there->size))));
+    atomic_fetch_add(&scene->own, 1);
+}
+
+#define LOOKS_OF_A_VIEW 200
+
+static void *read_within(void *argument)
+{
+    struct scene *scene = argument;
+    uint64_t seed = 5;
+    while (!atomic_load(&scene->over)) {
+        struct view *view = instance_pin(scene->at.instance);
+        for (unsigned i = 0; view != NULL && i < LOOKS_OF_A_VIEW; i++) {
+            look_within(scene, view, &scene->model.keys[test_random(&seed) % MODEL_KEYS]);
+        }
+        view_release(view);
+    }
+    return NULL;
+}
+
 struct session {
     struct scene *scene;
     struct look look;
@@ -123,7 +173,7 @@ static void look_once(struct session *session)
         return;
     }
     struct view *view = instance_pin(scene->at.instance);
-    display_note(scene->at.instance->display, view, bytes);
+    note(scene, view, bytes);
     view_release(view);
     if (name % 8 == 1) {
         session->seen = newest_index(scene);
@@ -190,17 +240,20 @@ static void test_answers(void **state)
     scene_open(&scene, 1);
     unsigned count = ROUNDS(20000);
     struct block **blocks = make_blocks(&scene.model, count);
-    pthread_t threads[READERS];
+    pthread_t threads[READERS], within;
     for (unsigned i = 0; i < READERS; i++) {
         pthread_create(&threads[i], NULL, read_on, &scene);
     }
+    pthread_create(&within, NULL, read_within, &scene);
     feed(&scene, blocks, count);
     mem_free(blocks);
     while (atomic_load(&scene.absent) < ROUNDS(1000000) ||
-           atomic_load(&scene.values) < ROUNDS(1000000)) {
+           atomic_load(&scene.values) < ROUNDS(1000000) ||
+           atomic_load(&scene.own) < ROUNDS(1000000)) {
         sched_yield();
     }
     atomic_store(&scene.over, true);
+    pthread_join(within, NULL);
     for (unsigned i = 0; i < READERS; i++) {
         pthread_join(threads[i], NULL);
     }
@@ -239,15 +292,13 @@ static void on_applier(struct scene *scene, void (*run)(struct scene *, void *),
 
 static void do_nothing(struct scene *scene, void *argument) { (void)scene, (void)argument; }
 
-// What two reads at a socket bring about, and a look after it.
+// What a read at a socket brings about, and a look after it.
 static int note_and_look(struct scene *scene, const struct look *look, struct bytes key,
                          struct look_answer *ret_answer)
 {
     struct view *view = instance_pin(scene->at.instance);
-    display_note(scene->at.instance->display, view, key);
-    display_note(scene->at.instance->display, view, key);
+    note(scene, view, key);
     view_release(view);
-    on_applier(scene, do_nothing, NULL);
     return look_up(look, key, 0, ret_answer);
 }
 
@@ -301,6 +352,75 @@ static void test_learned_only(void **state)
     scene_close(&scene);
 }
 
+static int look_at(const struct view *view, const struct model_key *key, uint64_t *ret_version)
+{
+    struct look_answer room;
+    struct record record = {0};
+    int code = display_look(view, hash128(model_name(key), 0), model_name(key), &record, &room);
+    *ret_version = record.version;
+    return code;
+}
+
+// The first view in which the key has another value, a short one.
+static struct view *change(struct scene *scene, struct model_key *key)
+{
+    struct block *block = one_entry(&scene->model, key, true);
+    test_feed(&scene->at, block);
+    block_release(block);
+    return test_view(&scene->at, scene->model.index);
+}
+
+// A view that somebody still holds is told nothing of later states, and puts nothing on the board.
+static void test_older_view(void **state)
+{
+    (void)state;
+    struct scene scene;
+    uint64_t version;
+    scene_open(&scene, 9);
+    feed_random(&scene.at, &scene.model, 5);
+    struct model_key *key = present_key(&scene.model);
+    struct view *older = change(&scene, key);
+    note(&scene, older, model_name(key));
+    assert_int_equal(look_at(older, key, &version), OK);
+    uint64_t before = version;
+    struct view *newer = change(&scene, key);
+    note(&scene, older, model_name(key));
+    assert_int_equal(look_at(older, key, &version), ERR_INCOMPLETE);
+    assert_int_equal(look_at(newer, key, &version), ERR_INCOMPLETE);
+    note(&scene, newer, model_name(key));
+    assert_int_equal(look_at(newer, key, &version), OK);
+    assert_true(version == scene.model.index && version > before);
+    assert_int_equal(look_at(older, key, &version), ERR_INCOMPLETE);
+    view_release(older);
+    view_release(newer);
+    scene_close(&scene);
+}
+
+// Once the board is well filled it takes only what is read again.
+static void test_room(void **state)
+{
+    (void)state;
+    struct scene scene;
+    scene_open(&scene, 10);
+    feed_random(&scene.at, &scene.model, 5);
+    struct view *view = instance_pin(scene.at.instance);
+    struct display *display = scene.at.instance->display;
+    uint64_t room = board_room(view->board), name = 0;
+    while (board_keys(view->board) < room - room / 4) {
+        name++;
+        display_note(display, view, bytes_of(&name, sizeof name), NULL);
+    }
+    uint64_t fills = METRIC_GET(scene.at.metrics, instance, hot_fills);
+    name++;
+    display_note(display, view, bytes_of(&name, sizeof name), NULL);
+    assert_int_equal(METRIC_GET(scene.at.metrics, instance, hot_fills), fills);
+    display_note(display, view, bytes_of(&name, sizeof name), NULL);
+    assert_int_equal(METRIC_GET(scene.at.metrics, instance, hot_fills), fills + 1);
+    assert_true(METRIC_GET(scene.at.metrics, instance, hot_keys) > 0);
+    view_release(view);
+    scene_close(&scene);
+}
+
 static _Atomic uint64_t touched_bytes;
 
 static void on_touch(struct instance *instance, struct bytes key, uint64_t bytes)
@@ -322,10 +442,7 @@ static void test_touched(void **state)
     feed_random(&scene.at, &scene.model, 5);
     assert_int_equal(map_newest(&scene, &look), OK);
     struct model_key *key = present_key(&scene.model);
-    struct block *block = one_entry(&scene.model, key, true);
-    test_feed(&scene.at, block);
-    block_release(block);
-    view_release(test_view(&scene.at, scene.model.index));
+    view_release(change(&scene, key));
     assert_int_equal(note_and_look(&scene, &look, model_name(key), &answer), OK);
     while (atomic_load(&touched_bytes) == 0) {
         on_applier(&scene, do_nothing, NULL);
@@ -501,7 +618,7 @@ static void test_not_shared(void **state)
     struct scene scene;
     scene_open(&scene, 5);
     feed_random(&scene.at, &scene.model, 3);
-    struct look look;
+    struct look look, look_too;
     struct look_answer answer;
     assert_int_equal(map_newest(&scene, &look), OK);
     assert_int_equal(look_up(&look, bytes_text("none"), 0, &answer), ERR_NOT_FOUND);
@@ -509,9 +626,20 @@ static void test_not_shared(void **state)
     assert_int_equal(look_state(&look), LOOK_OVER);
     scene.at.options.share_memory = 0;
     test_instance_open(&scene.node, &scene.at, replica_role());
-    assert_null(scene.at.instance->display);
+    assert_int_equal(map_newest(&scene, &look_too), ERR_NOT_FOUND);
     assert_int_not_equal(look.incarnation->number, look.page->incarnation);
     look_close(&look);
+    // What is not shared serves the daemon's own readers.
+    struct model_key *key = present_key(&scene.model);
+    struct view *view = change(&scene, key);
+    uint64_t version;
+    note(&scene, view, model_name(key));
+    assert_int_equal(look_at(view, key, &version), OK);
+    view_release(view);
+    assert_int_equal(instance_close(scene.at.instance), INSTANCE_CLOSED);
+    scene.at.options.hot_bytes = 0;
+    test_instance_open(&scene.node, &scene.at, replica_role());
+    assert_null(scene.at.instance->display);
     scene_close(&scene);
 }
 
@@ -520,6 +648,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_learned_only),
+        cmocka_unit_test(test_older_view),
+        cmocka_unit_test(test_room),
         cmocka_unit_test(test_touched),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_jump),

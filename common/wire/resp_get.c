@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+// A GET in the one form in which clients' libraries send it; the parser reads all others.
 #include "common/wire/resp.h"
 
 #define HEAD "*2\r\n$3\r\n"

@@ -2,53 +2,12 @@
 // The table of hot keys, and what an instance shares with other processes: every answer is what the
 // log says of the index that it names, while blocks, walks and fills go on; and what a board must
 // not outlive.
-#include "tests/unit/walk_fixture.h"
+#include "tests/unit/display_fixture.h"
 
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "common/core/display.h"
-#include "common/shared/board.h"
-#include "replica/record.h"
-#include "replica/replica.h"
-
-#define HOT_BYTES 65536
 #define READERS 3
-
-struct scene {
-    struct test_node node;
-    struct test_instance at;
-    struct model model; // all of it is known before readers begin
-    struct driver driver;
-    _Atomic bool over;
-    _Atomic uint64_t absent, values, maps, own;
-};
-
-static void scene_open_as(struct scene *scene, uint64_t seed, const struct role *role)
-{
-    *scene = (struct scene){0};
-    test_node_open(&scene->node);
-    scene->at.options = test_options("shared", ROLE_REPLICA);
-    scene->at.options.share_memory = 1;
-    scene->at.options.hot_bytes = HOT_BYTES;
-    model_open(&scene->model, seed);
-    test_instance_open(&scene->node, &scene->at, role);
-    driver_open(&scene->driver, &scene->at);
-}
-
-static void scene_open(struct scene *scene, uint64_t seed)
-{
-    scene_open_as(scene, seed, replica_role());
-}
-
-static void scene_close(struct scene *scene)
-{
-    assert_int_equal(instance_close(scene->at.instance), INSTANCE_CLOSED);
-    test_node_stop(&scene->node);
-    test_instance_end(&scene->at);
-    test_node_close(&scene->node);
-    model_close(&scene->model);
-}
 
 static int map_newest(struct scene *scene, struct look *look)
 {
@@ -59,22 +18,6 @@ static int map_newest(struct scene *scene, struct look *look)
     int error = count == 0 ? ERR_NOT_FOUND : look_open(look, fds, count, false);
     view_release(view);
     return error;
-}
-
-// As model_at, for keys with thousands of versions.
-static const struct model_version *version_at(const struct model_key *key, uint64_t index)
-{
-    size_t low = 0, high = key->count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (key->versions[middle].version <= index) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    const struct model_version *found = low > 0 ? &key->versions[low - 1] : NULL;
-    return found != NULL && found->put ? found : NULL;
 }
 
 static uint64_t newest_index(struct scene *scene)
@@ -100,20 +43,6 @@ static void check_answer(struct scene *scene, const struct model_key *key, int c
         CHECK(bytes_equal(look_value(answer), bytes_of(there->value, there->size)));
         atomic_fetch_add(&scene->values, 1);
     }
-}
-
-// What a read at this view brings about.
-static void note(struct scene *scene, const struct view *view, struct bytes key)
-{
-    struct store_value row = {0};
-    struct record record;
-    int code = store_get(view->store, view->snapshot, 0, key, STORE_ANY, &row);
-    CHECK(code == ERR_NOT_FOUND || code == OK);
-    CHECK(code != OK || replica_record_decode(row.data, &record) == OK);
-    if (code == OK || !front_absent(view->front, key)) {
-        display_note(scene->at.instance->display, view, key, code == OK ? &record : NULL);
-    }
-    store_value_release(&row);
 }
 
 // The daemon's own look, at any view that somebody holds.
@@ -307,25 +236,6 @@ static void do_learn(struct scene *scene, void *argument)
     display_learn(scene->at.instance->display, argument);
 }
 
-static struct model_key *present_key(struct model *model)
-{
-    for (unsigned i = 0; i < MODEL_KEYS; i++) {
-        if (model_at(&model->keys[i], UINT64_MAX) != NULL) {
-            return &model->keys[i];
-        }
-    }
-    return NULL;
-}
-
-static struct block *one_entry(struct model *model, struct model_key *key, bool put)
-{
-    builder_reset(&model->builder, model->index + 1);
-    builder_batch(&model->builder);
-    model_entry(model, key, put, 5);
-    model_batch_end(model);
-    return model_finish(model);
-}
-
 // What is known to change is not put on the board as it was before, though it takes its time.
 static void test_learned_only(void **state)
 {
@@ -349,75 +259,6 @@ static void test_learned_only(void **state)
     assert_int_equal(note_and_look(&scene, &look, model_name(key), &answer), ERR_NOT_FOUND);
     assert_int_equal(answer.index, scene.model.index);
     look_close(&look);
-    scene_close(&scene);
-}
-
-static int look_at(const struct view *view, const struct model_key *key, uint64_t *ret_version)
-{
-    struct look_answer room;
-    struct record record = {0};
-    int code = display_look(view, hash128(model_name(key), 0), model_name(key), &record, &room);
-    *ret_version = record.version;
-    return code;
-}
-
-// The first view in which the key has another value, a short one.
-static struct view *change(struct scene *scene, struct model_key *key)
-{
-    struct block *block = one_entry(&scene->model, key, true);
-    test_feed(&scene->at, block);
-    block_release(block);
-    return test_view(&scene->at, scene->model.index);
-}
-
-// A view that somebody still holds is told nothing of later states, and puts nothing on the board.
-static void test_older_view(void **state)
-{
-    (void)state;
-    struct scene scene;
-    uint64_t version;
-    scene_open(&scene, 9);
-    feed_random(&scene.at, &scene.model, 5);
-    struct model_key *key = present_key(&scene.model);
-    struct view *older = change(&scene, key);
-    note(&scene, older, model_name(key));
-    assert_int_equal(look_at(older, key, &version), OK);
-    uint64_t before = version;
-    struct view *newer = change(&scene, key);
-    note(&scene, older, model_name(key));
-    assert_int_equal(look_at(older, key, &version), ERR_INCOMPLETE);
-    assert_int_equal(look_at(newer, key, &version), ERR_INCOMPLETE);
-    note(&scene, newer, model_name(key));
-    assert_int_equal(look_at(newer, key, &version), OK);
-    assert_true(version == scene.model.index && version > before);
-    assert_int_equal(look_at(older, key, &version), ERR_INCOMPLETE);
-    view_release(older);
-    view_release(newer);
-    scene_close(&scene);
-}
-
-// Once the board is well filled it takes only what is read again.
-static void test_room(void **state)
-{
-    (void)state;
-    struct scene scene;
-    scene_open(&scene, 10);
-    feed_random(&scene.at, &scene.model, 5);
-    struct view *view = instance_pin(scene.at.instance);
-    struct display *display = scene.at.instance->display;
-    uint64_t room = board_room(view->board), name = 0;
-    while (board_keys(view->board) < room - room / 4) {
-        name++;
-        display_note(display, view, bytes_of(&name, sizeof name), NULL);
-    }
-    uint64_t fills = METRIC_GET(scene.at.metrics, instance, hot_fills);
-    name++;
-    display_note(display, view, bytes_of(&name, sizeof name), NULL);
-    assert_int_equal(METRIC_GET(scene.at.metrics, instance, hot_fills), fills);
-    display_note(display, view, bytes_of(&name, sizeof name), NULL);
-    assert_int_equal(METRIC_GET(scene.at.metrics, instance, hot_fills), fills + 1);
-    assert_true(METRIC_GET(scene.at.metrics, instance, hot_keys) > 0);
-    view_release(view);
     scene_close(&scene);
 }
 
@@ -648,8 +489,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_answers),
         cmocka_unit_test(test_learned_only),
-        cmocka_unit_test(test_older_view),
-        cmocka_unit_test(test_room),
         cmocka_unit_test(test_touched),
         cmocka_unit_test(test_order),
         cmocka_unit_test(test_jump),

@@ -19,7 +19,7 @@ static void give(struct request *request, struct buf *to)
         reply_error(to, "ERR memory is shared over unix sockets only");
         return;
     }
-    if (instance->display == NULL) {
+    if (!instance->options->share_memory) {
         reply_error(to, "ERR no memory is shared here: share_memory is not set");
         return;
     }

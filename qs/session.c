@@ -9,6 +9,7 @@
 
 #include "common/base/clock.h"
 #include "qs/dispatch.h"
+#include "qs/quick.h"
 
 // The stream lets an incomplete request grow to this beyond request_bytes before it gives up; the
 // parser refuses it earlier, with an answer.
@@ -136,8 +137,15 @@ static bool start_allowed(struct session *session, const struct command *command
 static size_t run_data(struct session *session, struct bytes data)
 {
     size_t used = 0;
+    bool slow = false;
     while (used < data.size && !session->ended) {
         struct bytes rest = bytes_of(data.data + used, data.size - used);
+        size_t quick = slow ? 0 : quick_run(session, rest, &slow);
+        if (quick > 0) {
+            used += quick;
+            continue;
+        }
+        slow = false;
         look_full(session);
         if (session->full) {
             block(session, false, rest.size);

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "common/base/bloom.h"
 
-#include "common/base/hash.h"
-
 #define PROBES 8
 #define LINE_BITS (BLOOM_LINE_BYTES * 8)
 
@@ -35,7 +33,16 @@ void bloom_add(const struct bloom *bloom, struct bytes key)
 
 bool bloom_maybe(const struct bloom *bloom, struct bytes key)
 {
-    struct hash128 hash = hash128(key, 0);
+    return bloom_maybe_hash(bloom, hash128(key, 0));
+}
+
+void bloom_prefetch(const struct bloom *bloom, struct hash128 hash)
+{
+    __builtin_prefetch(line_of(bloom, hash));
+}
+
+bool bloom_maybe_hash(const struct bloom *bloom, struct hash128 hash)
+{
     const struct bloom_line *line = line_of(bloom, hash);
     for (unsigned probe = 0; probe < PROBES; probe++) {
         unsigned at = place(hash, probe);

@@ -12,7 +12,7 @@
 
 #include <stdatomic.h>
 
-#include "common/base/bytes.h"
+#include "common/base/hash.h"
 
 #define BLOOM_LINE_BYTES 64
 
@@ -27,5 +27,9 @@ struct bloom {
 
 void bloom_add(const struct bloom *bloom, struct bytes key);
 bool bloom_maybe(const struct bloom *bloom, struct bytes key); // false: it was never added
+
+// The same of a key whose hash128(key, 0) is known, and a look that will come.
+bool bloom_maybe_hash(const struct bloom *bloom, struct hash128 hash);
+void bloom_prefetch(const struct bloom *bloom, struct hash128 hash);
 
 #endif

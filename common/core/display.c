@@ -14,24 +14,20 @@
 
 #define SWEEP_EVERY_NS (250 * NS_PER_MS)
 #define RETRY_NS (10 * NS_PER_S) // after there was no memory for a board
-#define NOTED_MAX 64
-#define NOTED_KEY_BYTES 256
-#define SEEN_KEYS 8192 // looked up once, before all of them are forgotten
-#define SEEN_LINES (SEEN_KEYS * 16 / 8 / BLOOM_LINE_BYTES)
+#define SEEN_KEYS_LEAST 8192 // looked up once, before all of them are forgotten
+#define SEEN_KEY_BYTES 2     // of the filter that remembers them
+#define LINE_WORDS (BLOOM_LINE_BYTES / 8)
 
 _Static_assert(SHARED_HISTORY_BYTES == HISTORY_ID_BYTES, "a board names its history");
 _Static_assert(SHARED_KEY_BYTES_MAX == KEY_BYTES_MAX, "keys have the same limit on both sides");
 
-// Keys that wait to be put on the board. Those for which there is no room will be looked up again.
-struct noted {
-    unsigned count;
-    uint16_t sizes[NOTED_MAX];
-    uint8_t keys[NOTED_MAX][NOTED_KEY_BYTES];
-};
-
 struct display {
     struct instance *instance;
-    struct incarnation incarnation;
+    bool shares;
+    struct incarnation incarnation; // when it shares
+    // Guards the next three, and what stands on the board. Only the applier waits for it, and only
+    // the applier changes any of the three: so it needs no lock to read them.
+    pthread_mutex_t lock;
     struct board *board;  // of the newest view; NULL: none
     uint64_t covered;     // blocks up to this one have passed display_learn
     bool broken;          // a later one did, too, but not all between
@@ -41,38 +37,38 @@ struct display {
     _Atomic bool asked;   // somebody has been given descriptors
     struct bloom seen;    // what was looked up lately
     void *seen_memory;
+    uint64_t seen_max;
     _Atomic uint64_t seen_keys;
-    pthread_mutex_t lock; // guards `noted` and `posted`
-    struct noted noted;
-    bool posted;          // the task is on its way to the applier
-    struct task task;
 };
 
-static void on_noted(struct task *task);
+// As many keys as there is room for on a board.
+static void open_seen(struct display *display, uint64_t hot_bytes)
+{
+    display->seen_max = u64_max(SEEN_KEYS_LEAST, hot_bytes / HOT_SLOT_BYTES);
+    uint64_t lines = display->seen_max * SEEN_KEY_BYTES / BLOOM_LINE_BYTES;
+    display->seen_memory = mem_zalloc((lines + 1) * BLOOM_LINE_BYTES);
+    uintptr_t at = (uintptr_t)display->seen_memory + BLOOM_LINE_BYTES;
+    display->seen = (struct bloom){.lines = (struct bloom_line *)(at - at % BLOOM_LINE_BYTES),
+                                   .count = lines};
+}
 
 int display_open(struct instance *instance)
 {
     bool shares = instance->options->share_memory;
-    struct incarnation incarnation;
+    struct incarnation incarnation = {.fd = -1};
     int error = incarnation_raise(&incarnation, instance->directory, shares);
-    if (error == ERR_NOT_FOUND && !shares) {
-        return OK;
-    }
-    if (error != OK) {
+    if (error != OK && (error != ERR_NOT_FOUND || shares)) {
         log_line(LOG_ERROR, instance->name, "cannot raise the number in %s/incarnation: %s",
                  instance->directory, strerror(errno));
         return error;
     }
-    if (shares) {
+    if (shares || instance->options->hot_bytes > 0) {
         struct display *display = mem_zalloc(sizeof *display);
         display->instance = instance;
+        display->shares = shares;
         display->incarnation = incarnation;
-        display->task.run = on_noted;
         pthread_mutex_init(&display->lock, NULL);
-        display->seen_memory = mem_zalloc((SEEN_LINES + 1) * BLOOM_LINE_BYTES);
-        uintptr_t at = (uintptr_t)display->seen_memory + BLOOM_LINE_BYTES;
-        display->seen = (struct bloom){
-            .lines = (struct bloom_line *)(at - at % BLOOM_LINE_BYTES), .count = SEEN_LINES};
+        open_seen(display, instance->options->hot_bytes);
         instance->display = display;
     }
     return OK;
@@ -97,6 +93,7 @@ void display_learn(struct display *display, const struct block *block)
         return;
     }
     uint64_t number = block->header.number;
+    pthread_mutex_lock(&display->lock);
     if (number > display->covered + 1) {
         display->broken = true;
     }
@@ -107,6 +104,7 @@ void display_learn(struct display *display, const struct block *block)
     while (block_walk_next(&walk, &entry)) {
         board_forget(display->board, entry.key);
     }
+    pthread_mutex_unlock(&display->lock);
 }
 
 static bool board_fits(const struct display *display, const struct view *view)
@@ -128,7 +126,8 @@ static void begin_board(struct display *display, const struct view *view)
                                 .history = view->history,
                                 .hot_bytes = instance->options->hot_bytes,
                                 .index = view->place.index,
-                                .generation = front_number(view->front)};
+                                .generation = front_number(view->front),
+                                .shared = display->shares};
     display->covered = view->place.number;
     display->broken = false;
     int error = board_open(&display->board, &setup);
@@ -147,6 +146,7 @@ void display_prepare(struct display *display, struct view *view)
     if (display == NULL || view->place.number == 0) {
         return;
     }
+    pthread_mutex_lock(&display->lock);
     if (display->board != NULL && !board_fits(display, view)) {
         board_retire(display->board);
         board_release(display->board);
@@ -156,12 +156,14 @@ void display_prepare(struct display *display, struct view *view)
         begin_board(display, view);
     }
     view->board = board_hold(display->board);
+    pthread_mutex_unlock(&display->lock);
 }
 
 void display_show(struct display *display, const struct view *view)
 {
     if (display != NULL && view->board != NULL) {
         board_show(view->board, view->place.index, front_number(view->front));
+        METRIC_SET(display->instance->metrics, instance, hot_keys, board_keys(view->board));
     }
 }
 
@@ -184,13 +186,30 @@ uint64_t display_turn(struct display *display)
     }
     display->swept_ns = now_ns;
     struct instance *instance = display->instance;
+    pthread_mutex_lock(&display->lock);
     uint64_t used = board_sweep(display->board, touch, instance);
+    pthread_mutex_unlock(&display->lock);
     METRIC_ADD(instance->metrics, instance, hot_used, used);
-    METRIC_SET(instance->metrics, instance, hot_keys, board_keys(display->board));
     return SWEEP_EVERY_NS;
 }
 
 // ---- hot keys ----------------------------------------------------------------------------------
+
+int display_look(const struct view *view, struct hash128 hash, struct bytes key,
+                 struct record *ret_record, struct look_answer *room)
+{
+    if (view->board == NULL) {
+        return ERR_INCOMPLETE;
+    }
+    int code = board_look(view->board, hash, key, view->place.index, room);
+    if (code == OK) {
+        *ret_record = (struct record){.version = room->version,
+                                      .length = (uint32_t)room->value_bytes,
+                                      .held = true,
+                                      .value = look_value(room)};
+    }
+    return code;
+}
 
 // Was it looked up before, lately?
 static bool seen_again(struct display *display, struct bytes key)
@@ -199,10 +218,9 @@ static bool seen_again(struct display *display, struct bytes key)
         return true;
     }
     bloom_add(&display->seen, key);
-    if (atomic_fetch_add(&display->seen_keys, 1) == SEEN_KEYS) {
-        for (unsigned i = 0; i < SEEN_LINES * BLOOM_LINE_BYTES / 8; i++) {
-            struct bloom_line *line = &display->seen.lines[i * 8 / BLOOM_LINE_BYTES];
-            _Atomic uint64_t *word = &line->words[i % (BLOOM_LINE_BYTES / 8)];
+    if (atomic_fetch_add(&display->seen_keys, 1) == display->seen_max) {
+        for (uint64_t i = 0; i < display->seen.count * LINE_WORDS; i++) {
+            _Atomic uint64_t *word = &display->seen.lines[i / LINE_WORDS].words[i % LINE_WORDS];
             atomic_store_explicit(word, 0, memory_order_relaxed);
         }
         atomic_store(&display->seen_keys, 0);
@@ -210,70 +228,44 @@ static bool seen_again(struct display *display, struct bytes key)
     return false;
 }
 
-void display_note(struct display *display, const struct view *view, struct bytes key)
+// A board that is not well filled has room for whatever comes.
+static bool is_worth_it(struct display *display, const struct board *board, struct bytes key,
+                        size_t value_bytes)
 {
-    if (display == NULL || !atomic_load_explicit(&display->asked, memory_order_relaxed) ||
-        view->board == NULL || key.size > NOTED_KEY_BYTES || board_has(view->board, key) ||
-        !seen_again(display, key)) {
+    bool roomy = board_keys(board) < board_room(board) - board_room(board) / 4;
+    return key.size + value_bytes <= HOT_DATA_BYTES && (roomy || seen_again(display, key));
+}
+
+// Not while a block was learned that the view does not show, as one that waits for disk space, or
+// because there is a newer view: what it changes has been forgotten, and would be remembered as it
+// was.
+void display_note(struct display *display, const struct view *view, struct bytes key,
+                  const struct record *record)
+{
+    size_t value_bytes = record != NULL ? record->value.size : 0;
+    if (display == NULL || view->board == NULL ||
+        !is_worth_it(display, view->board, key, value_bytes) ||
+        pthread_mutex_trylock(&display->lock) != 0) {
         return;
     }
-    struct noted *noted = &display->noted;
-    pthread_mutex_lock(&display->lock);
-    if (noted->count < NOTED_MAX) {
-        noted->sizes[noted->count] = (uint16_t)key.size;
-        memcpy(noted->keys[noted->count++], key.data, key.size);
-        if (!display->posted) {
-            display->posted = true;
-            mailbox_post(instance_applier(display->instance), &display->task);
-        }
-    }
+    bool newest = view->board == display->board && view->place.number == display->covered &&
+                  !display->broken;
+    bool put = newest && board_put(view->board, key, view->place.index,
+                                   record != NULL ? record->version : 0,
+                                   record != NULL ? record->value : bytes_of(NULL, 0));
+    uint64_t keys = board_keys(view->board);
     pthread_mutex_unlock(&display->lock);
-}
-
-// As the view has it; from memory, or not now.
-static void put(struct display *display, const struct view *view, struct bytes key)
-{
-    struct store_value row;
-    struct record record = {0};
-    bool known = board_has(display->board, key) || front_absent(view->front, key);
-    int code = known ? ERR_INCOMPLETE
-                     : store_get(view->store, view->snapshot, 0, key, STORE_CACHED, &row);
-    bool put = code == ERR_NOT_FOUND &&
-               board_put(display->board, key, view->place.index, 0, bytes_of(NULL, 0));
-    if (code == OK) {
-        put = display->instance->role->decode(row.data, &record) == OK && record.held &&
-              board_put(display->board, key, view->place.index, record.version, record.value);
-        store_value_release(&row);
+    if (put) {
+        METRIC_ADD(display->instance->metrics, instance, hot_fills, 1);
+        METRIC_SET(display->instance->metrics, instance, hot_keys, keys);
     }
-    METRIC_ADD(display->instance->metrics, instance, hot_fills, put ? 1 : 0);
-}
-
-// Not while a block was learned that the newest view does not show, as one that waits for disk
-// space: what it changes has been forgotten, and would be remembered as it was.
-static void on_noted(struct task *task)
-{
-    struct display *display = CONTAINER_OF(task, struct display, task);
-    struct noted noted;
-    pthread_mutex_lock(&display->lock);
-    noted = display->noted;
-    display->noted.count = 0;
-    display->posted = false;
-    pthread_mutex_unlock(&display->lock);
-    struct view *view = instance_pin(display->instance);
-    if (view != NULL && view->board != NULL && view->board == display->board &&
-        view->place.number == display->covered) {
-        for (unsigned i = 0; i < noted.count; i++) {
-            put(display, view, bytes_of(noted.keys[i], noted.sizes[i]));
-        }
-    }
-    view_release(view);
 }
 
 // ---- descriptors -------------------------------------------------------------------------------
 
 unsigned display_fds(struct display *display, const struct view *view, int ret_fds[LOOK_FDS])
 {
-    if (display == NULL || view->board == NULL) {
+    if (display == NULL || !display->shares || view->board == NULL) {
         return 0;
     }
     atomic_store_explicit(&display->asked, true, memory_order_relaxed);

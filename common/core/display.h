@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an instance shares with programs of its machine (option share_memory): the board that its
+// The table of keys that are read often (option hot_bytes), with the board that it lies on, and
+// what of it is shared with programs of this machine (option share_memory): the board that the
 // newest view is shown on, which keys are put on it, and what readers have used of it.
-// docs/shared-memory.md has the order that the applier keeps.
+// docs/shared-memory.md has the order that is kept.
 //
 // A board is good for as long as every change passes display_learn: what came into the store by
-// another way, or is of another history, is shown on a new one, and the one before is retired.
-// What is read twice at a socket within a short while is put on the board, as the newest view has
-// it: values that fit, and absences of keys that the front filter takes for present.
+// another way, or is of another history, is shown on a new one, and the one before is retired. What
+// is read is put on the board, as its view has it: values that fit, and absences of keys that the
+// front filter takes for present. Once the board is well filled only what is read twice within a
+// short while.
 //
-// The applier's thread, unless said otherwise. A display may be NULL: nothing is shared.
+// The applier's thread, unless said otherwise. A display may be NULL: there is no such table, and
+// nothing is shared.
 #ifndef QS_COMMON_CORE_DISPLAY_H
 #define QS_COMMON_CORE_DISPLAY_H
 
+#include "common/core/record.h"
 #include "common/core/view.h"
 #include "common/data/block.h"
 #include "common/shared/look.h"
@@ -35,9 +39,15 @@ void display_show(struct display *display, const struct view *view);
 // latest; WORKER_IDLE: no matter when.
 uint64_t display_turn(struct display *display);
 
-// A key was looked up at a socket, in this view, and is worth a place on the board if that happens
-// often. Any thread.
-void display_note(struct display *display, const struct view *view, struct bytes key);
+// What the key is in this view: OK with `record`, whose value is in `room`; ERR_NOT_FOUND;
+// ERR_INCOMPLETE: the table does not say. `hash` = hash128(key, 0). Any thread.
+int display_look(const struct view *view, struct hash128 hash, struct bytes key,
+                 struct record *ret_record, struct look_answer *room) MUST_CHECK;
+
+// A key was looked up in this view, which says `record`, or that it is absent (NULL): it is put on
+// the board, if it is worth the place and that can be done now. Any thread, never waits.
+void display_note(struct display *display, const struct view *view, struct bytes key,
+                  const struct record *record);
 
 // The descriptors of what goes with a view, which keeps them open; 0: nothing is shared. Any
 // thread.

@@ -98,6 +98,18 @@ bool front_absent(const struct front_generation *generation, struct bytes key)
     return generation != NULL && !bloom_maybe(&generation->bloom, key);
 }
 
+bool front_absent_hash(const struct front_generation *generation, struct hash128 hash)
+{
+    return generation != NULL && !bloom_maybe_hash(&generation->bloom, hash);
+}
+
+void front_prefetch(const struct front_generation *generation, struct hash128 hash)
+{
+    if (generation != NULL) {
+        bloom_prefetch(&generation->bloom, hash);
+    }
+}
+
 void front_learn(struct front_generation *generation, struct bytes key)
 {
     bloom_add(&generation->bloom, key);

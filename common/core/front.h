@@ -34,6 +34,9 @@ void front_release(struct front_generation *generation);                  // NUL
 // True: no view that holds this generation has the key. `generation` may be NULL: then nothing is
 // known.
 bool front_absent(const struct front_generation *generation, struct bytes key);
+// The same of a key whose hash128(key, 0) is known, and a question that will come.
+bool front_absent_hash(const struct front_generation *generation, struct hash128 hash);
+void front_prefetch(const struct front_generation *generation, struct hash128 hash);
 
 // What other processes map: its descriptor, and the number that names it there. -1 and 0: it is not
 // shared, or NULL.

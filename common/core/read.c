@@ -10,15 +10,9 @@
 // More keys than this in one read are not looked up on the loop, which others wait for.
 #define INLINE_KEYS 512
 
-static void lookup_store(struct read *read, struct lookup *lookup, enum store_tier tier)
+static void lookup_row(const struct instance *instance, const struct view *view,
+                       struct lookup *lookup, enum store_tier tier)
 {
-    const struct instance *instance = read->instance;
-    const struct view *view = read->view;
-    if (front_absent(view->front, lookup->key)) {
-        lookup->filtered = true;
-        lookup->status = ERR_NOT_FOUND;
-        return;
-    }
     int code = store_get(view->store, view->snapshot, 0, lookup->key, tier, &lookup->pin);
     lookup->unfiltered = code == ERR_NOT_FOUND && view->front != NULL;
     if (code == OK) {
@@ -30,9 +24,42 @@ static void lookup_store(struct read *read, struct lookup *lookup, enum store_ti
     lookup->status = code;
 }
 
+// What the key is at the view: by the filter, the table of hot keys, the store. A value of the
+// table is in `room`.
+static void lookup_view(const struct instance *instance, const struct view *view,
+                        struct hash128 hash, struct lookup *lookup, struct look_answer *room,
+                        enum store_tier tier)
+{
+    if (front_absent_hash(view->front, hash)) {
+        lookup->filtered = true;
+        lookup->status = ERR_NOT_FOUND;
+        return;
+    }
+    int code = display_look(view, hash, lookup->key, &lookup->record, room);
+    lookup->hot = code != ERR_INCOMPLETE;
+    if (lookup->hot) {
+        lookup->status = code;
+    } else {
+        lookup_row(instance, view, lookup, tier);
+    }
+}
+
+static void lookup_store(struct read *read, struct lookup *lookup, enum store_tier tier)
+{
+    struct look_answer room;
+    lookup_view(read->instance, read->view, hash128(lookup->key, 0), lookup, &room, tier);
+    if (lookup->hot && lookup->status == OK) {
+        struct bytes value = lookup->record.value;
+        lookup->fetched = read->values ? mem_copy(value.data, value.size) : NULL;
+        lookup->record.value = bytes_of(lookup->fetched, read->values ? value.size : 0);
+    }
+}
+
 static void lookup_fail(struct lookup *lookup, int error)
 {
     store_value_release(&lookup->pin);
+    mem_free(lookup->fetched);
+    lookup->fetched = NULL;
     lookup->record = (struct record){0};
     lookup->status = error;
 }
@@ -46,59 +73,106 @@ static void note_corrupt(const struct read *read)
     instance_doubt_store(instance, read->view);
 }
 
+static void tally_take(struct read_tally *tally, const struct lookup *lookup)
+{
+    tally->keys++;
+    tally->absent += lookup->status == ERR_NOT_FOUND ? 1 : 0;
+    tally->filtered += lookup->filtered ? 1 : 0;
+    tally->unfiltered += lookup->unfiltered ? 1 : 0;
+    tally->hot += lookup->hot ? 1 : 0;
+}
+
+// Most of it is nothing, and an addition to what other threads read is not for nothing.
+void read_tally_add(const struct read_tally *tally, struct instance *instance)
+{
+    METRIC_ADD(instance->metrics, instance, reads, tally->keys);
+    if (tally->absent > 0) {
+        METRIC_ADD(instance->metrics, instance, reads_absent, tally->absent);
+        METRIC_ADD(instance->metrics, instance, reads_filtered, tally->filtered);
+    }
+    if (tally->unfiltered > 0) {
+        METRIC_ADD(instance->metrics, instance, reads_unfiltered, tally->unfiltered);
+    }
+    if (tally->hot > 0) {
+        METRIC_ADD(instance->metrics, instance, reads_hot, tally->hot);
+    }
+}
+
 // Counts what the lookups came to. Returns the sum of the lengths of all values found.
 static uint64_t read_count(struct read *read)
 {
-    uint64_t absent = 0;
-    uint64_t filtered = 0;
-    uint64_t unfiltered = 0;
+    struct read_tally tally = {0};
     uint64_t bytes = 0;
     for (unsigned i = 0; i < read->count; i++) {
         const struct lookup *lookup = &read->lookups[i];
-        absent += lookup->status == ERR_NOT_FOUND ? 1 : 0;
-        filtered += lookup->filtered ? 1 : 0;
-        unfiltered += lookup->unfiltered ? 1 : 0;
+        tally_take(&tally, lookup);
         bytes += lookup->status == OK ? lookup->record.length : 0;
         if (lookup->status == ERR_CORRUPT) {
             note_corrupt(read);
         }
     }
-    METRIC_ADD(read->instance->metrics, instance, reads, read->count);
-    METRIC_ADD(read->instance->metrics, instance, reads_absent, absent);
-    METRIC_ADD(read->instance->metrics, instance, reads_filtered, filtered);
-    METRIC_ADD(read->instance->metrics, instance, reads_unfiltered, unfiltered);
+    read_tally_add(&tally, read->instance);
     return bytes;
+}
+
+static void lookup_touch(struct instance *instance, const struct lookup *lookup)
+{
+    if (instance->role->touch != NULL && lookup->status == OK) {
+        instance->role->touch(instance, lookup->key, lookup->record.length);
+    }
 }
 
 static void read_touch(const struct read *read)
 {
-    struct instance *instance = read->instance;
-    for (unsigned i = 0; instance->role->touch != NULL && i < read->count; i++) {
-        const struct lookup *lookup = &read->lookups[i];
-        if (lookup->status == OK) {
-            instance->role->touch(instance, lookup->key, lookup->record.length);
-        }
+    for (unsigned i = 0; i < read->count; i++) {
+        lookup_touch(read->instance, &read->lookups[i]);
     }
 }
 
-// What the memory that is shared may answer the next time.
+// What the table of hot keys may answer the next time.
+static void lookup_note(struct instance *instance, const struct view *view,
+                        const struct lookup *lookup)
+{
+    const struct record *record = &lookup->record;
+    bool found = lookup->status == OK && record->held && record->value.size == record->length;
+    if (!lookup->hot && (found || lookup->unfiltered)) {
+        display_note(instance->display, view, lookup->key, found ? record : NULL);
+    }
+}
+
+// Of keys that were asked for: the rows of a range would drive out what is read often.
 static void read_note(const struct read *read)
 {
-    struct display *display = read->instance->display;
-    for (unsigned i = 0; display != NULL && !read_is_past(read) && i < read->count; i++) {
-        const struct lookup *lookup = &read->lookups[i];
-        bool fits = lookup->status == OK && lookup->record.held &&
-                    lookup->key.size + lookup->record.length <= HOT_DATA_BYTES;
-        if (fits || lookup->unfiltered) {
-            display_note(display, read->view, lookup->key);
-        }
+    for (unsigned i = 0; !read_is_past(read) && i < read->count; i++) {
+        lookup_note(read->instance, read->view, &read->lookups[i]);
     }
+}
+
+bool read_at_once(struct instance *instance, const struct view *view, struct hash128 hash,
+                  uint64_t limit, struct lookup *lookup, struct look_answer *room,
+                  struct read_tally *tally)
+{
+    lookup_view(instance, view, hash, lookup, room, STORE_CACHED);
+    bool whole = lookup->status == ERR_NOT_FOUND ||
+                 (lookup->status == OK && lookup->record.held && lookup->record.length <= limit);
+    if (whole) {
+        tally_take(tally, lookup);
+        lookup_touch(instance, lookup);
+        lookup_note(instance, view, lookup);
+    } else {
+        store_value_release(&lookup->pin);
+    }
+    return whole;
+}
+
+void read_prefetch(const struct view *view, struct hash128 hash)
+{
+    front_prefetch(view->front, hash);
 }
 
 void read_resolved(struct read *read)
 {
     uint64_t bytes = read_count(read);
-    read_note(read);
     if (!read->values) {
         read->done(read);
         return;
@@ -189,6 +263,7 @@ static void looked_up(struct read *read)
     if (read_is_past(read) && mark_past(read)) {
         read->instance->role->past(read->instance, read);
     } else {
+        read_note(read);
         read_resolved(read);
     }
 }

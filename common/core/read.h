@@ -12,17 +12,19 @@
 #include "common/base/mem.h"
 #include "common/core/instance.h"
 #include "common/core/readers.h"
+#include "common/shared/hot.h"
 
 struct lookup {
     struct bytes key;    // in; lives until done
     int status;          // out: OK, ERR_NOT_FOUND, or the error that this key met
     struct record record; // when OK; `value` valid until read_release
     struct store_value pin;
-    uint8_t *fetched;    // owns a value that was fetched
+    uint8_t *fetched;    // owns a value that was fetched, or copied
     bool pooled;
     bool past;           // for role->past: the view's row says nothing about read->at
     bool filtered;       // absent by the front filter
     bool unfiltered;     // absent though the front filter took it for present
+    bool hot;            // the table of hot keys said it
 };
 
 struct read {
@@ -46,6 +48,22 @@ struct read {
 void read_start(struct read *read);
 // Releases pins, fetched values and the view. The lookups' array stays the caller's.
 void read_release(struct read *read);
+
+// What look-ups came to, to be added to the metrics together.
+struct read_tally {
+    uint64_t keys, absent, filtered, unfiltered, hot;
+};
+void read_tally_add(const struct read_tally *tally, struct instance *instance);
+
+// The short way for one key and its value at a view: true when memory alone said ERR_NOT_FOUND, or
+// OK and a value of `limit` bytes at most; else it is to be read as above, and nothing was counted.
+// `hash` = hash128(key, 0). The record's value is in `room`, or pinned: the caller releases
+// lookup->pin.
+bool read_at_once(struct instance *instance, const struct view *view, struct hash128 hash,
+                  uint64_t limit, struct lookup *lookup, struct look_answer *room,
+                  struct read_tally *tally) MUST_CHECK;
+// Memory that it will need is fetched into the processor's caches.
+void read_prefetch(const struct view *view, struct hash128 hash);
 
 // For role->fetch: all missing values have arrived or failed (their status says so).
 void read_fetched(struct read *read);

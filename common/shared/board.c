@@ -6,24 +6,25 @@
 #include "common/shared/board.h"
 
 #include "common/base/mem.h"
-#include "common/shared/layout.h"
 #include "common/shared/region.h"
 
 #define SWEEP_SLOTS 131072
 
 struct board {
     _Atomic unsigned references;
-    struct region region, marks_region;
+    struct region region, marks_region; // of a shared one
+    void *memory;                       // of another, not aligned
     struct board_page *page;
     struct hot_bucket *buckets;
     struct hot_slot *slots;
-    _Atomic uint8_t *marks; // a reader has used the slot
-    uint8_t *used;          // ... before the last sweep, and since the clock's hand was there
+    _Atomic uint8_t *marks; // a reader of another process has used the slot; NULL: there are none
+    _Atomic uint8_t *used;  // ... before the last sweep, or one of this process, and all since the
+                            // clock's hand was there
     uint64_t slot_count;
     uint64_t swept; // the next slot of the sweep
     uint64_t hand;
-    uint64_t keys;
-    bool retired;
+    _Atomic uint64_t keys;
+    bool shared, retired;
 };
 
 // ---- life --------------------------------------------------------------------------------------
@@ -51,7 +52,32 @@ static void fill_page(struct board_page *page, const struct board_setup *setup, 
     atomic_init(&page->visible, setup->index);
     atomic_init(&page->generation, setup->generation);
     atomic_init(&page->retired, 0);
-    take_ownership(page);
+    if (setup->shared) {
+        take_ownership(page);
+    }
+}
+
+static int share(struct board *board, uint64_t buckets)
+{
+    int error = region_create(&board->region, REGION_READ, board_bytes(buckets));
+    if (error == OK) {
+        error = region_create(&board->marks_region, REGION_WRITE, board->slot_count);
+    }
+    if (error != OK) {
+        region_close(&board->region);
+        return error;
+    }
+    board->page = board->region.memory;
+    board->marks = board->marks_region.memory;
+    return OK;
+}
+
+// Pages that nothing was put on take no memory.
+static void keep_to_itself(struct board *board, uint64_t buckets)
+{
+    board->memory = mem_zalloc(SHARED_LINE_BYTES + board_bytes(buckets));
+    size_t beyond = (uintptr_t)board->memory % SHARED_LINE_BYTES;
+    board->page = (struct board_page *)((uint8_t *)board->memory + (SHARED_LINE_BYTES - beyond));
 }
 
 int board_open(struct board **ret_board, const struct board_setup *setup)
@@ -60,18 +86,17 @@ int board_open(struct board **ret_board, const struct board_setup *setup)
     uint64_t buckets = setup->hot_bytes / (sizeof(struct hot_bucket) + HOT_WAYS * HOT_SLOT_BYTES);
     buckets = u64_min(u64_max(buckets, 1), UINT32_MAX);
     board->slot_count = buckets * HOT_WAYS;
-    int error = region_create(&board->region, REGION_READ, board_bytes(buckets));
-    if (error == OK) {
-        error = region_create(&board->marks_region, REGION_WRITE, board->slot_count);
-    }
-    if (error != OK) {
-        region_close(&board->region);
-        mem_free(board);
-        return error;
+    board->shared = setup->shared;
+    if (!setup->shared) {
+        keep_to_itself(board, buckets);
+    } else {
+        int error = share(board, buckets);
+        if (error != OK) {
+            mem_free(board);
+            return error;
+        }
     }
     atomic_init(&board->references, 1);
-    board->page = board->region.memory;
-    board->marks = board->marks_region.memory;
     board->used = mem_zalloc(board->slot_count);
     fill_page(board->page, setup, buckets);
     board->buckets = board_buckets(board->page);
@@ -98,6 +123,7 @@ void board_release(struct board *board)
     if (before == 1) {
         region_close(&board->region);
         region_close(&board->marks_region);
+        mem_free(board->memory);
         mem_free(board->used);
         mem_free(board);
     }
@@ -112,7 +138,9 @@ void board_retire(struct board *board)
     CHECK(!board->retired);
     board->retired = true;
     atomic_store_explicit(&board->page->retired, 1, memory_order_release);
-    CHECK(pthread_mutex_unlock(&board->page->owner.lock) == 0);
+    if (board->shared) {
+        CHECK(pthread_mutex_unlock(&board->page->owner.lock) == 0);
+    }
 }
 
 // Whoever sees the index sees all that was stored before it: the filter's bits, keys forgotten,
@@ -150,7 +178,7 @@ static uint64_t tag_at(const struct place *place, unsigned way)
 
 static size_t key_bytes(uint64_t sizes) { return (size_t)(sizes & UINT32_MAX); }
 
-// What this thread itself has written.
+// What nobody writes to now.
 static void slot_copy(const struct hot_slot *slot, uint64_t words[HOT_DATA_WORDS], size_t bytes)
 {
     for (size_t i = 0; i < (bytes + 7) / 8; i++) {
@@ -199,13 +227,7 @@ static void slot_empty(struct board *board, const struct place *place, unsigned 
     atomic_store_explicit(&slot->sizes, 0, memory_order_release);
     slot_end(slot, sequence);
     atomic_store_explicit(&place->bucket->tags[way], 0, memory_order_relaxed);
-    board->keys--;
-}
-
-bool board_has(const struct board *board, struct bytes key)
-{
-    struct place place = place_of(board, key);
-    return find(board, &place, key) < HOT_WAYS;
+    atomic_fetch_sub_explicit(&board->keys, 1, memory_order_relaxed);
 }
 
 void board_forget(struct board *board, struct bytes key)
@@ -220,10 +242,9 @@ void board_forget(struct board *board, struct bytes key)
 // True once after the slot was used.
 static bool take_use(struct board *board, uint64_t slot)
 {
-    bool used = board->used[slot] != 0 ||
-                atomic_load_explicit(&board->marks[slot], memory_order_relaxed) != 0;
-    board->used[slot] = 0;
-    return used;
+    bool used = atomic_exchange_explicit(&board->used[slot], 0, memory_order_relaxed) != 0;
+    return used || (board->marks != NULL &&
+                    atomic_load_explicit(&board->marks[slot], memory_order_relaxed) != 0);
 }
 
 // An empty slot, or the next one under the clock's hand that has not been used. The marks stay for
@@ -273,11 +294,31 @@ bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t v
     }
     slot_end(slot, sequence);
     atomic_store_explicit(&place.bucket->tags[way], place.tag, memory_order_relaxed);
-    board->keys++;
+    atomic_fetch_add_explicit(&board->keys, 1, memory_order_relaxed);
     return true;
 }
 
-uint64_t board_keys(const struct board *board) { return board->keys; }
+uint64_t board_keys(const struct board *board)
+{
+    return atomic_load_explicit(&board->keys, memory_order_relaxed);
+}
+
+uint64_t board_room(const struct board *board) { return board->slot_count; }
+
+int board_look(const struct board *board, struct hash128 hash, struct bytes key, uint64_t index,
+               struct look_answer *ret_answer)
+{
+    const struct hot_table table = hot_table_of(board->page);
+    uint64_t slot = hot_find(&table, hash, key, index, ret_answer);
+    if (slot == HOT_NONE) {
+        return ERR_INCOMPLETE;
+    }
+    ret_answer->index = index;
+    if (atomic_load_explicit(&board->used[slot], memory_order_relaxed) == 0) {
+        atomic_store_explicit(&board->used[slot], 1, memory_order_relaxed);
+    }
+    return ret_answer->version == 0 ? ERR_NOT_FOUND : OK;
+}
 
 // ---- use ---------------------------------------------------------------------------------------
 
@@ -297,14 +338,14 @@ static bool tell(const struct board *board, uint64_t at, board_used *used, void 
 uint64_t board_sweep(struct board *board, board_used *used, void *argument)
 {
     uint64_t told = 0;
-    uint64_t count = u64_min(SWEEP_SLOTS, board->slot_count);
+    uint64_t count = board->marks == NULL ? 0 : u64_min(SWEEP_SLOTS, board->slot_count);
     for (uint64_t i = 0; i < count; i++) {
         uint64_t at = board->swept;
         board->swept = at + 1 < board->slot_count ? at + 1 : 0;
         // What stands there is whatever a reader has written: it says yes or no.
         if (atomic_load_explicit(&board->marks[at], memory_order_relaxed) != 0) {
             atomic_store_explicit(&board->marks[at], 0, memory_order_relaxed);
-            board->used[at] = 1;
+            atomic_store_explicit(&board->used[at], 1, memory_order_relaxed);
             told += tell(board, at, used, argument) ? 1 : 0;
         }
     }

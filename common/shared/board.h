@@ -3,15 +3,15 @@
 // often. docs/shared-memory.md says in which order these calls have to come for what readers
 // conclude to be so.
 //
-// The thread that makes a board is its only writer: it alone calls what does not say "any thread",
-// and by its end, however it comes, readers see that
-// nobody writes to the board any more. It ends, or retires the board, before the last reference
-// goes.
+// Whoever calls what does not say "any thread" is alone at it: the caller sees to that. By the end
+// of the thread that made a shared board, however it comes, readers see that nobody writes to the
+// board any more. It ends, or retires the board, before the last reference goes.
 #ifndef QS_COMMON_SHARED_BOARD_H
 #define QS_COMMON_SHARED_BOARD_H
 
 #include "common/base/bytes.h"
 #include "common/base/error.h"
+#include "common/shared/hot.h"
 
 struct board;
 
@@ -21,6 +21,7 @@ struct board_setup {
     uint64_t hot_bytes;     // memory for hot keys, about
     uint64_t index;         // what is visible,
     uint64_t generation;    // ... and the filter that goes with it, as in board_show
+    bool shared;            // with other processes
 };
 
 // ERR_MEMORY, ERR_IO.
@@ -29,7 +30,8 @@ int board_open(struct board **ret_board, const struct board_setup *setup) MUST_C
 // Shared by reference count. Any thread.
 struct board *board_hold(struct board *board); // NULL is allowed
 void board_release(struct board *board);       // NULL is allowed
-// To be given to readers, with the same lifetime: what they read, and what they may write to.
+// Of a shared one, to be given to readers, with the same lifetime: what they read, and what they
+// may write to.
 int board_fd(const struct board *board);
 int board_marks_fd(const struct board *board);
 
@@ -42,13 +44,17 @@ void board_show(struct board *board, uint64_t index, uint64_t generation);
 // The key is about to change.
 void board_forget(struct board *board, struct bytes key);
 
-// Any thread: for others than the writer a hint.
-bool board_has(const struct board *board, struct bytes key);
+// The daemon's own look: what the key is in the state of `index`, which the board was shown with.
+// OK, ERR_NOT_FOUND, ERR_INCOMPLETE: it does not say. `hash` = hash128(key, 0). Any thread.
+int board_look(const struct board *board, struct hash128 hash, struct bytes key, uint64_t index,
+               struct look_answer *ret_answer) MUST_CHECK;
+
 // From index `since` on, which is visible, the key has this value; version 0: it is absent. False:
 // too long.
 bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t version,
                struct bytes value);
-uint64_t board_keys(const struct board *board);
+uint64_t board_keys(const struct board *board); // any thread
+uint64_t board_room(const struct board *board); // for so many keys. Any thread
 
 // Tells `used` of keys with a value that were read since they were looked at last, goes on where it
 // left off. Returns how many there were.

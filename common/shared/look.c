@@ -35,8 +35,7 @@ static bool fits_together(struct look *look)
         look->regions[LOOK_MARKS].bytes < look->page->buckets * HOT_WAYS) {
         return false;
     }
-    look->buckets = board_buckets(look->page);
-    look->slots = board_slots(look->page);
+    look->hot = hot_table_of(look->page);
     if (look->filter == NULL) {
         return true;
     }
@@ -137,44 +136,18 @@ static bool absent_by_filter(const struct look *look, struct bytes key, uint64_t
            !bloom_maybe(&look->bloom, key) && is_fed(look);
 }
 
-// Copies what a slot says. False: it is empty, or was written meanwhile.
-static bool read_slot(const struct hot_slot *slot, uint64_t index, struct look_answer *answer)
-{
-    uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
-    uint64_t since = atomic_load_explicit(&slot->since, memory_order_acquire);
-    answer->version = atomic_load_explicit(&slot->version, memory_order_acquire);
-    uint64_t sizes = atomic_load_explicit(&slot->sizes, memory_order_acquire);
-    answer->key_bytes = (size_t)(sizes & UINT32_MAX);
-    answer->value_bytes = (size_t)(sizes >> 32);
-    size_t bytes = answer->key_bytes + answer->value_bytes;
-    if (sequence % 2 != 0 || sizes == 0 || bytes > HOT_DATA_BYTES || since > index) {
-        return false;
-    }
-    for (size_t i = 0; i < (bytes + 7) / 8; i++) {
-        answer->words[i] = atomic_load_explicit(&slot->words[i], memory_order_acquire);
-    }
-    return atomic_load_explicit(&slot->sequence, memory_order_relaxed) == sequence;
-}
-
 static int look_hot(const struct look *look, struct bytes key, uint64_t index,
                     struct look_answer *answer)
 {
-    struct hash128 hash = hash128(key, 0);
-    uint64_t at = hot_bucket_of(hash, look->page->buckets);
-    for (unsigned way = 0; way < HOT_WAYS; way++) {
-        uint64_t slot = at * HOT_WAYS + way;
-        uint64_t tag = atomic_load_explicit(&look->buckets[at].tags[way], memory_order_relaxed);
-        if (tag != hot_tag(hash) || !read_slot(&look->slots[slot], index, answer) ||
-            !bytes_equal(bytes_of(answer->words, answer->key_bytes), key)) {
-            continue;
-        }
-        // What is read all the time costs a load alone.
-        if (atomic_load_explicit(&look->marks[slot], memory_order_relaxed) == 0) {
-            atomic_store_explicit(&look->marks[slot], 1, memory_order_relaxed);
-        }
-        return answer->version == 0 ? ERR_NOT_FOUND : OK;
+    uint64_t slot = hot_find(&look->hot, hash128(key, 0), key, index, answer);
+    if (slot == HOT_NONE) {
+        return ERR_INCOMPLETE;
     }
-    return ERR_INCOMPLETE;
+    // What is read all the time costs a load alone.
+    if (atomic_load_explicit(&look->marks[slot], memory_order_relaxed) == 0) {
+        atomic_store_explicit(&look->marks[slot], 1, memory_order_relaxed);
+    }
+    return answer->version == 0 ? ERR_NOT_FOUND : OK;
 }
 
 uint64_t look_visible(const struct look *look)

@@ -7,7 +7,7 @@
 #define QS_COMMON_SHARED_LOOK_H
 
 #include "common/base/bloom.h"
-#include "common/shared/layout.h"
+#include "common/shared/hot.h"
 #include "common/shared/region.h"
 
 // The descriptors in the order in which they are given; the filter may be missing.
@@ -16,20 +16,12 @@ enum look_fd { LOOK_INCARNATION, LOOK_BOARD, LOOK_MARKS, LOOK_FILTER, LOOK_FDS }
 struct look {
     struct region regions[LOOK_FDS];
     const struct board_page *page;
-    const struct hot_bucket *buckets;
-    const struct hot_slot *slots;
+    struct hot_table hot;
     _Atomic uint8_t *marks;
     const struct filter_page *filter; // NULL: none
     struct bloom bloom;
     bool stays; // goes on without a daemon, until another one begins
     int file;   // the incarnation's, of one that stays; -1: none
-};
-
-struct look_answer {
-    uint64_t index;   // of the state that was looked at
-    uint64_t version; // 0: absent
-    size_t key_bytes, value_bytes;
-    uint64_t words[HOT_DATA_WORDS]; // key, value
 };
 
 // Maps what was given. The descriptors stay the caller's. ERR_PROTOCOL: it is nothing that this
@@ -58,10 +50,5 @@ enum look_state {
     LOOK_OVER,     // nothing of it is answered any more
 };
 enum look_state look_state(const struct look *look);
-
-static inline struct bytes look_value(const struct look_answer *answer)
-{
-    return bytes_of((const uint8_t *)answer->words + answer->key_bytes, answer->value_bytes);
-}
 
 #endif

@@ -35,6 +35,15 @@ void resp_close(struct resp_parser *parser);
 // empty line, `*0`, `*-1`), 0 when more is needed, or a negative error: ERR_PROTOCOL with
 // parser->error set, ERR_REQUEST_SIZE.
 ssize_t resp_parse(struct resp_parser *parser, struct bytes data) MUST_CHECK;
+// The request that most others are, recognised without taking it apart: a whole GET, in whatever
+// case, of a key of 1 to RESP_GET_KEY_MAX bytes, as clients send it. Returns its bytes; 0: whatever
+// else `data` begins with. Only where the parser stands between two requests.
+#define RESP_GET_KEY_MAX 1024
+size_t resp_get(struct bytes data, struct bytes *ret_key) MUST_CHECK;
+static inline bool resp_between(const struct resp_parser *parser)
+{
+    return parser->words_left < 0 && parser->scanned == 0;
+}
 static inline size_t resp_word_count(const struct resp_parser *parser)
 {
     return parser->word_count;

@@ -123,28 +123,6 @@ inline new_board() {
 #define FITS (applied <= covered && !broken)
 #endif
 
-inline publish() {
-    if
-    :: FITS -> skip
-    :: else ->
-#ifndef M_NOT_RETIRED
-        retired[board] = true;
-#endif
-        new_board()
-    fi;
-#ifdef M_VISIBLE_BEFORE_VIEW
-    visible[board] = applied;
-#endif
-    d_step { view = applied; view_board = board; view_front = live };
-#ifdef M_GENERATION_LATE
-    visible[board] = applied;
-    fed[board] = live
-#else
-    fed[board] = live;
-    visible[board] = applied
-#endif
-}
-
 /* The slot takes what the newest view says. */
 inline fill() {
     sequence[board]++;
@@ -159,6 +137,32 @@ inline fill() {
 #else
 #define MAY_FILL (covered == view)
 #endif
+
+inline publish() {
+    if
+    :: FITS -> skip
+    :: else ->
+#ifndef M_NOT_RETIRED
+        retired[board] = true;
+#endif
+        new_board()
+    fi;
+#ifdef M_VISIBLE_BEFORE_VIEW
+    visible[board] = applied;
+#endif
+    d_step { view = applied; view_board = board; view_front = live };
+    if /* whoever has pinned the view may fill before its index is in the memory */
+    :: fills < FILLS && MAY_FILL -> fills++; fill()
+    :: true -> skip
+    fi;
+#ifdef M_GENERATION_LATE
+    visible[board] = applied;
+    fed[board] = live
+#else
+    fed[board] = live;
+    visible[board] = applied
+#endif
+}
 
 proctype daemon() {
     begun++;

@@ -28,6 +28,8 @@ void node_harvest(struct node *node)
     TAKE(builds_dropped, builds_dropped);
     TAKE(slices, build_slices);
     TAKE(reads_filtered, reads_filtered);
+    TAKE(reads_hot, reads_hot);
+    TAKE(hot_fills, hot_fills);
     TAKE(writes_filtered, writes_filtered);
     TAKE(fills, fills);
     TAKE(fills_stale, fills_stale);

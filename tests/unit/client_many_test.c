@@ -56,7 +56,8 @@ static int scene_open(void **state)
     struct board_setup setup = {.incarnation = scene->incarnation.number,
                                 .history = history,
                                 .hot_bytes = HOT_BYTES,
-                                .index = SHOWN};
+                                .index = SHOWN,
+                                .shared = true};
     assert_int_equal(board_open(&scene->board, &setup), OK);
     false_open(&scene->test.daemon, false);
     int given[FALSE_GIVEN] = {scene->incarnation.fd, board_fd(scene->board),

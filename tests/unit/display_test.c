@@ -1,53 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an instance shares with other processes: every answer is what the log says of the index that
-// it names, while blocks, walks and fills go on; and what a board must not outlive.
-#include "tests/unit/walk_fixture.h"
+// The table of hot keys, and what an instance shares with other processes: every answer is what the
+// log says of the index that it names, while blocks, walks and fills go on; and what a board must
+// not outlive.
+#include "tests/unit/display_fixture.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 
-#include "common/core/display.h"
-#include "common/shared/board.h"
-#include "replica/replica.h"
-
-#define HOT_BYTES 65536
 #define READERS 3
-
-struct scene {
-    struct test_node node;
-    struct test_instance at;
-    struct model model; // all of it is known before readers begin
-    struct driver driver;
-    _Atomic bool over;
-    _Atomic uint64_t absent, values, maps;
-};
-
-static void scene_open_as(struct scene *scene, uint64_t seed, const struct role *role)
-{
-    *scene = (struct scene){0};
-    test_node_open(&scene->node);
-    scene->at.options = test_options("shared", ROLE_REPLICA);
-    scene->at.options.share_memory = 1;
-    scene->at.options.hot_bytes = HOT_BYTES;
-    model_open(&scene->model, seed);
-    test_instance_open(&scene->node, &scene->at, role);
-    driver_open(&scene->driver, &scene->at);
-}
-
-static void scene_open(struct scene *scene, uint64_t seed)
-{
-    scene_open_as(scene, seed, replica_role());
-}
-
-static void scene_close(struct scene *scene)
-{
-    assert_int_equal(instance_close(scene->at.instance), INSTANCE_CLOSED);
-    test_node_stop(&scene->node);
-    test_instance_end(&scene->at);
-    test_node_close(&scene->node);
-    model_close(&scene->model);
-}
 
 static int map_newest(struct scene *scene, struct look *look)
 {
@@ -58,22 +19,6 @@ static int map_newest(struct scene *scene, struct look *look)
     int error = count == 0 ? ERR_NOT_FOUND : look_open(look, fds, count, false);
     view_release(view);
     return error;
-}
-
-// As model_at, for keys with thousands of versions.
-static const struct model_version *version_at(const struct model_key *key, uint64_t index)
-{
-    size_t low = 0, high = key->count;
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        if (key->versions[middle].version <= index) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    const struct model_version *found = low > 0 ? &key->versions[low - 1] : NULL;
-    return found != NULL && found->put ? found : NULL;
 }
 
 static uint64_t newest_index(struct scene *scene)
@@ -101,6 +46,40 @@ static void check_answer(struct scene *scene, const struct model_key *key, int c
     }
 }
 
+// The daemon's own look, at any view that somebody holds.
+static void look_within(struct scene *scene, const struct view *view, const struct model_key *key)
+{
+    struct look_answer room;
+    struct record record;
+    struct bytes name = model_name(key);
+    int code = display_look(view, hash128(name, 0), name, &record, &room);
+    const struct model_version *there = version_at(key, view->place.index);
+    if (code == ERR_INCOMPLETE) {
+        note(scene, view, name);
+        return;
+    }
+    CHECK((code == OK) == (there != NULL));
+    CHECK(code != OK || (record.version == there->version &&
+                         bytes_equal(record.value, bytes_of(there->value, there->size))));
+    atomic_fetch_add(&scene->own, 1);
+}
+
+#define LOOKS_OF_A_VIEW 200
+
+static void *read_within(void *argument)
+{
+    struct scene *scene = argument;
+    uint64_t seed = 5;
+    while (!atomic_load(&scene->over)) {
+        struct view *view = instance_pin(scene->at.instance);
+        for (unsigned i = 0; view != NULL && i < LOOKS_OF_A_VIEW; i++) {
+            look_within(scene, view, &scene->model.keys[test_random(&seed) % MODEL_KEYS]);
+        }
+        view_release(view);
+    }
+    return NULL;
+}
+
 struct session {
     struct scene *scene;
     struct look look;
@@ -124,7 +103,7 @@ static void look_once(struct session *session)
         return;
     }
     struct view *view = instance_pin(scene->at.instance);
-    display_note(scene->at.instance->display, view, bytes);
+    note(scene, view, bytes);
     view_release(view);
     if (name % 8 == 1) {
         session->seen = newest_index(scene);
@@ -191,17 +170,20 @@ static void test_answers(void **state)
     scene_open(&scene, 1);
     unsigned count = ROUNDS(20000);
     struct block **blocks = make_blocks(&scene.model, count);
-    pthread_t threads[READERS];
+    pthread_t threads[READERS], within;
     for (unsigned i = 0; i < READERS; i++) {
         pthread_create(&threads[i], NULL, read_on, &scene);
     }
+    pthread_create(&within, NULL, read_within, &scene);
     feed(&scene, blocks, count);
     mem_free(blocks);
     while (atomic_load(&scene.absent) < ROUNDS(1000000) ||
-           atomic_load(&scene.values) < ROUNDS(1000000)) {
+           atomic_load(&scene.values) < ROUNDS(1000000) ||
+           atomic_load(&scene.own) < ROUNDS(1000000)) {
         sched_yield();
     }
     atomic_store(&scene.over, true);
+    pthread_join(within, NULL);
     for (unsigned i = 0; i < READERS; i++) {
         pthread_join(threads[i], NULL);
     }
@@ -240,40 +222,19 @@ static void on_applier(struct scene *scene, void (*run)(struct scene *, void *),
 
 static void do_nothing(struct scene *scene, void *argument) { (void)scene, (void)argument; }
 
-// What two reads at a socket bring about, and a look after it.
+// What a read at a socket brings about, and a look after it.
 static int note_and_look(struct scene *scene, const struct look *look, struct bytes key,
                          struct look_answer *ret_answer)
 {
     struct view *view = instance_pin(scene->at.instance);
-    display_note(scene->at.instance->display, view, key);
-    display_note(scene->at.instance->display, view, key);
+    note(scene, view, key);
     view_release(view);
-    on_applier(scene, do_nothing, NULL);
     return look_up(look, key, 0, ret_answer);
 }
 
 static void do_learn(struct scene *scene, void *argument)
 {
     display_learn(scene->at.instance->display, argument);
-}
-
-static struct model_key *present_key(struct model *model)
-{
-    for (unsigned i = 0; i < MODEL_KEYS; i++) {
-        if (model_at(&model->keys[i], UINT64_MAX) != NULL) {
-            return &model->keys[i];
-        }
-    }
-    return NULL;
-}
-
-static struct block *one_entry(struct model *model, struct model_key *key, bool put)
-{
-    builder_reset(&model->builder, model->index + 1);
-    builder_batch(&model->builder);
-    model_entry(model, key, put, 5);
-    model_batch_end(model);
-    return model_finish(model);
 }
 
 // What is known to change is not put on the board as it was before, though it takes its time.
@@ -323,10 +284,7 @@ static void test_touched(void **state)
     feed_random(&scene.at, &scene.model, 5);
     assert_int_equal(map_newest(&scene, &look), OK);
     struct model_key *key = present_key(&scene.model);
-    struct block *block = one_entry(&scene.model, key, true);
-    test_feed(&scene.at, block);
-    block_release(block);
-    view_release(test_view(&scene.at, scene.model.index));
+    view_release(change(&scene, key));
     assert_int_equal(note_and_look(&scene, &look, model_name(key), &answer), OK);
     while (atomic_load(&touched_bytes) == 0) {
         on_applier(&scene, do_nothing, NULL);
@@ -534,7 +492,7 @@ static void test_not_shared(void **state)
     struct scene scene;
     scene_open(&scene, 5);
     feed_random(&scene.at, &scene.model, 3);
-    struct look look;
+    struct look look, look_too;
     struct look_answer answer;
     assert_int_equal(map_newest(&scene, &look), OK);
     assert_int_equal(look_up(&look, bytes_text("none"), 0, &answer), ERR_NOT_FOUND);
@@ -542,7 +500,7 @@ static void test_not_shared(void **state)
     assert_int_equal(look_state(&look), LOOK_OVER);
     scene.at.options.share_memory = 0;
     test_instance_open(&scene.node, &scene.at, replica_role());
-    assert_null(scene.at.instance->display);
+    assert_int_equal(map_newest(&scene, &look_too), ERR_NOT_FOUND);
     char *path = mem_format("%s/incarnation", scene.at.instance->directory);
     struct incarnation_page page;
     int fd = open(path, O_RDONLY);
@@ -551,6 +509,17 @@ static void test_not_shared(void **state)
     close(fd);
     mem_free(path);
     look_close(&look);
+    // What is not shared serves the daemon's own readers.
+    struct model_key *key = present_key(&scene.model);
+    struct view *view = change(&scene, key);
+    uint64_t version;
+    note(&scene, view, model_name(key));
+    assert_int_equal(look_at(view, key, &version), OK);
+    view_release(view);
+    assert_int_equal(instance_close(scene.at.instance), INSTANCE_CLOSED);
+    scene.at.options.hot_bytes = 0;
+    test_instance_open(&scene.node, &scene.at, replica_role());
+    assert_null(scene.at.instance->display);
     scene_close(&scene);
 }
 

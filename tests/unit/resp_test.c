@@ -89,6 +89,79 @@ static void expect(const char *input, size_t size, const char *expected)
 
 #define EXPECT(input, expected) expect(input, sizeof(input) - 1, expected)
 
+// What is recognised is what the parser finds; and it is recognised whole or not at all.
+static void check_get(struct bytes data)
+{
+    uint8_t *copy = mem_copy(data.data, data.size);
+    struct bytes all = bytes_of(copy, data.size), key;
+    size_t size = resp_get(all, &key);
+    if (size > 0) {
+        struct resp_parser parser;
+        resp_open(&parser, &limits);
+        assert_true(resp_between(&parser));
+        assert_int_equal(resp_parse(&parser, all), size);
+        assert_true(resp_between(&parser));
+        assert_int_equal(resp_word_count(&parser), 2);
+        assert_int_equal(resp_word(&parser, all, 0).size, 3);
+        assert_true(bytes_equal(resp_word(&parser, all, 1), key));
+        resp_close(&parser);
+    }
+    mem_free(copy);
+}
+
+static size_t get_bytes(struct bytes data)
+{
+    struct bytes key;
+    check_get(data);
+    return resp_get(data, &key);
+}
+
+static struct bytes get_of(struct buf *to, size_t key_bytes)
+{
+    char head[64];
+    buf_clear(to);
+    buf_append(to, head, (size_t)snprintf(head, sizeof head, "*2\r\n$3\r\ngEt\r\n$%zu\r\n",
+                                          key_bytes));
+    for (size_t i = 0; i < key_bytes; i++) {
+        buf_append_text(to, "\r");
+    }
+    buf_append_text(to, "\r\n");
+    return buf_bytes(to);
+}
+
+static void test_get(void **state)
+{
+    (void)state;
+    static const char *const others[] = {
+        "*2\r\n$3\r\nGET\r\n$0\r\n\r\n",    "*2\r\n$3\r\nGET\r\n$01\r\na\r\n",
+        "*2\r\n$3\r\nGEX\r\n$1\r\na\r\n",   "*2\r\n$3\r\nGET\r\n$2\r\na\r\n\r\n",
+        "*3\r\n$3\r\nGET\r\n$1\r\na\r\n",   "*2\r\n$3\r\nGET\r\n$-1\r\na\r\n",
+        "*2\r\n$3\r\nGET\r\n$1\r\na\rx",     "*2\r\n$3\r\nGET\r\n$1\n\na\r\n",
+        "*2\r\n$4\r\nMGET\r\n$1\r\na\r\n",  "GET aaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n"};
+    struct buf text = {0};
+    for (size_t bytes = 1; bytes <= RESP_GET_KEY_MAX + 1; bytes++) {
+        struct bytes whole = get_of(&text, bytes);
+        assert_int_equal(get_bytes(whole), bytes <= RESP_GET_KEY_MAX ? whole.size : 0);
+        for (size_t cut = bytes < 30 ? 0 : whole.size - 1; cut < whole.size; cut++) {
+            assert_int_equal(get_bytes(bytes_of(whole.data, cut)), 0);
+        }
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_int_equal(get_bytes(bytes_text(others[i])), 0);
+    }
+    // Any byte of it may be another.
+    struct bytes whole = get_of(&text, 12);
+    for (size_t i = 0; i < whole.size; i++) {
+        for (unsigned byte = 0; byte < 256; byte++) {
+            uint8_t kept = text.data[i];
+            text.data[i] = (uint8_t)byte;
+            check_get(whole);
+            text.data[i] = kept;
+        }
+    }
+    buf_free(&text);
+}
+
 static void test_requests(void **state)
 {
     (void)state;
@@ -287,6 +360,7 @@ static void test_globs(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_get),
         cmocka_unit_test(test_requests),  cmocka_unit_test(test_inline),
         cmocka_unit_test(test_protocol_errors), cmocka_unit_test(test_long_lines),
         cmocka_unit_test(test_mutated),   cmocka_unit_test(test_replies),

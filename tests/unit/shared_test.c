@@ -115,7 +115,8 @@ static void fixture_board(struct fixture *fixture)
     struct board_setup setup = {.incarnation = fixture->incarnation.number,
                                 .history = test_history,
                                 .hot_bytes = HOT_BYTES,
-                                .index = 5};
+                                .index = 5,
+                                .shared = true};
     assert_int_equal(board_open(&fixture->board, &setup), OK);
 }
 
@@ -339,6 +340,46 @@ static void cut_file(const struct fixture *fixture)
     mem_free(path);
 }
 
+static void expect_look(const struct board *board, const char *key, uint64_t index, int code,
+                        const char *value)
+{
+    struct look_answer answer;
+    assert_int_equal(board_look(board, hash128(text(key), 0), text(key), index, &answer), code);
+    if (code == OK) {
+        assert_true(bytes_equal_text(look_value(&answer), value));
+    }
+}
+
+// The daemon's own looks, of a board that nobody else sees: each says of which state it asks, and
+// what is used keeps its place though nobody sweeps.
+static void test_own(void **state)
+{
+    (void)state;
+    struct board_setup setup = {.history = test_history, .hot_bytes = HOT_BYTES, .index = 5};
+    struct board *board;
+    assert_int_equal(board_open(&board, &setup), OK);
+    expect_look(board, "a", 5, ERR_INCOMPLETE, NULL);
+    assert_true(board_put(board, text("a"), 5, 3, text("value")));
+    assert_true(board_put(board, text("b"), 7, 0, text("")));
+    expect_look(board, "a", 4, ERR_INCOMPLETE, NULL);
+    expect_look(board, "a", 5, OK, "value");
+    expect_look(board, "a", 9, OK, "value");
+    expect_look(board, "b", 6, ERR_INCOMPLETE, NULL);
+    expect_look(board, "b", 7, ERR_NOT_FOUND, NULL);
+    board_forget(board, text("a"));
+    expect_look(board, "a", 5, ERR_INCOMPLETE, NULL);
+    assert_true(board_put(board, text("a"), 5, 3, text("value")));
+    for (uint64_t i = 0; i < 10000; i++) {
+        assert_true(board_put(board, bytes_of(&i, sizeof i), 5, 1, text("x")));
+        expect_look(board, "a", 5, OK, "value");
+    }
+    assert_true(board_keys(board) <= board_room(board));
+    assert_true(board_room(board) <= HOT_BYTES / HOT_SLOT_BYTES);
+    assert_int_equal(board_sweep(board, NULL, NULL), 0);
+    board_retire(board);
+    board_release(board);
+}
+
 static void test_dead(void **state)
 {
     (void)state;
@@ -489,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_filter),
         cmocka_unit_test(test_torn),
         cmocka_unit_test(test_use),
+        cmocka_unit_test(test_own),
         cmocka_unit_test(test_dead),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_killed),

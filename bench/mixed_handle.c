@@ -14,7 +14,8 @@
 #define TIMEOUT_MS 2000
 #define MANY 4         // keys of one qs_get_many
 #define COUNT_EVERY 256 // look-ups
-#define NEAR 8         // fresh keys around the newest
+#define AHEAD 2        // fresh keys that are yet to be written
+#define BACK_BITS 12   // ... and how far behind the newest one
 #define PAUSE_NS NS_PER_MS
 
 struct counting {
@@ -172,10 +173,12 @@ static int get(struct reader *reader, uint64_t key)
 
 // ---- look-ups -----------------------------------------------------------------------------------
 
+// As often a few keys back as many: how far behind the newest one what is visible ends depends on
+// how fast everything is.
 static uint64_t near_newest(struct reader *reader)
 {
-    uint64_t fresh = atomic_load(&reader->mixed->fresh) + NEAR / 4;
-    uint64_t back = draw_below(&reader->draw, NEAR);
+    uint64_t fresh = atomic_load(&reader->mixed->fresh) + AHEAD;
+    uint64_t back = draw_below(&reader->draw, UINT64_C(1) << draw_below(&reader->draw, BACK_BITS));
     uint64_t first = reader->mixed->options->keys;
     return u64_max(first, fresh - u64_min(back, fresh - first));
 }

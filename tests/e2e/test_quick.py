@@ -129,3 +129,13 @@ def test_a_client_that_does_not_read_is_paused(cluster):
         assert not any(isinstance(reply, RespError) for reply in replies)
         assert replies == [value] * 400
     assert root.metrics()["client_pauses"] > 0
+
+
+def test_a_range_drives_nothing_out(cluster):
+    root = cluster.root().start()
+    with root.raw() as conn:
+        conn.call("MSET", *(word for i in range(100) for word in (f"k{i}", "v")))
+        assert conn.call("QS.RANGE", "k", "l", "LIMIT", 100).count(b"v") == 100
+        assert root.metrics("main")["hot_fills"] == 0
+        conn.call("GET", "k1")
+        assert root.metrics("main")["hot_fills"] == 1

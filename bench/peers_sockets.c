@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Look-ups over a unix socket: a root of qs (values in its RocksDB), a proxy that holds every
-// value, Redis and memcached, all with the same pairs, one after another on the same core, the
-// client on another. The qs daemons have one network thread, as the others have.
+// Look-ups over a unix socket: a root of qs that reads every value from its RocksDB, a proxy that
+// holds every value and has room for all of them in its table of hot keys, Redis and memcached, all
+// with the same pairs, one after another on the same core, the client on another. The qs daemons
+// have one network thread, as the others have.
 #include <stdio.h>
 
 #include "bench/drive.h"
+#include "bench/hot.h"
 #include "bench/interrupt.h"
 #include "bench/peers.h"
 #include "common/base/clock.h"
@@ -27,6 +29,7 @@ struct sockets {
     struct peers *peers;
     struct rival memcached;
     struct side sides[SIDE_COUNT];
+    uint64_t hot_bytes; // of the proxy
     uint64_t sequences; // asked so far: each has a seed of its own
 };
 
@@ -83,8 +86,9 @@ static void note_servers(struct sockets *sockets)
                           peers->cores.first, peers->cores.last,
                           (unsigned long long)options->connections));
     sheet_note(&peers->sheet,
-               mem_format("qs: defaults but loops = 1; every write synced; the proxy holds every "
-                          "value"));
+               mem_format("qs: defaults but loops = 1; every write synced; the root with "
+                          "hot_bytes = 0, the proxy holds every value, hot_bytes %.0f MB",
+                          (double)sockets->hot_bytes / 1e6));
     sheet_note(&peers->sheet,
                mem_format("redis %s: no persistence, one thread; memcached %s: one thread, nothing "
                           "evicted",
@@ -150,6 +154,7 @@ static const struct limit {
     {DRIVE_ABSENT, false, SIDE_ROOT, 1.5},  {DRIVE_ABSENT, false, SIDE_PROXY, 1.5},
     {DRIVE_ABSENT, true, SIDE_ROOT, 3.0},   {DRIVE_ABSENT, true, SIDE_PROXY, 3.0},
     {DRIVE_PRESENT, false, SIDE_ROOT, 0.7}, {DRIVE_PRESENT, true, SIDE_ROOT, 0.4},
+    {DRIVE_PRESENT, false, SIDE_PROXY, 1.0}, {DRIVE_PRESENT, true, SIDE_PROXY, 1.0},
 };
 
 static void claim_closed(struct sheet *sheet, const struct sheet_row *row, enum drive_what what,
@@ -262,9 +267,24 @@ static void tell_fetched(struct sockets *sockets, double fetched)
     sheet_print(sheet, row);
 }
 
+// The proxy's table begins with what it has room for.
+static bool start_all(struct sockets *sockets)
+{
+    struct peers *peers = sockets->peers;
+    const struct pairs *pairs = peers->options->pairs;
+    sockets->hot_bytes = hot_bytes_for(pairs->count);
+    char *table = mem_format("    hot_bytes = %llu\n", (unsigned long long)sockets->hot_bytes);
+    bool fine = peers_stage(peers, "    hot_bytes = 0\n", table);
+    mem_free(table);
+    uint64_t room = hot_room(sockets->hot_bytes);
+    return fine && start_memcached(sockets) &&
+           hot_fill(&peers->stage.nodes.node[NODE_PROXY], pairs, u64_min(room, pairs->count),
+                    &peers->answers);
+}
+
 static bool run(struct sockets *sockets)
 {
-    if (!peers_stage(sockets->peers, NULL, NULL) || !start_memcached(sockets)) {
+    if (!start_all(sockets)) {
         return false;
     }
     set_sides(sockets);

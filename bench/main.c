@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "bench/drive.h"
+#include "bench/growth.h"
 #include "bench/mixed.h"
 #include "bench/mixed_private.h"
 #include "bench/pairs.h"
@@ -267,6 +268,30 @@ static int run_peers(int argc, char **argv)
     return code;
 }
 
+static int run_growth(int argc, char **argv)
+{
+    struct growth_options to = {
+        .keys = {1000000, 5000000, 20000000}, .count = 3, .value_bytes = 290, .seed = 1,
+        .rounds = 5, .run_ms = 1000, .io = "auto", .name = "growth",
+    };
+    const struct option options[] = {
+        {"keys", NUMBERS, to.keys, GROWTH_KEYS_LEAST, PAIRS_MAX, &to.count, GROWTH_SIZES,
+         "pairs of each size, ascending"},
+        {"value-bytes", NUMBER, &to.value_bytes, PAIR_VALUE_BYTES_LEAST, PAIR_VALUE_BYTES_MAX, NULL,
+         0, "bytes of a value"},
+        {"rounds", NUMBER, &to.rounds, 1, SHEET_ROUNDS_MAX, NULL, 0, "of each row"},
+        {"run-ms", NUMBER, &to.run_ms, 10, 3600000, NULL, 0, "of one load in a round"},
+        {"io", TEXT, &to.io, 0, 0, NULL, 0, "the daemon's option"},
+        {"seed", NUMBER, &to.seed, 0, UINT64_MAX, NULL, 0, "of the data"},
+        {"out", TEXT, &to.out, 0, 0, NULL, 0, "directory for growth.json and growth.svg"},
+        {"name", TEXT, &to.name, 0, 0, NULL, 0, "of these two files, in place of growth"},
+    };
+    if (asks_help(argc, argv)) {
+        return show_options("growth", options, ARRAY_LEN(options));
+    }
+    return parse(options, ARRAY_LEN(options), argc, argv) ? growth_run(&to) : 2;
+}
+
 static int run_mixed(int argc, char **argv)
 {
     struct mixed_options to = {
@@ -313,6 +338,7 @@ static const struct experiment experiments[] = {
     {"roles", "latencies of a replica and a proxy under the same look-ups, side by side",
      run_roles},
     {"peers", "qs beside Redis, memcached and others, as ratios of interleaved rounds", run_peers},
+    {"growth", "look-ups, memory, disk and starts of a root with more and more keys", run_growth},
     {"mixed", "every read checked against the log, while nodes are killed by somebody else",
      run_mixed},
 };

@@ -100,6 +100,7 @@ int peers_run(const struct peers_options *options)
     prctl(PR_SET_TIMERSLACK, 1); // ns: what is due is not put off to save wake-ups
     struct peers *peers = mem_zalloc(sizeof *peers);
     peers->options = options;
+    peers->sheet.title = "qs beside its peers";
     cores_open(&peers->cores);
     zipf_open(&peers->zipf, options->pairs->count);
     printf("qs-bench peers: qs beside its peers\n");

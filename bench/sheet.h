@@ -47,6 +47,7 @@ struct sheet_claim {
 };
 
 struct sheet {
+    const char *title; // of the picture
     struct sheet_row rows[SHEET_ROWS_MAX];
     size_t row_count;
     struct sheet_claim claims[SHEET_CLAIMS_MAX];

@@ -148,11 +148,10 @@ static void draw(FILE *to, const struct sheet *sheet)
             "<svg xmlns='http://www.w3.org/2000/svg' width='%d' height='%.0f' "
             "font-family='sans-serif' font-size='11'>\n"
             "<rect width='100%%' height='100%%' fill='white'/>\n"
-            "<text x='16' y='24' font-size='16'>qs beside its peers, as ratios round by round"
-            "</text>\n"
+            "<text x='16' y='24' font-size='16'>%s, as ratios round by round</text>\n"
             "<text x='16' y='%d' fill='#555'>lines: all rounds, dots: medians; of times less is "
             "better, of look-ups more</text>\n",
-            LABEL_WIDTH + AXIS_WIDTH + MARGIN, height + MARGIN, TOP - 12);
+            LABEL_WIDTH + AXIS_WIDTH + MARGIN, height + MARGIN, sheet->title, TOP - 12);
     draw_axis(to, &axis, height);
     double y = TOP + 10;
     for (size_t i = 0; i < sheet->row_count; i++) {

@@ -174,6 +174,15 @@ bench: all
 	@bash -o pipefail -c "$(BUILD)/qs-bench peers --keys $(BENCH_KEYS) --out docs/bench $(BENCH_ARGS) \
 	  | tee docs/bench/peers.txt"
 
+# One root with more and more keys; GROWTH_KEYS=1000000,5000000,20000000,100000000 wants 60 GB of disk.
+.PHONY: growth
+GROWTH_KEYS ?= 1000000,5000000,20000000
+GROWTH_ARGS ?=
+growth: all
+	@mkdir -p docs/bench
+	@bash -o pipefail -c "$(BUILD)/qs-bench growth --keys $(GROWTH_KEYS) --out docs/bench $(GROWTH_ARGS) \
+	  | tee docs/bench/growth.txt"
+
 # The reference pages are what the daemon says about its own tables.
 .PHONY: docs
 docs: all
@@ -210,6 +219,7 @@ help:
 	@echo "make roles-debian  the same on Debian's package index, 1.09 million pairs of many sizes"
 	@echo "make bench      qs beside Redis, memcached, LMDB and RocksDB in one run, into docs/bench;"
 	@echo "                BENCH_KEYS=20000000, BENCH_ARGS=\"--section sockets\""
+	@echo "make growth     a root with 1, 5, 20 million keys, into docs/bench; GROWTH_KEYS=1000000,5000000"
 	@echo "make floor      import rate of a root beside its floors"
 	@echo "make history    collecting history by filter, and by families dropped whole: what each costs"
 	@echo "make install    programs, libqs with its header, the Python binding; PREFIX=/usr/local, DESTDIR="

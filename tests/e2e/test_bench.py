@@ -165,6 +165,21 @@ def test_peers(tmp_path, section):
         assert max(side["median"] for side in absent.values()) < 1000
 
 
+def test_growth(tmp_path):
+    words = ["growth", "--rounds", 2, "--run-ms", 40, "--io", IO, "--out", tmp_path]
+    code, out, error = bench(*words, "--keys", "1000,3000")
+    assert code == 0, out + error
+    assert "0 wrong, missing or errors" in out and "5 G keys, by arithmetic" in out
+    found = json.loads((tmp_path / "growth.json").read_text())
+    assert len(found["rows"]) == 4 * 3 + 6
+    for row in found["rows"]:
+        assert list(row["sides"]) == ["0.001 M keys", "0.003 M keys"]
+        assert all(side["median"] > 0 for side in row["sides"].values()), row["what"]
+    assert xml.dom.minidom.parse(str(tmp_path / "growth.svg")).getElementsByTagName("circle")
+    code, out, error = bench(*words, "--keys", "3000,1000")
+    assert code == 2 and "sizes ascend" in error and out == ""
+
+
 @pytest.mark.parametrize(
     "text, fault",
     [
@@ -205,7 +220,8 @@ def test_usage(words, text):
 
 
 def test_help():
-    for words in (["--help"], ["roles", "--help"], ["peers", "--help"], ["mixed", "--help"]):
+    experiments = ("roles", "peers", "growth", "mixed")
+    for words in (["--help"], *([name, "--help"] for name in experiments)):
         code, out, error = bench(*words)
         assert code == 0 and out.startswith("usage: qs-bench") and error == ""
 

@@ -13,6 +13,7 @@
 #include "bench/drive.h"
 #include "bench/engines.h"
 #include "bench/floor.h"
+#include "bench/growth.h"
 #include "bench/hot.h"
 #include "bench/peers.h"
 #include "bench/timing.h"
@@ -505,6 +506,14 @@ static void boards_have_room_for_what_is_asked(void **state)
     assert_int_equal(hot_bytes_within(1000000), 1000000);
 }
 
+static void growth_goes_on_as_between_two_sizes(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[2] = {10, 20};
+    assert_true(growth_at(20, sizes, (const double[2]){5, 8}) == 8);
+    assert_true(growth_at(40, sizes, (const double[2]){5, 8}) == 14);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -521,6 +530,7 @@ int main(void)
         cmocka_unit_test(every_answer_of_a_door_is_compared),
         cmocka_unit_test(a_floor_reads_what_it_replaces),
         cmocka_unit_test(boards_have_room_for_what_is_asked),
+        cmocka_unit_test(growth_goes_on_as_between_two_sizes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -38,6 +38,11 @@ def shared(name, text, bounds):
     return Case(name, text, bounds, model="shared.pml")
 
 
+def hot(name, text, bounds):
+    """A case of the table of hot keys, as the daemon's own threads use it."""
+    return Case(name, text, bounds, model="hot.pml")
+
+
 def fork(name, text, bounds):
     """A case of a change of history."""
     return Case(name, text, bounds, model="fork.pml")
@@ -77,6 +82,10 @@ SOUND = [
            "KILLS=0 STATES=2 BOARDS=2 GENERATIONS=2 FILLS=1 CALLS=3"),
     shared("shared-kill", "mapped reads, the daemon is killed", KILL),
     shared("shared-static", "the same, and read on without it", f"{KILL} STATIC"),
+    hot("hot", "the table of hot keys, the daemon's own looks", "ALONE"),
+    hot("hot-two", "the same, two threads fill it, three states",
+        "ALONE STATES=3 LOOKS=1 FILLS=1 FILLERS=2"),
+    hot("hot-mapped", "the same, looks of a program, too", "FILLS=1"),
     fork("fork", "another history, the third root lags", "TRIES=2 TURNS=2 NEED=3"),
     fork("fork-all", "another history, all were in the set", "TRIES=2 TURNS=3 NEED=7"),
 ]
@@ -134,6 +143,10 @@ BROKEN = [
     shared("NO_LEAST", "the map is asked though it is behind a socket", WALK),
     shared("NOT_WHETHER_ALIVE", "nobody looks whether the daemon lives", KILL),
     shared("INCARNATION_LATE", "raised behind the doors' opening", f"{KILL} STATIC"),
+    hot("LEARNS_WITHOUT_THE_LOCK", "a hot value is forgotten while it is filled", "FILLS=1"),
+    hot("LOOKS_BEFORE_THE_LOCK", "whether a fill is the newest, before the lock", "FILLS=1"),
+    hot("FILLS_BEHIND", "a fill from a view behind what was learned", "FILLS=1"),
+    hot("NO_SINCE", "a hot value is given to a view before its own", "FILLS=1"),
     fork("ANY_RECORD", "a fork on another record than was read", "TRIES=2"),
     fork("NO_PROMISE", "who was gathered acknowledges on", "TRIES=1"),
     fork("OWN_LOG", "a fork of the own log, whatever others have", "TRIES=1"),
@@ -151,6 +164,7 @@ REACHED = [
     shared("NEVER_BY_A_WALK", "a deleted key is absent by the filter of a walk", WALK),
     shared("NEVER_AFTER_A_KILL", "the next daemon's map answers", KILL),
     shared("NEVER_STATIC", "a dead daemon's map answers", f"{KILL} STATIC"),
+    hot("NEVER_ANSWERED", "the table of hot keys answers", "FILLS=1"),
     fork("NEVER_FORKED", "a history goes on with more than was committed", "TRIES=1"),
 ]
 HARM = BROKEN + REACHED  # cases in which an assertion must fail

@@ -85,7 +85,7 @@ SOUND = [
     hot("hot", "the table of hot keys, the daemon's own looks", "ALONE"),
     hot("hot-two", "the same, two threads fill it, three states",
         "ALONE STATES=3 LOOKS=1 FILLS=1 FILLERS=2"),
-    hot("hot-mapped", "the same, looks of a program, too", "FILLS=1"),
+    hot("hot-mapped", "the same, looks of a program, too", "FILLS=1 LOOKS=1"),
     fork("fork", "another history, the third root lags", "TRIES=2 TURNS=2 NEED=3"),
     fork("fork-all", "another history, all were in the set", "TRIES=2 TURNS=3 NEED=7"),
 ]

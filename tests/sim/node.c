@@ -83,6 +83,7 @@ void node_init(struct node *node, unsigned number, int role)
                                                                  .hard_limit = SPACE_PERCENT | 5},
                                                        .snapshots_max = 2,
                                                        .snapshot_rate = GIB,
+                                                       .hot_bytes = 16 * KIB,
                                                        .hedge = 5,
                                                        .quarantine = 10000};
 }

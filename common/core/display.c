@@ -15,6 +15,7 @@
 #define SWEEP_EVERY_NS (250 * NS_PER_MS)
 #define RETRY_NS (10 * NS_PER_S) // after there was no memory for a board
 #define SEEN_KEYS_LEAST 8192 // looked up once, before all of them are forgotten
+#define SEEN_KEYS_MOST 131072 // a loop that forgets them does nothing else meanwhile
 #define SEEN_KEY_BYTES 2     // of the filter that remembers them
 #define LINE_WORDS (BLOOM_LINE_BYTES / 8)
 
@@ -41,10 +42,11 @@ struct display {
     _Atomic uint64_t seen_keys;
 };
 
-// As many keys as there is room for on a board.
+// As many keys as there is room for on a board, within bounds.
 static void open_seen(struct display *display, uint64_t hot_bytes)
 {
-    display->seen_max = u64_max(SEEN_KEYS_LEAST, hot_bytes / HOT_SLOT_BYTES);
+    uint64_t room = u64_max(SEEN_KEYS_LEAST, hot_bytes / HOT_SLOT_BYTES);
+    display->seen_max = u64_min(room, SEEN_KEYS_MOST);
     uint64_t lines = display->seen_max * SEEN_KEY_BYTES / BLOOM_LINE_BYTES;
     display->seen_memory = mem_zalloc((lines + 1) * BLOOM_LINE_BYTES);
     uintptr_t at = (uintptr_t)display->seen_memory + BLOOM_LINE_BYTES;
@@ -133,7 +135,7 @@ static void begin_board(struct display *display, const struct view *view)
     int error = board_open(&display->board, &setup);
     if (error != OK) {
         display->retry_ns = clock_mono_ns() + RETRY_NS;
-        LOG_GATED(&display->gate, LOG_WARN, instance->name, "no memory is shared: %s",
+        LOG_GATED(&display->gate, LOG_WARN, instance->name, "no table of hot keys: hot_bytes: %s",
                   error_text(error));
         return;
     }
@@ -243,7 +245,7 @@ void display_note(struct display *display, const struct view *view, struct bytes
                   const struct record *record)
 {
     size_t value_bytes = record != NULL ? record->value.size : 0;
-    if (display == NULL || view->board == NULL ||
+    if (display == NULL || view->board == NULL || display->instance->options->hot_bytes == 0 ||
         !is_worth_it(display, view->board, key, value_bytes) ||
         pthread_mutex_trylock(&display->lock) != 0) {
         return;

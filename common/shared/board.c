@@ -5,6 +5,8 @@
 // clock algorithm: a slot that was used since it was considered last gets another chance.
 #include "common/shared/board.h"
 
+#include <sys/mman.h>
+
 #include "common/base/mem.h"
 #include "common/shared/region.h"
 
@@ -13,7 +15,7 @@
 struct board {
     _Atomic unsigned references;
     struct region region, marks_region; // of a shared one
-    void *memory;                       // of another, not aligned
+    size_t own_bytes;                   // of the page of another, 0: it is shared
     struct board_page *page;
     struct hot_bucket *buckets;
     struct hot_slot *slots;
@@ -73,11 +75,17 @@ static int share(struct board *board, uint64_t buckets)
 }
 
 // Pages that nothing was put on take no memory.
-static void keep_to_itself(struct board *board, uint64_t buckets)
+static int keep_to_itself(struct board *board, uint64_t buckets)
 {
-    board->memory = mem_zalloc(SHARED_LINE_BYTES + board_bytes(buckets));
-    size_t beyond = (uintptr_t)board->memory % SHARED_LINE_BYTES;
-    board->page = (struct board_page *)((uint8_t *)board->memory + (SHARED_LINE_BYTES - beyond));
+    size_t bytes = board_bytes(buckets);
+    void *memory =
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        return ERR_MEMORY;
+    }
+    board->page = memory;
+    board->own_bytes = bytes;
+    return OK;
 }
 
 int board_open(struct board **ret_board, const struct board_setup *setup)
@@ -87,14 +95,10 @@ int board_open(struct board **ret_board, const struct board_setup *setup)
     buckets = u64_min(u64_max(buckets, 1), UINT32_MAX);
     board->slot_count = buckets * HOT_WAYS;
     board->shared = setup->shared;
-    if (!setup->shared) {
-        keep_to_itself(board, buckets);
-    } else {
-        int error = share(board, buckets);
-        if (error != OK) {
-            mem_free(board);
-            return error;
-        }
+    int error = setup->shared ? share(board, buckets) : keep_to_itself(board, buckets);
+    if (error != OK) {
+        mem_free(board);
+        return error;
     }
     atomic_init(&board->references, 1);
     board->used = mem_zalloc(board->slot_count);
@@ -123,7 +127,9 @@ void board_release(struct board *board)
     if (before == 1) {
         region_close(&board->region);
         region_close(&board->marks_region);
-        mem_free(board->memory);
+        if (board->own_bytes > 0) {
+            munmap(board->page, board->own_bytes);
+        }
         mem_free(board->used);
         mem_free(board);
     }

@@ -139,3 +139,13 @@ def test_a_range_drives_nothing_out(cluster):
         assert root.metrics("main")["hot_fills"] == 0
         conn.call("GET", "k1")
         assert root.metrics("main")["hot_fills"] == 1
+
+
+def test_no_table_of_hot_keys(cluster):
+    """Without room for any nothing is put there, though the filter is shared."""
+    root = cluster.root(hot_bytes=0, share_memory="yes").start()
+    with root.raw() as conn:
+        conn.call("SET", "a", "1")
+        assert [conn.call("GET", "a") for _ in range(3)] == [b"1"] * 3
+    metrics = root.metrics("main")
+    assert metrics["hot_fills"] == metrics["reads_hot"] == 0 and metrics["boards"] == 1

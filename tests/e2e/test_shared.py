@@ -336,6 +336,9 @@ def evicted(proxy, values, conn, numbers):
     return proxy.metrics("main")["fetch_misses"] - before
 
 
+# Not in every run: how soon values go that nobody uses differs much, and beside other programs used
+# ones have gone, too. Whether the daemon or this test is at fault is not known.
+@pytest.mark.slow
 @pytest.mark.limit(300)
 def test_use_counts_for_eviction(cluster, say):
     """Values that are used by shared memory alone stay in a full cache, others of their kind go."""

@@ -350,6 +350,21 @@ static void expect_look(const struct board *board, const char *key, uint64_t ind
     }
 }
 
+// More than the machine has, where the kernel counts what it promises: an error, not the end.
+static void test_too_large(void **state)
+{
+    (void)state;
+    char mode = '1';
+    int fd = open("/proc/sys/vm/overcommit_memory", O_RDONLY);
+    if (fd < 0 || read(fd, &mode, 1) != 1 || close(fd) != 0 || mode == '1') {
+        skip(); // it promises anything
+    }
+    struct board *board = NULL;
+    struct board_setup setup = {.history = test_history, .hot_bytes = UINT64_MAX};
+    assert_int_equal(board_open(&board, &setup), ERR_MEMORY);
+    assert_null(board);
+}
+
 // The daemon's own looks, of a board that nobody else sees: each says of which state it asks, and
 // what is used keeps its place though nobody sweeps.
 static void test_own(void **state)
@@ -531,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_torn),
         cmocka_unit_test(test_use),
         cmocka_unit_test(test_own),
+        cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_dead),
         cmocka_unit_test(test_malformed),
         cmocka_unit_test(test_killed),

@@ -183,8 +183,11 @@ void keeper_look(struct keeper *keeper, unsigned root)
 static void on_watch(struct inquiry *watch, const struct consul_answer *answer)
 {
     struct keeper *keeper = CONTAINER_OF(watch, struct keeper, watch);
-    if (answer->index != keeper->watched) {
-        keeper->watched = answer->index;
+    // An agent that has lost what it knew counts anew, and may have come to the same number.
+    bool moved = answer->index != keeper->watched || watch->life != keeper->watched_life;
+    keeper->watched = answer->index;
+    keeper->watched_life = watch->life;
+    if (moved) {
         keeper->setup.moved(keeper->setup.owner);
     }
 }

@@ -44,7 +44,8 @@ struct keeper {
     unsigned looked_at;
     uint64_t read_ticket, change_ticket;
     struct inquiry watch;
-    uint64_t watched; // index of the watch's last answer
+    uint64_t watched;      // index of the watch's last answer
+    unsigned watched_life; // of the agent, when it was given
     struct log_gate gate;
 };
 

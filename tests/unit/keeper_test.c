@@ -245,6 +245,36 @@ static void test_look(void **unused)
     place_close(place);
 }
 
+// Turns the watch once more, as if a minute had passed, until it has asked once more.
+static void watch_again(struct place *place)
+{
+    unsigned asked = fake_asked(&place->fake, WATCH, "");
+    place->keeper.watch.next_ns = 0;
+    (void)keeper_turn(&place->keeper, clock_mono_ns());
+    while (consul_busy(&place->keeper.watch.call)) {
+        consul_wait(place->consul, NULL, 0, 100);
+    }
+    assert_int_equal(fake_asked(&place->fake, WATCH, ""), asked + 1);
+}
+
+// An agent that has lost everything may come to the index that it had before.
+static void test_same_index(void **unused)
+{
+    (void)unused;
+    struct place *place = place_open();
+    fake_answer(&place->fake, WATCH, 200, "X-Consul-Index: 5\r\n", "[]");
+    watch_again(place);
+    watch_again(place);
+    assert_int_equal(place->moves, 1);
+    consul_begin_life(place->consul);
+    (void)keeper_turn(&place->keeper, clock_mono_ns());
+    watch_again(place);
+    assert_int_equal(place->moves, 2);
+    watch_again(place);
+    assert_int_equal(place->moves, 2);
+    place_close(place);
+}
+
 // A read from before a change is not told any more; the watch tells once for each index.
 static void test_order(void **unused)
 {
@@ -276,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_read_refused),
         cmocka_unit_test(test_change),
         cmocka_unit_test(test_order),
+        cmocka_unit_test(test_same_index),
         cmocka_unit_test(test_look),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -41,7 +41,9 @@ struct peers_options {
 // Servers that two sections have in common, each with all pairs.
 struct peers_stage {
     bool open;
-    struct nodes nodes; // a root and a proxy
+    struct nodes nodes;   // a root and a proxy
+    char *options;        // of both, owned
+    uint64_t cache_bytes; // of blocks, of each
     struct rival redis;
 };
 

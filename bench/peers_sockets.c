@@ -86,8 +86,10 @@ static void note_servers(struct sockets *sockets)
                           peers->cores.first, peers->cores.last,
                           (unsigned long long)options->connections));
     sheet_note(&peers->sheet,
-               mem_format("qs: defaults but loops = 1; every write synced; the root with "
-                          "hot_bytes = 0, the proxy holds every value, hot_bytes %.0f MB",
+               mem_format("qs: defaults but loops = 1, block_cache %.0f MB, pin_index; every write "
+                          "synced; the root with hot_bytes = 0, all values read once before, the "
+                          "proxy holds every value, hot_bytes %.0f MB",
+                          (double)peers->stage.cache_bytes / 1e6,
                           (double)sockets->hot_bytes / 1e6));
     sheet_note(&peers->sheet,
                mem_format("redis %s: no persistence, one thread; memcached %s: one thread, nothing "
@@ -267,7 +269,7 @@ static void tell_fetched(struct sockets *sockets, double fetched)
     sheet_print(sheet, row);
 }
 
-// The proxy's table begins with what it has room for.
+// The proxy's table begins with what it has room for, the root's cache with every block.
 static bool start_all(struct sockets *sockets)
 {
     struct peers *peers = sockets->peers;
@@ -276,10 +278,11 @@ static bool start_all(struct sockets *sockets)
     char *table = mem_format("    hot_bytes = %llu\n", (unsigned long long)sockets->hot_bytes);
     bool fine = peers_stage(peers, "    hot_bytes = 0\n", table);
     mem_free(table);
+    const struct node *nodes = peers->stage.nodes.node;
     uint64_t room = hot_room(sockets->hot_bytes);
     return fine && start_memcached(sockets) &&
-           hot_fill(&peers->stage.nodes.node[NODE_PROXY], pairs, u64_min(room, pairs->count),
-                    &peers->answers);
+           hot_fill(&nodes[NODE_ROOT], pairs, pairs->count, &peers->answers) &&
+           hot_fill(&nodes[NODE_PROXY], pairs, u64_min(room, pairs->count), &peers->answers);
 }
 
 static bool run(struct sockets *sockets)

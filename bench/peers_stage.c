@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include <unistd.h>
+
 #include "bench/drive.h"
 #include "bench/peers.h"
 #include "bench/writes.h"
@@ -12,6 +14,8 @@
 
 #define STORE_CONNECTIONS 4
 #define STORE_DEPTH 64
+#define CACHE_LEAST (256 * MIB) // a daemon's default
+#define CACHE_PART 8            // of the machine's memory
 
 bool peers_count(struct peers *peers, const struct drive_result *result, bool fine)
 {
@@ -70,6 +74,14 @@ bool peers_store(struct peers *peers, const struct rival *rival)
     return storing_end(peers, storing);
 }
 
+// As many bytes of blocks as Redis needs for the same pairs, about: it holds them all in memory.
+static uint64_t cache_for(const struct pairs *pairs)
+{
+    uint64_t memory = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t all = pairs->key_bytes + pairs->value_bytes;
+    return u64_max(CACHE_LEAST, u64_min(all + all / 4, memory / CACHE_PART));
+}
+
 // The proxy follows from the beginning, so it keeps every value as it arrives. Redis is loaded on
 // another core meanwhile.
 static bool load(struct peers *peers)
@@ -80,7 +92,10 @@ static bool load(struct peers *peers)
     struct writes_options all = {.pairs = pairs, .count = pairs->count};
     stage->open = true;
     bool fine = nodes_open(nodes, NULL, peers->options->io, NULL);
-    nodes->more = "loops = 1\n";
+    stage->cache_bytes = cache_for(pairs);
+    stage->options = mem_format("loops = 1\nblock_cache = %llu\npin_index = yes\n",
+                                (unsigned long long)stage->cache_bytes);
+    nodes->more = stage->options;
     nodes->source = NODE_ROOT;
     if (!fine || !rival_redis(&stage->redis, "redis", nodes->directory, NULL)) {
         return false;
@@ -127,6 +142,7 @@ bool peers_stage_close(struct peers *peers)
     if (stage->open) {
         rival_stop(&stage->redis);
         fine = nodes_close(&stage->nodes, false);
+        mem_free(stage->options);
         *stage = (struct peers_stage){.open = false};
     }
     return fine;

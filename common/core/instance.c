@@ -147,6 +147,7 @@ int instance_open_volume(struct instance *instance, uint64_t number, struct volu
         .scope = instance->name,
         .family_count = instance->role->family_count,
         .cache = instance->cache,
+        .pin_index = instance->node->pin_index,
         .memtable_bytes = instance->options->memtable,
     };
     memcpy(options.families, instance->role->families, sizeof options.families);

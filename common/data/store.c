@@ -14,6 +14,8 @@
 #define FILE_BYTES_MAX (64 * MIB)
 #define MANIFEST_FILES 4 // so large does the manifest grow, in files: every flush copies it
 #define MANIFEST_BYTES_MAX (8 * MIB)
+// The index and filters of every file stay in the cache, also when it is full of them.
+#define PINNED "block_based_table_factory={metadata_cache_options={unpartitioned_pinning=kAll}}"
 #define COMPACT_FILES 12 // the most that one step of a compaction takes, about; RocksDB's default
 
 // A cache and a batch are RocksDB's own objects under our names.
@@ -54,6 +56,17 @@ struct store_cache *store_cache_open(uint64_t bytes)
 
 void store_cache_close(struct store_cache *cache) { rocksdb_cache_destroy(lru_of(cache)); }
 
+// What `settings` say in place of what `base` does, which is destroyed.
+static rocksdb_options_t *with_settings(rocksdb_options_t *base, const char *settings)
+{
+    rocksdb_options_t *options = rocksdb_options_create();
+    char *text = NULL;
+    rocksdb_get_options_from_string(base, settings, options, &text);
+    CHECK(text == NULL);
+    rocksdb_options_destroy(base);
+    return options;
+}
+
 static rocksdb_options_t *make_options(const struct store_options *from, unsigned family,
                                        uint64_t file_bytes)
 {
@@ -68,11 +81,10 @@ static rocksdb_options_t *make_options(const struct store_options *from, unsigne
     rocksdb_options_set_max_compaction_bytes(base, COMPACT_FILES * file_bytes);
     rocksdb_options_set_max_manifest_file_size(
         base, u64_min(MANIFEST_FILES * file_bytes, MANIFEST_BYTES_MAX));
-    rocksdb_options_t *options = rocksdb_options_create();
-    char *text = NULL;
-    rocksdb_get_options_from_string(base, store_settings, options, &text);
-    CHECK(text == NULL);
-    rocksdb_options_destroy(base);
+    rocksdb_options_t *options = with_settings(base, store_settings);
+    if (from->pin_index) {
+        options = with_settings(options, PINNED);
+    }
     if (from->filters[family] != NULL) {
         store_filter_set(options, from->filters[family]);
     }

@@ -53,6 +53,7 @@ struct store_options {
     const struct store_filter *filters[STORE_FAMILIES_MAX]; // NULL = none; live as long as it
     unsigned family_count;
     struct store_cache *cache;
+    bool pin_index; // indexes and filters stay in memory, also beyond the cache's limit
     uint64_t memtable_bytes;
 };
 

@@ -53,6 +53,7 @@ NODE_OPTION(IO, io, "auto", 0, 0, "I/O back end: auto takes io_uring where it wo
 NODE_OPTION(INT, loops, "0", 0, 64, "network threads; 0 = one per core, at most 4")
 NODE_OPTION(INT, readers, "2", 1, 64, "threads for reads that miss the block cache")
 NODE_OPTION(SIZE, block_cache, "256MB", 1048576, 1099511627776, "memory for cached blocks of all instances")
+NODE_OPTION(SWITCH, pin_index, "no", 0, 0, "yes: indexes and filters of all files stay in memory, some 3 bytes a key, also beyond `block_cache`: present keys are found faster")
 NODE_OPTION(INT, clients_max, "10000", 1, 1000000, "client connections; more are refused with an error")
 NODE_OPTION(INT, pipeline_max, "4096", 1, 1000000, "commands of one connection under way; then its reading pauses")
 NODE_OPTION(SIZE, request_bytes, "36MB", 65536, 1073741824, "one request in memory")

@@ -20,13 +20,14 @@ struct fixture {
     unsigned families;
     const struct store_filter *filters[2];
     struct store_cache *cache;
+    bool tiny_cache, pin_index;
     struct store *store;
     struct store_batch *batch;
 };
 
 SUPPORT int fixture_open(struct fixture *fixture)
 {
-    fixture->cache = store_cache_open(16 * MIB);
+    fixture->cache = store_cache_open(fixture->tiny_cache ? 1 : 16 * MIB);
     struct store_options options = {
         .directory = fixture->directory,
         .scope = "test",
@@ -34,6 +35,7 @@ SUPPORT int fixture_open(struct fixture *fixture)
         .filters = {fixture->filters[0], fixture->filters[1]},
         .family_count = fixture->families,
         .cache = fixture->cache,
+        .pin_index = fixture->pin_index,
         .memtable_bytes = fixture->memtable_bytes,
     };
     fixture->batch = store_batch_new();

@@ -230,6 +230,34 @@ static void test_cold_cache(void **state)
     expect(fixture, NULL, 0, "no such key", STORE_CACHED, NULL);
 }
 
+// Filters that the cache has no room for are in memory all the same when they are pinned.
+static void test_pinned(void **state)
+{
+    struct fixture *fixture = *state;
+    uint8_t value[4096];
+    fixture->memtable_bytes = 64 * KIB; // files that are not much larger are always pinned
+    fixture_reopen(fixture);
+    for (uint64_t i = 0; i < 128; i++) {
+        random_fill(value, sizeof value);
+        store_batch_put(fixture->batch, fixture->store, 0, bytes_of(&i, sizeof i),
+                        bytes_of(value, sizeof value));
+        write_state(fixture, "s");
+    }
+    put(fixture, 0, "a", "1");
+    write_state(fixture, "s");
+    assert_int_equal(store_compact(fixture->store, 0, none, none), OK);
+    fixture->tiny_cache = true;
+    struct store_value got = {0};
+    for (int pinned = 0; pinned < 2; pinned++) {
+        fixture->pin_index = pinned;
+        fixture_reopen(fixture);
+        assert_int_equal(
+            store_get(fixture->store, NULL, 0, bytes_text("no such key"), STORE_CACHED, &got),
+            pinned ? ERR_NOT_FOUND : ERR_INCOMPLETE);
+        expect(fixture, NULL, 0, "a", STORE_ANY, "1");
+    }
+}
+
 static void test_sizes(void **state)
 {
     struct fixture *fixture = *state;
@@ -323,6 +351,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_snapshots, setup, teardown),
         cmocka_unit_test_setup_teardown(test_iterators, setup, teardown),
         cmocka_unit_test_setup_teardown(test_cold_cache, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_pinned, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sizes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_open_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(test_left_over_flush, setup, teardown),

@@ -2,7 +2,6 @@
 #include "proxy/budget.h"
 
 #define UNITS 1000000 // tokens a byte: one microsecond at one byte a second
-#define NS_PER_US 1000
 #define FILL_US_MAX 10000000 // more time is as good as this, and cannot overflow
 #define RATE_BYTES_MAX ((uint64_t)1 << 39)
 

@@ -92,6 +92,8 @@ static int open_loops(struct daemon *daemon)
             return error;
         }
         kind = loop_kind(daemon->loops[0]); // decided once
+        loop_busy_poll(daemon->loops[daemon->loop_count],
+                       daemon->config->node.busy_poll * NS_PER_US);
         daemon->loop_count++;
     }
     METRIC_SET(&daemon->metrics, node, io_uring, kind == IO_URING);

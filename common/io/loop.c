@@ -91,6 +91,8 @@ int loop_open(struct loop **ret_loop, enum io_kind kind, unsigned id, const char
     return OK;
 }
 
+void loop_busy_poll(struct loop *loop, uint64_t ns) { loop->busy_ns = ns; }
+
 void loop_close(struct loop *loop)
 {
     CHECK(loop->watches == 0);
@@ -136,11 +138,16 @@ static void apply_dirty(struct loop *loop)
     }
 }
 
+static bool is_busy(const struct loop *loop)
+{
+    return loop->busy_ns > 0 && clock_mono_ns() - loop->received_ns < loop->busy_ns;
+}
+
 // How long this turn may wait. Announces the sleep when it is not 0.
 static uint64_t choose_wait_ns(struct loop *loop)
 {
     if (!list_empty(&loop->dirty) || !list_empty(&loop->ready) || !list_empty(&loop->closed) ||
-        loop->deferred != NULL) {
+        loop->deferred != NULL || is_busy(loop)) {
         return 0;
     }
     uint64_t next_ns = wheel_next_ns(&loop->wheel);
@@ -364,6 +371,7 @@ void watch_accept_failed(struct watch *watch, int code)
 
 void watch_received(struct watch *watch, struct bytes data)
 {
+    watch->loop->received_ns = watch->loop->now_ns;
     if (watch_wants(watch, WATCH_RECV)) {
         watch->ops->on_recv(watch, data);
     }

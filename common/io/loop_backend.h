@@ -52,6 +52,7 @@ struct loop {
     int wake_fd; // an eventfd, blocking: it is read only when it is readable
     size_t watches;
     uint64_t now_ns;
+    uint64_t busy_ns, received_ns; // does not sleep before both have passed
     struct mailbox mailbox;
     _Atomic bool stopping;
     _Atomic bool sleeping; // a post must write to wake_fd

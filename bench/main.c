@@ -250,6 +250,7 @@ static int run_peers(int argc, char **argv)
         {"depth", NUMBER, &to.depth, 2, DRIVE_DEPTH_MAX, NULL, 0,
          "requests at once of the deep closed loops"},
         {"writes", NUMBER, &to.writes, 1, 1000000, NULL, 0, "a second at the root of a chain"},
+        {"valkey", TEXT, &to.valkey, 0, 0, NULL, 0, "Valkey's server program (none)"},
         {"io", TEXT, &to.io, 0, 0, NULL, 0, "the daemons' option"},
         {"seed", NUMBER, &of.seed, 0, UINT64_MAX, NULL, 0, "of the data"},
         {"out", TEXT, &to.out, 0, 0, NULL, 0, "directory for peers.json and peers.svg"},
@@ -337,7 +338,8 @@ static int run_mixed(int argc, char **argv)
 static const struct experiment experiments[] = {
     {"roles", "latencies of a replica and a proxy under the same look-ups, side by side",
      run_roles},
-    {"peers", "qs beside Redis, memcached and others, as ratios of interleaved rounds", run_peers},
+    {"peers", "qs beside Redis, Valkey, memcached and others, as ratios of interleaved rounds",
+     run_peers},
     {"growth", "look-ups, memory, disk and starts of a root with more and more keys", run_growth},
     {"mixed", "every read checked against the log, while nodes are killed by somebody else",
      run_mixed},

@@ -2,7 +2,7 @@
 // `qs-bench peers`: qs side by side with what people would use in its place, in one run, as ratios
 // of interleaved rounds. Each section is complete by itself, starts what it needs below a temporary
 // directory, and puts its rows on the sheet:
-//   sockets   look-ups over a unix socket: a root, a proxy, Redis, memcached
+//   sockets   look-ups over a unix socket: a root, a proxy, Redis, memcached, Valkey
 //   engines   one client's look-ups: libqs by shared memory and by its socket, LMDB and RocksDB
 //             in process, Redis
 //   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
@@ -34,6 +34,7 @@ struct peers_options {
     const char *sections[PEERS_SECTIONS_MAX]; // none: all
     size_t section_count;
     const char *io;
+    const char *valkey; // its program; NULL or empty: none, it is left out
     const char *out;  // directory for results, NULL: none
     const char *name; // of its files there, before the dot
 };

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Look-ups over a unix socket: a root of qs that reads every value from its RocksDB, a proxy that
-// holds every value and has room for all of them in its table of hot keys, Redis and memcached, all
-// with the same pairs, one after another on the same core, the client on another. The qs daemons
-// have one network thread, as the others have.
+// holds every value and has room for all of them in its table of hot keys, Redis, memcached and,
+// where it can be had, Valkey, all with the same pairs, one after another on the same core, the
+// client on another. The qs daemons have one network thread, as the others have.
 #include <stdio.h>
 
 #include "bench/drive.h"
@@ -16,8 +16,9 @@
 #define WARM_PART 8 // of a run, before each
 #define TICK_NS (10 * NS_PER_MS)
 
-enum { SIDE_ROOT, SIDE_PROXY, SIDE_REDIS, SIDE_MEMCACHED, SIDE_COUNT };
-static const char *const names[SIDE_COUNT] = {"qs root", "qs proxy", "redis", "memcached"};
+enum { SIDE_ROOT, SIDE_PROXY, SIDE_REDIS, SIDE_MEMCACHED, SIDE_VALKEY, SIDE_COUNT };
+static const char *const names[SIDE_COUNT] = {"qs root", "qs proxy", "redis", "memcached",
+                                              "valkey"};
 
 struct side {
     const char *socket;
@@ -27,8 +28,9 @@ struct side {
 
 struct sockets {
     struct peers *peers;
-    struct rival memcached;
+    struct rival memcached, valkey;
     struct side sides[SIDE_COUNT];
+    size_t count; // of sides: Valkey is the last one, and may be left out
     uint64_t hot_bytes; // of the proxy
     uint64_t sequences; // asked so far: each has a seed of its own
 };
@@ -46,12 +48,30 @@ static bool start_memcached(struct sockets *sockets)
     return fine;
 }
 
+// Loaded as Redis is, but later.
+static bool start_valkey(struct sockets *sockets)
+{
+    struct peers *peers = sockets->peers;
+    const char *program = peers->options->valkey;
+    if (program == NULL || *program == '\0') {
+        sockets->count = SIDE_VALKEY;
+        return true;
+    }
+    uint64_t began = clock_mono_ns();
+    sockets->count = SIDE_COUNT;
+    bool fine = rival_valkey(&sockets->valkey, program, peers->stage.nodes.directory) &&
+                peers_store(peers, &sockets->valkey);
+    peers->loading_ns += clock_mono_ns() - began;
+    return fine;
+}
+
 static void set_sides(struct sockets *sockets)
 {
     const struct peers_stage *stage = &sockets->peers->stage;
     const struct node *root = &stage->nodes.node[NODE_ROOT];
     const struct node *proxy = &stage->nodes.node[NODE_PROXY];
     const struct rival *redis = &stage->redis, *memcached = &sockets->memcached;
+    const struct rival *valkey = &sockets->valkey;
     sockets->sides[SIDE_ROOT] =
         (struct side){root->socket, DIALECT_RESP, root->process};
     sockets->sides[SIDE_PROXY] =
@@ -60,13 +80,15 @@ static void set_sides(struct sockets *sockets)
         (struct side){redis->socket, redis->dialect, redis->process};
     sockets->sides[SIDE_MEMCACHED] =
         (struct side){memcached->socket, memcached->dialect, memcached->process};
+    sockets->sides[SIDE_VALKEY] =
+        (struct side){valkey->socket, valkey->dialect, valkey->process};
 }
 
 static bool pin_all(struct sockets *sockets)
 {
     struct peers *peers = sockets->peers;
     bool fine = true;
-    for (size_t i = 0; i < SIDE_COUNT; i++) {
+    for (size_t i = 0; i < sockets->count; i++) {
         fine = cores_pin(sockets->sides[i].process, peers->cores.first) && fine;
     }
     cores_pin_self(peers->cores.last);
@@ -95,6 +117,10 @@ static void note_servers(struct sockets *sockets)
                mem_format("redis %s: no persistence, one thread; memcached %s: one thread, nothing "
                           "evicted",
                           peers->stage.redis.version, sockets->memcached.version));
+    sheet_note(&peers->sheet,
+               sockets->count > SIDE_VALKEY
+                   ? mem_format("valkey %s: as redis", sockets->valkey.version)
+                   : mem_text("Valkey could not be had, and is left out (--valkey names none)"));
 }
 
 // ---- one run ------------------------------------------------------------------------------------
@@ -134,9 +160,10 @@ static struct drive_options load_of(struct sockets *sockets, enum drive_what wha
     };
 }
 
-static struct sheet_row *add_row(struct peers *peers, char *what, const char *unit)
+static struct sheet_row *add_row(struct sockets *sockets, char *what, const char *unit)
 {
-    return sheet_add(&peers->sheet, SECTION, what, unit, SIDE_COUNT, names, SIDE_REDIS);
+    return sheet_add(&sockets->peers->sheet, SECTION, what, unit, sockets->count, names,
+                     SIDE_REDIS);
 }
 
 static const char *what_text(enum drive_what what)
@@ -146,7 +173,7 @@ static const char *what_text(enum drive_what what)
 
 // ---- closed loop --------------------------------------------------------------------------------
 
-// Limits that are set for qs, as ratios to Redis's throughput of a core.
+// Limits that are set for qs, as ratios to the throughput of a core of Redis, and of Valkey.
 static const struct limit {
     enum drive_what what;
     bool deep;
@@ -160,11 +187,11 @@ static const struct limit {
 };
 
 static void claim_closed(struct sheet *sheet, const struct sheet_row *row, enum drive_what what,
-                         bool deep)
+                         bool deep, size_t against)
 {
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) {
         if (limits[i].what == what && limits[i].deep == deep) {
-            sheet_claim(sheet, row, limits[i].side, SHEET_LEAST, SIDE_REDIS, limits[i].least);
+            sheet_claim(sheet, row, limits[i].side, SHEET_LEAST, against, limits[i].least);
         }
     }
 }
@@ -176,13 +203,13 @@ static bool run_closed(struct sockets *sockets, enum drive_what what, bool deep)
     load.depth = deep ? (unsigned)peers->options->depth : 1;
     char *text = mem_format("%s, closed loop, depth %u", what_text(what), load.depth);
     struct sheet_row *of_core =
-        add_row(peers, text, "thousand look-ups per CPU second of the server");
-    struct sheet_row *of_clock = add_row(peers, mem_text(text), "thousand look-ups per second");
+        add_row(sockets, text, "thousand look-ups per CPU second of the server");
+    struct sheet_row *of_clock = add_row(sockets, mem_text(text), "thousand look-ups per second");
     bool fine = true;
     for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
         load.seed = ++sockets->sequences;
-        for (size_t i = 0; fine && i < SIDE_COUNT; i++) {
-            size_t side = peers_turn(round, i, SIDE_COUNT);
+        for (size_t i = 0; fine && i < sockets->count; i++) {
+            size_t side = peers_turn(round, i, sockets->count);
             struct drive_result *result = mem_zalloc(sizeof *result);
             uint64_t used_ns;
             fine = run_side(sockets, &sockets->sides[side], &load, result, &used_ns);
@@ -193,7 +220,10 @@ static bool run_closed(struct sockets *sockets, enum drive_what what, bool deep)
         }
     }
     if (fine) {
-        claim_closed(&peers->sheet, of_core, what, deep);
+        claim_closed(&peers->sheet, of_core, what, deep, SIDE_REDIS);
+        if (sockets->count > SIDE_VALKEY) {
+            claim_closed(&peers->sheet, of_core, what, deep, SIDE_VALKEY);
+        }
         sheet_print(&peers->sheet, of_core);
         sheet_print(&peers->sheet, of_clock);
     }
@@ -207,6 +237,13 @@ static const struct {
     double share;
 } percentiles[] = {{"p50", 0.5}, {"p99", 0.99}, {"p99.9", 0.999}};
 
+// No worse than the other.
+static void claim_open(struct sheet *sheet, const struct sheet_row *row, size_t against)
+{
+    sheet_claim(sheet, row, SIDE_ROOT, SHEET_MOST, against, 1);
+    sheet_claim(sheet, row, SIDE_PROXY, SHEET_MOST, against, 1);
+}
+
 static bool run_open(struct sockets *sockets, enum drive_what what)
 {
     struct peers *peers = sockets->peers;
@@ -214,7 +251,7 @@ static bool run_open(struct sockets *sockets, enum drive_what what)
     load.rate = peers->options->rate;
     struct sheet_row *rows[ARRAY_LEN(percentiles)];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        rows[i] = add_row(peers,
+        rows[i] = add_row(sockets,
                           mem_format("%s, open loop, %llu/s, %s", what_text(what),
                                      (unsigned long long)load.rate, percentiles[i].name),
                           "microseconds from when it was due");
@@ -222,8 +259,8 @@ static bool run_open(struct sockets *sockets, enum drive_what what)
     bool fine = true;
     for (uint64_t round = 0; fine && round < peers->options->rounds; round++) {
         load.seed = ++sockets->sequences;
-        for (size_t i = 0; fine && i < SIDE_COUNT; i++) {
-            size_t side = peers_turn(round, i, SIDE_COUNT);
+        for (size_t i = 0; fine && i < sockets->count; i++) {
+            size_t side = peers_turn(round, i, sockets->count);
             struct drive_result *result = mem_zalloc(sizeof *result);
             uint64_t used_ns;
             fine = run_side(sockets, &sockets->sides[side], &load, result, &used_ns);
@@ -235,9 +272,11 @@ static bool run_open(struct sockets *sockets, enum drive_what what)
         }
     }
     for (size_t i = 0; fine && i < ARRAY_LEN(rows); i++) {
-        if (i + 1 == ARRAY_LEN(rows)) { // no worse than Redis
-            sheet_claim(&peers->sheet, rows[i], SIDE_ROOT, SHEET_MOST, SIDE_REDIS, 1);
-            sheet_claim(&peers->sheet, rows[i], SIDE_PROXY, SHEET_MOST, SIDE_REDIS, 1);
+        if (i + 1 == ARRAY_LEN(rows)) {
+            claim_open(&peers->sheet, rows[i], SIDE_REDIS);
+            if (sockets->count > SIDE_VALKEY) {
+                claim_open(&peers->sheet, rows[i], SIDE_VALKEY);
+            }
         }
         sheet_print(&peers->sheet, rows[i]);
     }
@@ -250,9 +289,9 @@ static void tell_memory(struct sockets *sockets)
 {
     struct sheet *sheet = &sockets->peers->sheet;
     struct sheet_row *row =
-        add_row(sockets->peers, mem_text("resident memory, all pairs loaded"),
+        add_row(sockets, mem_text("resident memory, all pairs loaded"),
                 "MB, without the kernel's cache of files");
-    for (size_t i = 0; i < SIDE_COUNT; i++) {
+    for (size_t i = 0; i < sockets->count; i++) {
         sheet_put(row, i, (double)node_resident_bytes(sockets->sides[i].process) / 1e6);
     }
     sheet_print(sheet, row);
@@ -287,7 +326,7 @@ static bool start_all(struct sockets *sockets)
 
 static bool run(struct sockets *sockets)
 {
-    if (!start_all(sockets)) {
+    if (!start_all(sockets) || !start_valkey(sockets)) {
         return false;
     }
     set_sides(sockets);
@@ -312,6 +351,7 @@ bool peers_sockets(struct peers *peers)
     sockets->peers = peers;
     bool fine = run(sockets);
     rival_stop(&sockets->memcached);
+    rival_stop(&sockets->valkey);
     mem_free(sockets);
     return fine;
 }

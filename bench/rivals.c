@@ -36,12 +36,12 @@ static void become(char *const *words, const char *log, pid_t parent)
     _exit(1);
 }
 
-// The words are separated by blanks; '' is an empty one.
-static bool start(struct rival *rival, const char *directory, char *command)
+// The program's words are separated by blanks; '' is an empty one.
+static bool start(struct rival *rival, const char *directory, const char *program, char *arguments)
 {
-    char *words[WORDS_MAX + 1];
-    size_t count = 0;
-    for (char *at = command; *at != '\0' && count < WORDS_MAX; count++) {
+    char *words[WORDS_MAX + 1] = {mem_text(program)};
+    size_t count = 1;
+    for (char *at = arguments; *at != '\0' && count < WORDS_MAX; count++) {
         words[count] = at;
         at += strcspn(at, " ");
         if (*at != '\0') {
@@ -58,6 +58,7 @@ static bool start(struct rival *rival, const char *directory, char *command)
         become(words, log, self);
     }
     mem_free(log);
+    mem_free(words[0]);
     rival->process = process > 0 ? process : 0;
     return process > 0;
 }
@@ -98,14 +99,16 @@ static bool wait_until(struct rival *rival, bool (*ready)(const struct rival *ri
         clock_sleep_ns(POLL_NS);
     }
     rival->process = 0;
-    fprintf(stderr, "qs-bench: %s does not start; is it installed (make deps)?\n", rival->name);
+    fprintf(stderr, "qs-bench: %s does not start; is it there (make deps)?\n", rival->name);
     return false;
 }
 
 // What a program says of its version, behind `before`.
-static void ask_version(struct rival *rival, const char *command, const char *before)
+static void ask_version(struct rival *rival, const char *program, const char *option,
+                        const char *before)
 {
     char line[256] = "";
+    char *command = mem_format("'%s' %s", program, option);
     FILE *from = popen(command, "re");
     const char *found = from != NULL && fgets(line, sizeof line, from) != NULL
                             ? strstr(line, before)
@@ -117,6 +120,7 @@ static void ask_version(struct rival *rival, const char *command, const char *be
     if (from != NULL) {
         pclose(from);
     }
+    mem_free(command);
 }
 
 void rival_stop(struct rival *rival)
@@ -130,10 +134,11 @@ void rival_stop(struct rival *rival)
     rival->socket = NULL;
 }
 
-// ---- the two ------------------------------------------------------------------------------------
+// ---- the three ----------------------------------------------------------------------------------
 
-bool rival_redis(struct rival *rival, const char *name, const char *directory,
-                 const struct rival *source)
+// Redis or what has grown out of it: the same options, the same answers.
+static bool start_redis(struct rival *rival, const char *name, const char *program,
+                        const char *directory, const struct rival *source)
 {
     *rival = (struct rival){
         .name = name,
@@ -141,19 +146,30 @@ bool rival_redis(struct rival *rival, const char *name, const char *directory,
         .socket = mem_format("%s/%s.sock", directory, name),
         .port = nodes_free_port(),
     };
-    ask_version(rival, "redis-server --version", "v=");
+    ask_version(rival, program, "--version", "v=");
     char *follow = source != NULL ? mem_format(" --replicaof 127.0.0.1 %u", source->port)
                                   : mem_text("");
     // A new replica gets its source's data at once and through the socket alone.
-    char *command = mem_format("redis-server --bind 127.0.0.1 --port %u --unixsocket %s --dir %s "
-                               "--save '' --appendonly no --databases 1 --maxclients 1000 "
-                               "--repl-diskless-sync yes --repl-diskless-sync-delay 0%s",
-                               rival->port, rival->socket, directory, follow);
-    bool fine = start(rival, directory, command) && wait_until(rival, listens) &&
+    char *arguments = mem_format("--bind 127.0.0.1 --port %u --unixsocket %s --dir %s --save '' "
+                                 "--appendonly no --databases 1 --maxclients 1000 --io-threads 1 "
+                                 "--repl-diskless-sync yes --repl-diskless-sync-delay 0%s",
+                                 rival->port, rival->socket, directory, follow);
+    bool fine = start(rival, directory, program, arguments) && wait_until(rival, listens) &&
                 (source == NULL || wait_until(rival, follows));
-    mem_free(command);
+    mem_free(arguments);
     mem_free(follow);
     return fine;
+}
+
+bool rival_redis(struct rival *rival, const char *name, const char *directory,
+                 const struct rival *source)
+{
+    return start_redis(rival, name, "redis-server", directory, source);
+}
+
+bool rival_valkey(struct rival *rival, const char *program, const char *directory)
+{
+    return start_redis(rival, "valkey", program, directory, NULL);
 }
 
 bool rival_memcached(struct rival *rival, const char *directory, const struct pairs *pairs)
@@ -163,13 +179,13 @@ bool rival_memcached(struct rival *rival, const char *directory, const struct pa
         .dialect = DIALECT_MEMCACHED,
         .socket = mem_format("%s/memcached.sock", directory),
     };
-    ask_version(rival, "memcached -V", "memcached ");
+    ask_version(rival, "memcached", "-V", "memcached ");
     uint64_t bytes = pairs->key_bytes + pairs->value_bytes + ITEM_BYTES * pairs->count;
     uint64_t megabytes = (LEAST_BYTES + bytes + bytes / 8) / MIB;
     // Full memory is an error (-M), so nothing is evicted unseen.
-    char *command = mem_format("memcached -s %s -t 1 -M -m %llu -c 1000%s", rival->socket,
-                               (unsigned long long)megabytes, geteuid() == 0 ? " -u root" : "");
-    bool fine = start(rival, directory, command) && wait_until(rival, listens);
-    mem_free(command);
+    char *arguments = mem_format("-s %s -t 1 -M -m %llu -c 1000%s", rival->socket,
+                                 (unsigned long long)megabytes, geteuid() == 0 ? " -u root" : "");
+    bool fine = start(rival, directory, "memcached", arguments) && wait_until(rival, listens);
+    mem_free(arguments);
     return fine;
 }

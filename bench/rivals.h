@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Servers that qs is measured beside, as Debian packages them, each a child of this process that
-// dies with it: Redis without persistence (its fastest), alone or as the replica of another, and
-// memcached with one thread and room for everything. They listen on a unix socket below a directory
-// of the experiment; Redis also on the loopback address, for its replicas alone. Failures are said
-// on standard error. One thread.
+// dies with it: Redis without persistence (its fastest), alone or as the replica of another, Valkey
+// with the same settings, and memcached with one thread and room for everything. They listen on a
+// unix socket below a directory of the experiment; Redis and Valkey also on the loopback address,
+// for Redis's replicas alone. Failures are said on standard error. One thread.
 #ifndef QS_BENCH_RIVALS_H
 #define QS_BENCH_RIVALS_H
 
@@ -14,7 +14,7 @@ struct rival {
     const char *name;
     enum dialect dialect;
     char *socket;
-    unsigned port; // of Redis
+    unsigned port; // of Redis and Valkey
     pid_t process; // 0: not running
     char version[32];
 };
@@ -23,6 +23,8 @@ struct rival {
 // waited for until it does.
 bool rival_redis(struct rival *rival, const char *name, const char *directory,
                  const struct rival *source) MUST_CHECK;
+// `program`: its path, as it may be installed nowhere.
+bool rival_valkey(struct rival *rival, const char *program, const char *directory) MUST_CHECK;
 bool rival_memcached(struct rival *rival, const char *directory,
                      const struct pairs *pairs) MUST_CHECK;
 

@@ -162,6 +162,21 @@ static void print_ratios(const struct sheet_ratio *ratio, const char *base)
     printf(")");
 }
 
+// With the ratio that it is about, where the lines above do not have it.
+static void print_claim(const struct sheet *sheet, const struct sheet_claim *claim)
+{
+    const struct sheet_row *row = &sheet->rows[claim->row];
+    char *text = claim_text(sheet, claim);
+    printf("    %-8s %s", held_text(claim->held), text);
+    bool of_ratio = claim->kind == SHEET_LEAST || claim->kind == SHEET_MOST;
+    struct sheet_ratio ratio = sheet_ratio_to(row, claim->side, claim->against);
+    if (of_ratio && claim->against != row->base && ratio.rounds > 0) {
+        print_ratios(&ratio, row->sides[claim->against].name);
+    }
+    printf("\n");
+    mem_free(text);
+}
+
 void sheet_print(const struct sheet *sheet, const struct sheet_row *row)
 {
     size_t at = (size_t)(row - sheet->rows);
@@ -180,9 +195,7 @@ void sheet_print(const struct sheet *sheet, const struct sheet_row *row)
     }
     for (size_t i = 0; i < sheet->claim_count; i++) {
         if (sheet->claims[i].row == at) {
-            char *text = claim_text(sheet, &sheet->claims[i]);
-            printf("    %-8s %s\n", held_text(sheet->claims[i].held), text);
-            mem_free(text);
+            print_claim(sheet, &sheet->claims[i]);
         }
     }
     fflush(stdout);

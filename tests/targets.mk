@@ -164,15 +164,20 @@ $(DEBIAN_PAIRS):
 roles-clean:
 	rm -rf $(ROLES_DATA) $(ROLES_DATA)-debian $(DEBIAN_PAIRS)
 
-# qs beside Redis, memcached, LMDB, RocksDB in one run of some fifteen minutes, which wants the machine for
-# itself. BENCH_ARGS="--section sockets --keys 100000 --run-ms 500" for a short look; BENCH_KEYS=20000000.
-.PHONY: bench
+# qs beside Redis, Valkey, memcached, LMDB, RocksDB in one run of some fifteen minutes, which wants the
+# machine for itself. BENCH_ARGS="--section sockets --keys 100000 --run-ms 500" for a short look;
+# BENCH_KEYS=20000000. Where Valkey cannot be had, or does not run here, the sheet says so.
+.PHONY: bench valkey
 BENCH_KEYS ?= 5000000
 BENCH_ARGS ?=
-bench: all
+VALKEY     ?= build/valkey/usr/bin/valkey-server
+valkey:
+	@[ -x $(VALKEY) ] || sh packaging/unpack.sh bookworm-backports build/valkey valkey-server valkey-tools || \
+	  echo "make: Valkey could not be had" >&2
+bench: all valkey
 	@mkdir -p docs/bench
-	@bash -o pipefail -c "$(BUILD)/qs-bench peers --keys $(BENCH_KEYS) --out docs/bench $(BENCH_ARGS) \
-	  | tee docs/bench/peers.txt"
+	@bash -o pipefail -c "$(BUILD)/qs-bench peers --keys $(BENCH_KEYS) --out docs/bench \
+	  --valkey '$$($(VALKEY) --version >&2 && echo $(VALKEY))' $(BENCH_ARGS) | tee docs/bench/peers.txt"
 
 # One root with more and more keys; GROWTH_KEYS=1000000,5000000,20000000,100000000 wants 60 GB of disk.
 .PHONY: growth
@@ -217,7 +222,7 @@ help:
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"
 	@echo "make roles-debian  the same on Debian's package index, 1.09 million pairs of many sizes"
-	@echo "make bench      qs beside Redis, memcached, LMDB and RocksDB in one run, into docs/bench;"
+	@echo "make bench      qs beside Redis, Valkey, memcached, LMDB and RocksDB in one run, into docs/bench;"
 	@echo "                BENCH_KEYS=20000000, BENCH_ARGS=\"--section sockets\""
 	@echo "make growth     a root with 1, 5, 20 million keys, into docs/bench; GROWTH_KEYS=1000000,5000000"
 	@echo "make floor      import rate of a root beside its floors"

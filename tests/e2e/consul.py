@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real Consul agent for tests: Debian 11's package, unpacked once into build/consul/.
-
-Nothing is installed and no service is started; apt's and dpkg's own files stay as they are. Where
-the package cannot be had, tests skip, and say so.
+"""A real Consul agent for tests: Debian 11's package, unpacked once into build/consul/ by
+packaging/unpack.sh. Where the package cannot be had, tests skip, and say so.
 """
 import fcntl
 import functools
@@ -20,21 +18,6 @@ from qs_cluster import PORTS, ROOT, die_with_parent, wait_for
 
 CACHE = ROOT / "build/consul"
 SUITE = "bullseye"
-UNPACK = """
-set -eu
-uri=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' 'Created-By: Packages' \\
-      | head -n1)
-key=$(dpkg -L debian-archive-keyring | grep '/debian-archive-keyring.gpg$')
-mkdir -p "$d/lists/partial" "$d/cache/archives/partial" "$d/preferences" "$d/deb"
-echo "deb [signed-by=$key] $uri $suite main" > "$d/one.list"
-o="-qq -o Dir::Etc::SourceList=$d/one.list -o Dir::Etc::SourceParts=-
-   -o Dir::Etc::PreferencesParts=$d/preferences -o Dir::State::Lists=$d/lists
-   -o Dir::Cache=$d/cache -o APT::Sandbox::User=root"
-apt-get $o update
-cd "$d/deb"
-apt-get $o download consul
-dpkg --fsys-tarfile consul_*.deb | tar -x -C "$d" ./usr/bin/consul
-"""
 
 
 @functools.lru_cache(maxsize=None)
@@ -46,8 +29,8 @@ def program():
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not found.exists():
             done = subprocess.run(
-                ["sh", "-c", UNPACK],
-                env={"d": str(CACHE), "suite": SUITE, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+                ["sh", ROOT / "packaging/unpack.sh", SUITE, CACHE, "consul"],
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
                 capture_output=True,
                 text=True,
                 timeout=180,

@@ -6,6 +6,7 @@ counts fit each other.
 """
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -157,12 +158,46 @@ def test_peers(tmp_path, section):
     if section == "sockets":  # else its figures would be the root's, too
         (lacked,) = [row for row in found["rows"] if "did not hold" in row["what"]]
         assert lacked["sides"]["qs proxy"]["rounds"] == [0]
+        assert any("Valkey could not be had" in note for note in found["notes"])
     if section == "engines":  # hardly anything is asked when all is mapped, and all of it else
         asked = {row["what"]: row["sides"] for row in found["rows"] if "went on" in row["what"]}
         (present,) = [sides for what, sides in asked.items() if what.startswith("present")]
         assert present["libqs, all mapped"]["median"] < 20000
         absent = asked["absent keys alone, went on to the socket"]
         assert max(side["median"] for side in absent.values()) < 1000
+
+
+def test_peers_with_valkey(tmp_path):
+    """A fifth side, and all claims of the section once more; that they are Redis and a program
+    somewhere else is all the same to it."""
+    program = tmp_path / "some where" / "valkey-server"
+    program.parent.mkdir()
+    program.symlink_to(shutil.which("redis-server"))
+    words = [
+        "peers", "--section", "sockets", "--keys", 2000, "--rounds", 2, "--run-ms", 30, "--rate",
+        2000, "--connections", 5, "--depth", 4, "--io", IO, "--out", tmp_path,
+    ]
+    code, out, error = bench(*words, "--valkey", program)
+    assert code == 0, out + error
+    found = json.loads((tmp_path / "peers.json").read_text())
+    rows, claimed, sides = PEERS["sockets"]
+    assert len(found["rows"]) == rows
+    for row in found["rows"]:
+        assert list(row["sides"]) in ([*sides, "valkey"], ["qs proxy"])
+        rounds = [len(side["rounds"]) for side in row["sides"].values()]
+        assert len(set(rounds)) == 1, row["what"]
+    texts = [claim["claim"] for claim in found["claims"]]
+    beside_redis = [text for text in texts if text.endswith(" x redis")]
+    beside_valkey = [text for text in texts if text.endswith(" x valkey")]
+    assert len(beside_redis) == claimed and len(texts) == 2 * claimed
+    assert [text.replace(" x valkey", " x redis") for text in beside_valkey] == beside_redis
+    # The lines of the sides are beside Redis, so a claim beside Valkey has its ratio with it.
+    assert len(re.findall(r" x valkey   \S+ x valkey \(quartiles ", out)) == claimed
+    assert " x redis   " not in out
+    (note,) = [note for note in found["notes"] if "alkey" in note]
+    assert re.fullmatch(r"valkey \d+\.\d+\.\d+: as redis", note)
+    code, _, error = bench(*words, "--valkey", tmp_path / "nothing")
+    assert code == 1 and "valkey does not start" in error
 
 
 def test_growth(tmp_path):

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // Servers that qs is measured beside, as Debian packages them, each a child of this process that
-// dies with it: Redis without persistence (its fastest), alone or as the replica of another, and
-// memcached with one thread and room for everything. They listen on a unix socket below a directory
-// of the experiment; Redis also on the loopback address, for its replicas alone. Failures are said
-// on standard error. One thread.
+// dies with it: Redis without persistence (its fastest), alone or as the replica of another,
+// memcached with one thread and room for everything, and one member of etcd with its data below a
+// directory of the experiment. They listen on a unix socket there; Redis also on the loopback
+// address, for its replicas alone, and etcd on nothing else. Failures are said on standard error.
+// One thread.
 #ifndef QS_BENCH_RIVALS_H
 #define QS_BENCH_RIVALS_H
 
@@ -13,8 +14,8 @@
 struct rival {
     const char *name;
     enum dialect dialect;
-    char *socket;
-    unsigned port; // of Redis
+    char *socket;  // NULL: etcd
+    unsigned port; // of Redis and etcd
     pid_t process; // 0: not running
     char version[32];
 };
@@ -25,6 +26,7 @@ bool rival_redis(struct rival *rival, const char *name, const char *directory,
                  const struct rival *source) MUST_CHECK;
 bool rival_memcached(struct rival *rival, const char *directory,
                      const struct pairs *pairs) MUST_CHECK;
+bool rival_etcd(struct rival *rival, const char *directory) MUST_CHECK;
 
 // Ends it, if it runs; its data is gone.
 void rival_stop(struct rival *rival);

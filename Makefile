@@ -80,7 +80,8 @@ $(BUILD)/tests/freeze_test: LDFLAGS += -Wl,--wrap=store_flush
 $(BUILD)/tests/journal_damage_test: LDFLAGS += -Wl,--wrap=posix_fadvise
 $(BUILD)/tests/store_test: LDFLAGS += -Wl,--wrap=rocksdb_write
 
-$(BUILD)/tests/bench_test $(BUILD)/tests/peers_test: $(call obj,$(filter-out bench/main.c,$(BENCH_SRC)))
+$(BUILD)/tests/bench_test $(BUILD)/tests/peers_test $(BUILD)/tests/hop_test: \
+  $(call obj,$(filter-out bench/main.c,$(BENCH_SRC)))
 
 $(BUILD)/tests/%: $(BUILD)/obj/tests/tools/%.o $(LIB)
 	@mkdir -p $(@D)

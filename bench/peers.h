@@ -7,7 +7,8 @@
 //             in process, Redis
 //   writers   reads of 20 small keys while nobody, one, two write values of 40 kB: Kyoto Tycoon's
 //             table
-//   hops      from a write at the root to a leaf three hops away, beside a chain of Redis
+//   hops      from a write at the root to a leaf three hops away, beside a chain of Redis and one
+//             member of etcd
 //   children  what a source pays for 64 that it feeds, beside Redis
 //   apply     a replica and a proxy that catch up, beside the same calls of the store alone
 // Limits that were set for qs are claims, printed as held or NOT HELD. One thread, but for writers.

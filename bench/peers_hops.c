@@ -2,15 +2,17 @@
 // From the moment when a write was due at the root to the moment when a reader at a leaf three
 // hops away is told of it: qs, a root and a chain of three replicas, told by a watch; Redis, a
 // primary and a chain of three replicas, told by key events. Each write once and in order, and
-// afterwards each value as it was written. Nothing is bound to a core.
+// afterwards each value as it was written. etcd stands beside them without a hop: one member, told
+// by its watch. As it does not do as many writes, all three are also asked for as many as it holds;
+// as its writers are several, each write is told once, in any order. Nothing is bound to a core.
 #include <poll.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "bench/conn.h"
-#include "bench/histogram.h"
+#include "bench/etcd.h"
+#include "bench/hop.h"
 #include "bench/interrupt.h"
 #include "bench/peers.h"
 #include "common/base/clock.h"
@@ -19,50 +21,30 @@
 
 #define SECTION "hops: from a write at the root to a leaf three hops away"
 #define CHAIN 4 // of Redis: a primary and three behind it
-#define PREFIX "hop:"
-#define KEY_BYTES 24
-#define VALUE_BYTES 290
 #define TELL_NS (10 * NS_PER_S) // after the last write was due
 #define POLL_MS 100
 #define CHECK_KEYS 50 // of one MGET
 #define EVENTS "__keyevent@0__:set"
+#define PUTTERS 16 // of etcd: connections with a put at a time
+#define PROBES 3
+#define PROBE_PUTS 2000
 
-enum { SIDE_QS, SIDE_REDIS, SIDE_COUNT };
-static const char *const names[SIDE_COUNT] = {"qs", "redis"};
+enum { SIDE_QS, SIDE_REDIS, SIDE_ETCD, SIDE_COUNT };
+static const char *const names[SIDE_COUNT] = {"qs", "redis", "etcd, one member, no hops"};
 
 struct chain {
     struct peers *peers;
     struct nodes nodes;
-    struct rival redis[CHAIN];
-    uint64_t written; // numbers below it have been written on both sides
+    struct rival redis[CHAIN], etcd;
+    uint64_t written; // numbers below it have been written
 };
 
 // One side in one run.
 struct run {
     const char *root, *leaf; // sockets
-    uint64_t first, count;   // numbers
-    uint64_t rate, began_ns;
-    uint64_t told; // so many
-    uint64_t faults;
-    struct histogram latency;
-    atomic_bool failed; // the writer
+    unsigned port;           // of etcd
+    struct hop_run hops;
 };
-
-// ---- pairs --------------------------------------------------------------------------------------
-
-static size_t hop_key(uint64_t number, char *to)
-{
-    return (size_t)snprintf(to, KEY_BYTES, PREFIX "%016llx", (unsigned long long)number);
-}
-
-static struct bytes hop_value(uint64_t number, uint8_t *to)
-{
-    struct draw draw = {.state = draw_mix(number)};
-    for (size_t at = 0; at < VALUE_BYTES; at++) {
-        to[at] = (uint8_t)draw_u64(&draw);
-    }
-    return bytes_of(to, VALUE_BYTES);
-}
 
 // ---- writing ------------------------------------------------------------------------------------
 
@@ -81,24 +63,24 @@ static bool take_answers(struct conn *conn, uint64_t *waiting)
 
 static void *write_on(void *of)
 {
-    struct run *run = of;
+    struct run *on = of;
+    struct hop_run *run = &on->hops;
     struct conn conn = {0};
-    uint64_t sent = 0, waiting = 0;
-    uint64_t end = run->began_ns + run->count * NS_PER_S / run->rate + TELL_NS;
-    bool fine = conn_open(&conn, run->root);
+    uint64_t sent = 0, waiting = 0, end = hop_due_ns(run, run->count) + TELL_NS;
+    bool fine = conn_open(&conn, on->root);
     while (fine && (sent < run->count || waiting > 0)) {
         uint64_t now = clock_mono_ns();
         fine = now < end;
-        for (; sent < run->count && run->began_ns + sent * NS_PER_S / run->rate <= now; sent++) {
-            char key[KEY_BYTES];
-            uint8_t value[VALUE_BYTES];
+        for (; sent < run->count && hop_due_ns(run, sent) <= now; sent++) {
+            char key[HOP_KEY_BYTES];
+            uint8_t value[HOP_VALUE_BYTES];
             size_t size = hop_key(run->first + sent, key);
             const struct bytes words[] = {bytes_text("SET"), bytes_of(key, size),
                                           hop_value(run->first + sent, value)};
             conn_send(&conn, ARRAY_LEN(words), words);
             waiting++;
         }
-        uint64_t next = run->began_ns + sent * NS_PER_S / run->rate;
+        uint64_t next = hop_due_ns(run, sent);
         struct timespec limit = {.tv_nsec = next > now ? (long)u64_min(next - now, NS_PER_MS) : 0};
         struct pollfd polled = {.fd = conn.fd, .events = POLLIN};
         fine = fine && conn_flush(&conn) && ppoll(&polled, 1, &limit, NULL) >= 0 &&
@@ -109,32 +91,59 @@ static void *write_on(void *of)
     return NULL;
 }
 
-// ---- being told ---------------------------------------------------------------------------------
-
-// A key that the leaf has shown at `now`: the next one, or it is wrong.
-static void tell(struct run *run, struct bytes key, uint64_t now)
+// One of etcd's connections: a put at a time, numbers are dealt out in order.
+static void *put_on(void *of)
 {
-    char right[KEY_BYTES];
-    size_t size = hop_key(run->first + run->told, right);
-    if (!bytes_equal(key, bytes_of(right, size))) {
-        run->faults++;
+    struct run *on = of;
+    struct hop_run *run = &on->hops;
+    struct etcd *etcd = etcd_open(on->port, NULL, NULL);
+    uint64_t n;
+    bool fine = true;
+    while (fine && !atomic_load(&run->failed) &&
+           (n = atomic_fetch_add(&run->dealt, 1)) < run->count) {
+        char key[HOP_KEY_BYTES];
+        uint8_t value[HOP_VALUE_BYTES];
+        size_t size = hop_key(run->first + n, key);
+        struct bytes right = hop_value(run->first + n, value);
+        uint64_t due = hop_due_ns(run, n), now = clock_mono_ns();
+        if (due > now) {
+            clock_sleep_ns(due - now);
+        }
+        fine = etcd_put(etcd, bytes_of(key, size), right);
     }
-    uint64_t due = run->began_ns + run->told * NS_PER_S / run->rate;
-    histogram_add(&run->latency, now > due ? now - due : 0);
-    run->told++;
+    if (!fine) {
+        fprintf(stderr, "qs-bench: a put of etcd: %s\n", etcd_fault(etcd));
+        atomic_store(&run->failed, true);
+    }
+    etcd_close(etcd);
+    return NULL;
 }
 
-static bool is_over(const struct run *run)
+static void *put_all(void *of)
 {
-    uint64_t end = run->began_ns + run->count * NS_PER_S / run->rate + TELL_NS;
-    return run->told >= run->count || clock_mono_ns() > end || atomic_load(&run->failed);
+    pthread_t putters[PUTTERS];
+    for (size_t i = 0; i < PUTTERS; i++) {
+        CHECK(pthread_create(&putters[i], NULL, put_on, of) == 0);
+    }
+    for (size_t i = 0; i < PUTTERS; i++) {
+        pthread_join(putters[i], NULL);
+    }
+    return NULL;
+}
+
+// ---- being told ---------------------------------------------------------------------------------
+
+static bool is_over(const struct hop_run *run)
+{
+    return run->told >= run->count || clock_mono_ns() > hop_due_ns(run, run->count) + TELL_NS ||
+           atomic_load(&run->failed);
 }
 
 // Begins to write, once whoever is told listens.
-static void begin(struct run *run, pthread_t *ret_writer)
+static void begin(struct run *run, void *(*write)(void *of), pthread_t *ret_writer)
 {
-    run->began_ns = clock_mono_ns() + NS_PER_MS;
-    CHECK(pthread_create(ret_writer, NULL, write_on, run) == 0);
+    run->hops.began_ns = clock_mono_ns() + NS_PER_MS;
+    CHECK(pthread_create(ret_writer, NULL, write, run) == 0);
 }
 
 static bool follow_qs(struct run *run)
@@ -144,19 +153,19 @@ static bool follow_qs(struct run *run)
     struct qs_watch *watch = NULL;
     struct qs_result *result = qs_result_new();
     bool fine = qs_open(&qs, address, NULL) == QS_OK &&
-                qs_watch_open(&watch, qs, PREFIX, sizeof PREFIX - 1, NULL) == QS_OK &&
+                qs_watch_open(&watch, qs, HOP_FIRST, strlen(HOP_FIRST), NULL) == QS_OK &&
                 qs_watch_next(watch, POLL_MS * 100, result) == QS_OK; // it has begun
     pthread_t writer;
     if (fine) {
-        begin(run, &writer);
-        while (fine && !is_over(run)) {
+        begin(run, write_on, &writer);
+        while (fine && !is_over(&run->hops)) {
             int error = qs_watch_next(watch, POLL_MS, result);
             uint64_t now = clock_mono_ns();
             fine = error == QS_OK || error == QS_TIMEOUT;
             for (size_t i = 0; error == QS_OK && i < qs_count(result); i++) {
                 struct qs_bytes key;
                 fine = qs_key(result, i, &key) == QS_OK && fine;
-                tell(run, bytes_of(key.data, key.size), now);
+                hop_tell(&run->hops, bytes_of(key.data, key.size), now);
             }
         }
         pthread_join(writer, NULL);
@@ -190,7 +199,7 @@ static bool take_events(struct conn *conn, struct run *run)
         fine = reply->type == REDIS_REPLY_ARRAY && reply->elements == 3 &&
                reply->element[2]->type == REDIS_REPLY_STRING;
         if (fine) {
-            tell(run, bytes_of(reply->element[2]->str, reply->element[2]->len), now);
+            hop_tell(&run->hops, bytes_of(reply->element[2]->str, reply->element[2]->len), now);
         }
         freeReplyObject(reply);
     }
@@ -205,8 +214,8 @@ static bool follow_redis(struct run *run)
                 ask(&conn, "SUBSCRIBE " EVENTS);
     pthread_t writer;
     if (fine) {
-        begin(run, &writer);
-        while (fine && !is_over(run)) {
+        begin(run, write_on, &writer);
+        while (fine && !is_over(&run->hops)) {
             struct pollfd polled = {.fd = conn.fd, .events = POLLIN};
             poll(&polled, 1, POLL_MS);
             fine = polled.revents == 0 || take_events(&conn, run);
@@ -220,13 +229,40 @@ static bool follow_redis(struct run *run)
     return fine;
 }
 
-// All values of the run as the leaf has them now.
-static bool check_values(struct run *run)
+static void tell_pair(void *of, struct bytes key, struct bytes value)
 {
+    hop_tell_pair(of, key, value, clock_mono_ns());
+}
+
+static bool follow_etcd(struct run *run)
+{
+    struct etcd *etcd = etcd_open(run->port, tell_pair, &run->hops);
+    bool fine = etcd_watch(etcd, bytes_text(HOP_FIRST), bytes_text(HOP_END));
+    pthread_t writer;
+    if (fine) {
+        begin(run, put_all, &writer);
+        while (fine && !is_over(&run->hops)) {
+            fine = etcd_wait(etcd, POLL_MS);
+        }
+        pthread_join(writer, NULL);
+    }
+    if (!fine) {
+        fprintf(stderr, "qs-bench: watching etcd: %s\n", etcd_fault(etcd));
+    }
+    etcd_close(etcd);
+    return fine;
+}
+
+// ---- values -------------------------------------------------------------------------------------
+
+// All values of the run as the leaf has them now.
+static bool check_values(struct run *on)
+{
+    struct hop_run *run = &on->hops;
     struct conn conn = {0};
-    bool fine = conn_open(&conn, run->leaf);
+    bool fine = conn_open(&conn, on->leaf);
     for (uint64_t done = 0; fine && done < run->count; done += CHECK_KEYS) {
-        char keys[CHECK_KEYS][KEY_BYTES];
+        char keys[CHECK_KEYS][HOP_KEY_BYTES];
         struct bytes words[1 + CHECK_KEYS] = {bytes_text("MGET")};
         uint64_t count = u64_min(CHECK_KEYS, run->count - done);
         for (uint64_t i = 0; i < count; i++) {
@@ -235,7 +271,7 @@ static bool check_values(struct run *run)
         redisReply *reply = conn_call(&conn, TELL_NS, 1 + count, words);
         fine = reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == count;
         for (uint64_t i = 0; fine && i < count; i++) {
-            uint8_t value[VALUE_BYTES];
+            uint8_t value[HOP_VALUE_BYTES];
             const redisReply *row = reply->element[i];
             run->faults += row->type != REDIS_REPLY_STRING ||
                            !bytes_equal(bytes_of(row->str, row->len),
@@ -247,6 +283,93 @@ static bool check_values(struct run *run)
     return fine;
 }
 
+// The same of etcd, by ranges that hold as many keys.
+static bool check_etcd(struct run *on)
+{
+    struct hop_run found = {.first = on->hops.first, .count = on->hops.count, .rate = 1};
+    found.seen = mem_zalloc(found.count * sizeof *found.seen);
+    struct etcd *etcd = etcd_open(on->port, tell_pair, &found);
+    bool fine = true;
+    for (uint64_t done = 0; fine && done < found.count; done += CHECK_KEYS) {
+        char first[HOP_KEY_BYTES], end[HOP_KEY_BYTES];
+        uint64_t next = u64_min(done + CHECK_KEYS, found.count);
+        fine = etcd_range(etcd, bytes_of(first, hop_key(found.first + done, first)),
+                          bytes_of(end, hop_key(found.first + next, end)));
+    }
+    if (!fine) {
+        fprintf(stderr, "qs-bench: reading etcd: %s\n", etcd_fault(etcd));
+    }
+    on->hops.faults += found.faults + (found.count - found.told);
+    etcd_close(etcd);
+    mem_free(found.seen);
+    return fine;
+}
+
+// ---- runs ---------------------------------------------------------------------------------------
+
+static const struct {
+    bool (*follow)(struct run *run);
+    bool (*check)(struct run *run);
+} calls[SIDE_COUNT] = {
+    [SIDE_QS] = {follow_qs, check_values},
+    [SIDE_REDIS] = {follow_redis, check_values},
+    [SIDE_ETCD] = {follow_etcd, check_etcd},
+};
+
+static struct run *run_new(const struct chain *chain, size_t side, uint64_t count, uint64_t rate)
+{
+    struct run *run = mem_zalloc(sizeof *run);
+    bool qs = side == SIDE_QS;
+    run->root = qs ? chain->nodes.node[NODE_ROOT].socket : chain->redis[0].socket;
+    run->leaf = qs ? chain->nodes.node[NODE_LEAF].socket : chain->redis[CHAIN - 1].socket;
+    run->port = chain->etcd.port;
+    run->hops.first = chain->written;
+    run->hops.count = count;
+    run->hops.rate = rate;
+    run->hops.seen = mem_zalloc(count * sizeof *run->hops.seen);
+    return run;
+}
+
+static void run_free(struct run *run)
+{
+    mem_free(run->hops.seen);
+    mem_free(run);
+}
+
+static bool run_side(struct peers *peers, size_t side, struct run *on)
+{
+    const struct hop_run *run = &on->hops;
+    bool fine = calls[side].follow(on) && calls[side].check(on);
+    peers->answers += 2 * run->told;
+    peers->faults += run->faults + (run->count - u64_min(run->count, run->told));
+    if (run->faults > 0 || run->told != run->count || atomic_load(&run->failed)) {
+        fprintf(stderr, "qs-bench: %s: %llu of %llu writes told, %llu wrong\n", names[side],
+                (unsigned long long)run->told, (unsigned long long)run->count,
+                (unsigned long long)run->faults);
+        fine = false;
+    }
+    return fine && !interrupted();
+}
+
+// What etcd can do in a closed loop: the best of some runs, the first of which warms it up.
+static bool probe_etcd(struct chain *chain, uint64_t *ret_most)
+{
+    uint64_t most = 0;
+    bool fine = true;
+    for (size_t i = 0; fine && i < PROBES; i++) {
+        // All of it is due at once.
+        struct run *run = run_new(chain, SIDE_ETCD, PROBE_PUTS, NS_PER_S);
+        fine = run_side(chain->peers, SIDE_ETCD, run);
+        chain->written += PROBE_PUTS;
+        if (fine) {
+            most = u64_max(most, PROBE_PUTS * NS_PER_S / (run->hops.told_ns - run->hops.began_ns));
+        }
+        run_free(run);
+    }
+    *ret_most = most;
+    return fine;
+}
+
 // ---- rows ---------------------------------------------------------------------------------------
 
 static const struct {
@@ -255,57 +378,60 @@ static const struct {
 } percentiles[] = {{"p50", 0.5}, {"p99", 0.99}, {"p99.9", 0.999}};
 #define PERCENTILES ARRAY_LEN(percentiles)
 
-static bool run_side(struct chain *chain, size_t side, uint64_t count, struct run *run)
+// What the first so many sides are asked, and its rows.
+struct load {
+    uint64_t rate;
+    size_t sides;
+    struct sheet_row *rows[PERCENTILES];
+};
+
+static void add_rows(struct sheet *sheet, struct load *load)
 {
-    struct peers *peers = chain->peers;
-    bool qs = side == SIDE_QS;
-    run->root = qs ? chain->nodes.node[NODE_ROOT].socket : chain->redis[0].socket;
-    run->leaf = qs ? chain->nodes.node[NODE_LEAF].socket : chain->redis[CHAIN - 1].socket;
-    run->rate = peers->options->writes;
-    run->first = chain->written;
-    run->count = count;
-    bool fine = (qs ? follow_qs : follow_redis)(run) && check_values(run);
-    peers->answers += 2 * run->told;
-    peers->faults += run->faults + (run->count - u64_min(run->count, run->told));
-    if (run->faults > 0 || run->told != count || atomic_load(&run->failed)) {
-        fprintf(stderr, "qs-bench: %s: %llu of %llu writes told, %llu wrong\n", names[side],
-                (unsigned long long)run->told, (unsigned long long)count,
-                (unsigned long long)run->faults);
-        fine = false;
+    for (size_t i = 0; i < PERCENTILES; i++) {
+        load->rows[i] = sheet_add(
+            sheet, SECTION,
+            mem_format("%llu writes/s%s, %s", (unsigned long long)load->rate,
+                       load->sides > SIDE_ETCD ? ", which etcd holds" : "", percentiles[i].name),
+            "microseconds from when the write was due", load->sides, names, SIDE_REDIS);
     }
-    return fine && !interrupted();
 }
 
-static bool run_rounds(struct chain *chain)
+// Round 0 warms up.
+static bool run_load(struct chain *chain, const struct load *load, uint64_t round)
 {
-    struct peers *peers = chain->peers;
-    const struct peers_options *options = peers->options;
-    struct sheet_row *rows[PERCENTILES];
-    for (size_t i = 0; i < PERCENTILES; i++) {
-        rows[i] = sheet_add(&peers->sheet, SECTION,
-                            mem_format("%llu writes/s, %s", (unsigned long long)options->writes,
-                                       percentiles[i].name),
-                            "microseconds from when the write was due", SIDE_COUNT, names,
-                            SIDE_REDIS);
-    }
-    uint64_t count = u64_max(1, options->writes * options->run_ms / 1000);
+    uint64_t count = u64_max(1, load->rate * chain->peers->options->run_ms / 1000);
     bool fine = true;
-    // Round 0 warms up.
-    for (uint64_t round = 0; fine && round <= options->rounds; round++) {
-        for (size_t i = 0; fine && i < SIDE_COUNT; i++) {
-            size_t side = peers_turn(round, i, SIDE_COUNT);
-            struct run *run = mem_zalloc(sizeof *run);
-            fine = run_side(chain, side, count, run);
-            for (size_t j = 0; round > 0 && j < PERCENTILES; j++) {
-                uint64_t ns = histogram_ns(&run->latency, percentiles[j].share);
-                sheet_put(rows[j], side, (double)ns / 1e3);
-            }
-            mem_free(run);
+    for (size_t i = 0; fine && i < load->sides; i++) {
+        size_t side = peers_turn(round, i, load->sides);
+        struct run *run = run_new(chain, side, count, load->rate);
+        fine = run_side(chain->peers, side, run);
+        for (size_t j = 0; round > 0 && j < PERCENTILES; j++) {
+            uint64_t ns = histogram_ns(&run->hops.latency, percentiles[j].share);
+            sheet_put(load->rows[j], side, (double)ns / 1e3);
         }
-        chain->written += count;
+        run_free(run);
     }
-    for (size_t i = 0; fine && i < PERCENTILES; i++) {
-        sheet_print(&peers->sheet, rows[i]);
+    chain->written += count;
+    return fine;
+}
+
+static bool run_rounds(struct chain *chain, uint64_t etcd_rate)
+{
+    struct sheet *sheet = &chain->peers->sheet;
+    const struct peers_options *options = chain->peers->options;
+    struct load loads[] = {{.rate = options->writes, .sides = SIDE_ETCD},
+                           {.rate = etcd_rate, .sides = SIDE_COUNT}};
+    bool fine = true;
+    for (size_t i = 0; i < ARRAY_LEN(loads); i++) {
+        add_rows(sheet, &loads[i]);
+    }
+    for (uint64_t round = 0; fine && round <= options->rounds; round++) {
+        for (size_t i = 0; fine && i < ARRAY_LEN(loads); i++) {
+            fine = run_load(chain, &loads[i], round);
+        }
+    }
+    for (size_t i = 0; fine && i < ARRAY_LEN(loads) * PERCENTILES; i++) {
+        sheet_print(sheet, loads[i / PERCENTILES].rows[i % PERCENTILES]);
     }
     return fine;
 }
@@ -324,22 +450,39 @@ static bool start_all(struct chain *chain)
         fine = rival_redis(&chain->redis[i], rivals[i], chain->nodes.directory,
                            i > 0 ? &chain->redis[i - 1] : NULL);
     }
-    return fine && nodes_settle(&chain->nodes);
+    return fine && rival_etcd(&chain->etcd, chain->nodes.directory) && nodes_settle(&chain->nodes);
+}
+
+// Says who does what, and runs it.
+static bool measure(struct chain *chain)
+{
+    struct peers *peers = chain->peers;
+    sheet_note(&peers->sheet,
+               mem_format("hops: values of %d bytes; a write of qs is on the root's disk before it "
+                          "is sent, on the leaf's before it is shown; redis %s writes nothing to "
+                          "disk",
+                          HOP_VALUE_BYTES, chain->redis[0].version));
+    uint64_t most = 0;
+    if (!probe_etcd(chain, &most)) {
+        return false;
+    }
+    uint64_t rate = u64_max(1, u64_min(hop_rate(most), peers->options->writes));
+    sheet_note(&peers->sheet,
+               mem_format("hops: etcd %s: one member, no hops, each put synced, all by its JSON "
+                          "gateway; in a closed loop %d connections with a put at a time did %llu "
+                          "a second, so it is asked for %llu",
+                          chain->etcd.version, PUTTERS, (unsigned long long)most,
+                          (unsigned long long)rate));
+    return run_rounds(chain, rate);
 }
 
 bool peers_hops(struct peers *peers)
 {
     struct chain *chain = mem_zalloc(sizeof *chain);
     chain->peers = peers;
-    bool fine = nodes_open(&chain->nodes, NULL, peers->options->io, NULL) && start_all(chain);
-    if (fine) {
-        sheet_note(&peers->sheet,
-                   mem_format("hops: values of %d bytes; a write of qs is on the root's disk "
-                              "before it is sent, on the leaf's before it is shown; redis %s "
-                              "writes nothing to disk",
-                              VALUE_BYTES, chain->redis[0].version));
-        fine = run_rounds(chain);
-    }
+    bool fine = nodes_open(&chain->nodes, NULL, peers->options->io, NULL) && start_all(chain) &&
+                measure(chain);
+    rival_stop(&chain->etcd);
     for (size_t i = CHAIN; i > 0; i--) {
         rival_stop(&chain->redis[i - 1]);
     }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "bench/conn.h"
+#include "bench/etcd.h"
 #include "bench/nodes.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -85,6 +86,14 @@ static bool follows(const struct rival *rival)
     return says(rival, "INFO replication", "master_link_status:up");
 }
 
+static bool reads(const struct rival *rival)
+{
+    struct etcd *etcd = etcd_open(rival->port, NULL, NULL);
+    bool read = etcd_range(etcd, bytes_text("a"), bytes_text("b"));
+    etcd_close(etcd);
+    return read;
+}
+
 static bool wait_until(struct rival *rival, bool (*ready)(const struct rival *rival))
 {
     uint64_t end = clock_mono_ns() + START_LIMIT_NS;
@@ -134,7 +143,7 @@ void rival_stop(struct rival *rival)
     rival->socket = NULL;
 }
 
-// ---- the three ----------------------------------------------------------------------------------
+// ---- each of them -------------------------------------------------------------------------------
 
 // Redis or what has grown out of it: the same options, the same answers.
 static bool start_redis(struct rival *rival, const char *name, const char *program,
@@ -187,5 +196,22 @@ bool rival_memcached(struct rival *rival, const char *directory, const struct pa
                                  (unsigned long long)megabytes, geteuid() == 0 ? " -u root" : "");
     bool fine = start(rival, directory, "memcached", arguments) && wait_until(rival, listens);
     mem_free(arguments);
+    return fine;
+}
+
+bool rival_etcd(struct rival *rival, const char *directory)
+{
+    *rival = (struct rival){.name = "etcd", .port = nodes_free_port()};
+    ask_version(rival, "etcd", "--version", "etcd Version: ");
+    char *peers = mem_format("http://127.0.0.1:%u", nodes_free_port()); // there are none
+    char *arguments =
+        mem_format("--name one --data-dir %s/etcd --logger zap --log-level error "
+                   "--log-outputs stdout --listen-client-urls http://127.0.0.1:%u "
+                   "--advertise-client-urls http://127.0.0.1:%u --listen-peer-urls %s "
+                   "--initial-advertise-peer-urls %s --initial-cluster one=%s",
+                   directory, rival->port, rival->port, peers, peers, peers);
+    bool fine = start(rival, directory, "etcd", arguments) && wait_until(rival, reads);
+    mem_free(arguments);
+    mem_free(peers);
     return fine;
 }

@@ -6,7 +6,7 @@ set -eu
 PACKAGES="gcc g++ make pkg-config libc6-dev iproute2
 librocksdb-dev liburing-dev libxxhash-dev libmsgpack-dev libconfuse-dev libzstd-dev
 libmicrohttpd-dev libjansson-dev libcurl4-openssl-dev libc-ares-dev libhiredis-dev libcmocka-dev
-liblmdb-dev redis-server memcached
+liblmdb-dev redis-server memcached etcd-server
 python3 python3-pytest python3-pytest-xdist python3-redis redis-tools universal-ctags spin openssl
 bind9-dnsutils"
 
@@ -35,8 +35,10 @@ fi
 $sudo apt-get update
 # shellcheck disable=SC2086
 $sudo apt-get install -y --no-install-recommends $missing
-for service in redis-server memcached; do
+for server in redis-server memcached etcd-server:etcd; do # the package, and its service's name
     case "$missing " in
-    *" $service "*) [ ! -d /run/systemd/system ] || $sudo systemctl disable -q $service ;;
+    *" ${server%:*} "*)
+        [ ! -d /run/systemd/system ] || $sudo systemctl disable -q "${server#*:}"
+        ;;
     esac
 done

@@ -123,7 +123,7 @@ PEERS = {  # of each section: its rows, its claims, and the sides of the first r
                          "LMDB in process", "RocksDB in process",
                          "redis, two cores", "redis, one core"]),
     "writers": (11, 0, ["qs root", "redis"]),
-    "hops": (3, 0, ["qs", "redis"]),
+    "hops": (6, 0, ["qs", "redis"]),
     "children": (4, 2, ["qs", "redis"]),
     "apply": (9, 6, ["qs replica", "qs proxy", "floor of a replica", "floor of a proxy"]),
 }
@@ -155,6 +155,10 @@ def test_peers(tmp_path, section):
     assert out.count("\n    NOT HELD ") == sum(not claim["held"] for claim in claims)
     picture = xml.dom.minidom.parse(str(tmp_path / "peers.svg"))
     assert picture.getElementsByTagName("circle")
+    if section == "hops":  # all three at one rate, which is plain and at most what was asked for
+        (rate,) = {int(row["what"].split()[0]) for row in found["rows"] if "etcd" in row["what"]}
+        assert 0 < rate <= 1000 and str(rate).strip("0") in ("1", "2", "5")
+        assert list(found["rows"][3]["sides"]) == ["qs", "redis", "etcd, one member, no hops"]
     if section == "sockets":  # else its figures would be the root's, too
         (lacked,) = [row for row in found["rows"] if "did not hold" in row["what"]]
         assert lacked["sides"]["qs proxy"]["rounds"] == [0]

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The loop on both back ends: turn order, timers, posts, accepting, receiving, stopping.
 // Closing and its races are in loop_close_test.c.
-#include "common/io/loop_backend.h"
 #include "tests/unit/io_fixture.h"
 
 #include <errno.h>
@@ -560,47 +559,6 @@ static void test_fall_back(void **state)
     assert_int_equal(kind_when_forbidden(IO_AUTO, EMFILE), 0);
 }
 
-static void timer_over(struct timer *timer) { (void)timer; }
-
-// Turns from the arrival of a byte until a timer is over.
-static unsigned turns_after_byte(void **state, uint64_t busy_ns)
-{
-    struct loop *loop = fixture_open(state);
-    struct reader reader;
-    struct timer over;
-    unsigned turns = 0;
-    int fds[2];
-    fixture_pair(fds);
-    loop_busy_poll(loop, busy_ns);
-    loop->backend->start(loop);
-    reader_open(&reader, loop, fds[0]);
-    uint8_t byte = fixture_byte(0);
-    assert_int_equal(write(fds[1], &byte, 1), 1);
-    while (reader.received == 0) {
-        loop_turn(loop);
-    }
-    timer_init(&over, timer_over);
-    for (loop_timer_set(loop, &over, 20 * NS_PER_MS); timer_is_set(&over); turns++) {
-        loop_turn(loop);
-    }
-    loop_watch_close(&reader.watch);
-    while (loop->watches > 0) {
-        loop_turn(loop);
-    }
-    loop->backend->stop(loop);
-    close(fds[1]);
-    fixture_close(loop);
-    return turns;
-}
-
-static void test_busy_poll(void **state)
-{
-    assert_in_range(turns_after_byte(state, 0), 1, 20);
-    assert_true(turns_after_byte(state, 3600 * NS_PER_S) > 40);
-    // It is over after that time, and without bytes it never begins.
-    assert_in_range(turns_after_byte(state, 1), 1, 20);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -617,7 +575,6 @@ int main(void)
         BOTH(test_wake_of_a_sleeping_loop),
         BOTH(test_thousand_connections),
         BOTH(test_accept_out_of_descriptors),
-        BOTH(test_busy_poll),
         cmocka_unit_test(test_fall_back),
     };
     return cmocka_run_group_tests_name("loop", tests, NULL, NULL);

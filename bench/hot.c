@@ -12,6 +12,7 @@
 
 #define ANSWER_NS (10 * NS_PER_S)
 #define FILL_KEYS 32 // of one MGET, half of what a daemon notes at once
+#define TIMES_MAX 2  // what a daemon takes as a reason to note a key
 // Places for a key: with four keys on average a bucket of eight overflows rarely.
 #define SPARE 2
 #define MEMORY_PART 4
@@ -52,19 +53,22 @@ char *hot_options(uint64_t bytes)
 }
 
 static bool is_right(const redisReply *reply, const struct pairs *pairs, uint64_t first,
-                     uint64_t count, uint8_t *right)
+                     uint64_t count, unsigned times, uint8_t *right)
 {
-    bool fine = reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 * count;
-    for (uint64_t i = 0; fine && i < 2 * count; i++) {
+    uint64_t rows = times * count;
+    bool fine = reply != NULL && reply->type == REDIS_REPLY_ARRAY && reply->elements == rows;
+    for (uint64_t i = 0; fine && i < rows; i++) {
         const redisReply *row = reply->element[i];
-        size_t size = pair_value(pairs, first + i / 2, 0, right);
+        size_t size = pair_value(pairs, first + i / times, 0, right);
         fine = row->type == REDIS_REPLY_STRING && row->len == size &&
                memcmp(row->str, right, size) == 0;
     }
     return fine;
 }
 
-bool hot_fill(const struct node *node, const struct pairs *pairs, uint64_t count, uint64_t *answers)
+// Looks pairs 0 .. count - 1 up, the last one first, each so many times in a row.
+static bool look_up(const struct node *node, const struct pairs *pairs, uint64_t count,
+                    unsigned times, uint64_t *answers)
 {
     struct conn conn = {0};
     char(*names)[PAIR_KEY_BYTES_MAX] = mem_alloc(FILL_KEYS * sizeof *names);
@@ -72,15 +76,17 @@ bool hot_fill(const struct node *node, const struct pairs *pairs, uint64_t count
     bool fine = conn_open(&conn, node->socket);
     for (uint64_t left = count; fine && left > 0;) {
         uint64_t some = u64_min(FILL_KEYS, left);
-        struct bytes words[1 + 2 * FILL_KEYS] = {bytes_text("MGET")};
+        struct bytes words[1 + TIMES_MAX * FILL_KEYS] = {bytes_text("MGET")};
         left -= some;
         for (uint64_t i = 0; i < some; i++) {
             size_t size = pair_key(pairs, left + i, names[i]);
-            words[1 + 2 * i] = words[2 + 2 * i] = bytes_of(names[i], size);
+            for (unsigned time = 0; time < times; time++) {
+                words[1 + i * times + time] = bytes_of(names[i], size);
+            }
         }
-        redisReply *reply = conn_call(&conn, ANSWER_NS, 1 + 2 * some, words);
-        fine = is_right(reply, pairs, left, some, right);
-        *answers += 2 * some;
+        redisReply *reply = conn_call(&conn, ANSWER_NS, 1 + times * some, words);
+        fine = is_right(reply, pairs, left, some, times, right);
+        *answers += times * some;
         freeReplyObject(reply);
     }
     if (!fine) {
@@ -90,4 +96,14 @@ bool hot_fill(const struct node *node, const struct pairs *pairs, uint64_t count
     mem_free(names);
     mem_free(right);
     return fine;
+}
+
+bool hot_fill(const struct node *node, const struct pairs *pairs, uint64_t count, uint64_t *answers)
+{
+    return look_up(node, pairs, count, TIMES_MAX, answers);
+}
+
+bool hot_blocks(const struct node *node, const struct pairs *pairs, uint64_t *answers)
+{
+    return look_up(node, pairs, pairs->count, 1, answers);
 }

@@ -27,4 +27,7 @@ char *hot_options(uint64_t bytes) MUST_CHECK;
 bool hot_fill(const struct node *node, const struct pairs *pairs, uint64_t count,
               uint64_t *answers) MUST_CHECK;
 
+// Looks all pairs up once, likewise, so that the blocks that they are in are in RocksDB's cache.
+bool hot_blocks(const struct node *node, const struct pairs *pairs, uint64_t *answers) MUST_CHECK;
+
 #endif

@@ -320,7 +320,7 @@ static bool start_all(struct sockets *sockets)
     const struct node *nodes = peers->stage.nodes.node;
     uint64_t room = hot_room(sockets->hot_bytes);
     return fine && start_memcached(sockets) &&
-           hot_fill(&nodes[NODE_ROOT], pairs, pairs->count, &peers->answers) &&
+           hot_blocks(&nodes[NODE_ROOT], pairs, &peers->answers) &&
            hot_fill(&nodes[NODE_PROXY], pairs, u64_min(room, pairs->count), &peers->answers);
 }
 

@@ -71,10 +71,11 @@ bool peers_hops(struct peers *peers) MUST_CHECK;
 bool peers_children(struct peers *peers) MUST_CHECK;
 bool peers_apply(struct peers *peers) MUST_CHECK;
 
-// The servers of the stage, loaded if they are not yet; root and proxy, each with one network
-// thread, are started again with these further options of their instances (NULL: none), which
-// brings everything onto the disk. The proxy holds every value. Takes the caller off its core.
-bool peers_stage(struct peers *peers, const char *root_options,
+// The servers of the stage, loaded if they are not yet. Root and proxy are started again, each with
+// one network thread, which looks for more for so many microseconds before it sleeps, and with
+// these further options of their instances (NULL: none); that brings everything onto the disk. The
+// proxy holds every value. Takes the caller off its core.
+bool peers_stage(struct peers *peers, unsigned busy_us, const char *root_options,
                  const char *proxy_options) MUST_CHECK;
 // False: a node did not end in order.
 bool peers_stage_close(struct peers *peers) MUST_CHECK;

@@ -315,7 +315,7 @@ static bool start_all(struct sockets *sockets)
     const struct pairs *pairs = peers->options->pairs;
     sockets->hot_bytes = hot_bytes_for(pairs->count);
     char *table = mem_format("    hot_bytes = %llu\n", (unsigned long long)sockets->hot_bytes);
-    bool fine = peers_stage(peers, "    hot_bytes = 0\n", table);
+    bool fine = peers_stage(peers, 0, "    hot_bytes = 0\n", table);
     mem_free(table);
     const struct node *nodes = peers->stage.nodes.node;
     uint64_t room = hot_room(sockets->hot_bytes);

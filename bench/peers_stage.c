@@ -92,9 +92,6 @@ static bool load(struct peers *peers)
     struct writes_options all = {.pairs = pairs, .count = pairs->count};
     stage->open = true;
     bool fine = nodes_open(nodes, NULL, peers->options->io, NULL);
-    stage->cache_bytes = cache_for(pairs);
-    stage->options = mem_format("loops = 1\nblock_cache = %llu\npin_index = yes\n",
-                                (unsigned long long)stage->cache_bytes);
     nodes->more = stage->options;
     nodes->source = NODE_ROOT;
     if (!fine || !rival_redis(&stage->redis, "redis", nodes->directory, NULL)) {
@@ -121,14 +118,26 @@ static bool restart(struct nodes *nodes, int which, const char *options)
     return fine;
 }
 
-bool peers_stage(struct peers *peers, const char *root_options, const char *proxy_options)
+static void set_options(struct peers_stage *stage, const struct pairs *pairs, unsigned busy_us)
+{
+    mem_free(stage->options);
+    stage->cache_bytes = cache_for(pairs);
+    stage->options =
+        mem_format("loops = 1\nblock_cache = %llu\npin_index = yes\nbusy_poll = %u\n",
+                   (unsigned long long)stage->cache_bytes, busy_us);
+}
+
+bool peers_stage(struct peers *peers, unsigned busy_us, const char *root_options,
+                 const char *proxy_options)
 {
     struct peers_stage *stage = &peers->stage;
     uint64_t began = clock_mono_ns();
     cores_free_self(&peers->cores);
+    set_options(stage, peers->options->pairs, busy_us);
     if (!stage->open && !load(peers)) {
         return false;
     }
+    stage->nodes.more = stage->options;
     bool fine = restart(&stage->nodes, NODE_ROOT, root_options) &&
                 restart(&stage->nodes, NODE_PROXY, proxy_options) && nodes_settle(&stage->nodes);
     peers->loading_ns += clock_mono_ns() - began;

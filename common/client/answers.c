@@ -97,6 +97,20 @@ int answers_parse(struct answers *answers, unsigned wanted)
     return 1;
 }
 
+void answers_add(struct answers *answers, char type, int64_t number)
+{
+    *add_item(answers) = (struct answer){.type = type, .number = number};
+}
+
+void answers_add_bulk(struct answers *answers, struct bytes bytes)
+{
+    size_t offset = answers->data.size;
+    buf_append_bytes(&answers->data, bytes);
+    answers->offset = answers->data.size;
+    *add_item(answers) = (struct answer){
+        .type = '$', .number = (int64_t)bytes.size, .offset = offset, .size = bytes.size};
+}
+
 void answers_next(struct answers *answers)
 {
     buf_consume(&answers->data, answers->offset);

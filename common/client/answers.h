@@ -30,6 +30,11 @@ struct answers {
 // needed, or ERR_PROTOCOL.
 int answers_parse(struct answers *answers, unsigned wanted) MUST_CHECK;
 
+// Adds items that came by no line, as if they had been parsed: an array of so many, an integer or
+// (for '$') nil; a bulk with a copy of its bytes.
+void answers_add(struct answers *answers, char type, int64_t number);
+void answers_add_bulk(struct answers *answers, struct bytes bytes);
+
 // Forgets all replies, and of the data those bytes that were parsed.
 void answers_next(struct answers *answers);
 // Forgets everything; keeps the memory unless that is much.

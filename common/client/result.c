@@ -4,7 +4,6 @@
 #include "common/base/mem.h"
 #include "common/client/fault.h"
 #include "common/client/qs.h"
-#include "common/wire/resp.h"
 
 struct qs_result *qs_result_new(void) { return mem_zalloc(sizeof(struct qs_result)); }
 
@@ -40,7 +39,6 @@ static void begin(struct qs_result *result)
 
 static void end(struct qs_result *result, struct layout layout, size_t rows, uint64_t index)
 {
-    CHECK(answers_parse(&result->in, 1) == 1);
     result->layout = layout;
     result->rows = rows;
     result->index = index;
@@ -48,14 +46,14 @@ static void end(struct qs_result *result, struct layout layout, size_t rows, uin
 
 void result_add(struct qs_result *result, struct bytes value, uint64_t version)
 {
-    struct buf *to = &result->in.data;
-    reply_array(to, 2);
+    struct answers *to = &result->in;
+    answers_add(to, '*', 2);
     if (version == 0) {
-        reply_nil(to, 2);
+        answers_add(to, '$', -1);
     } else {
-        reply_bulk(to, value);
+        answers_add_bulk(to, value);
     }
-    reply_integer(to, (int64_t)version);
+    answers_add(to, ':', (int64_t)version);
 }
 
 void result_one(struct qs_result *result, struct bytes value, uint64_t version, uint64_t index)
@@ -68,7 +66,7 @@ void result_one(struct qs_result *result, struct bytes value, uint64_t version, 
 void result_begin(struct qs_result *result, size_t rows)
 {
     begin(result);
-    reply_array(&result->in.data, rows);
+    answers_add(&result->in, '*', (int64_t)rows);
 }
 
 void result_end(struct qs_result *result, size_t rows, uint64_t index)

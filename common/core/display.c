@@ -191,6 +191,7 @@ uint64_t display_turn(struct display *display)
     pthread_mutex_lock(&display->lock);
     uint64_t used = board_sweep(display->board, touch, instance);
     pthread_mutex_unlock(&display->lock);
+    board_fold(display->board);
     METRIC_ADD(instance->metrics, instance, hot_used, used);
     return SWEEP_EVERY_NS;
 }

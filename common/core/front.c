@@ -9,6 +9,7 @@
 
 // An empty database is likely to grow: its first generation has room for this many keys.
 #define FIRST_KEYS 262144
+#define FOLD_BYTES_MAX (256 * MIB) // onto huge pages: half a second of whoever makes a generation
 
 // ---- generations -------------------------------------------------------------------------------
 
@@ -22,6 +23,7 @@ static uint8_t *in_region(struct front_generation *generation, uint64_t lines)
         LOG_GATED(&gate, LOG_WARN, NULL, "a front filter is not shared: %s", error_text(error));
         return NULL;
     }
+    (void)region_fold(&generation->region, 0, FOLD_BYTES_MAX);
     generation->number = random_u64() | 1;
     struct filter_page *page = generation->region.memory;
     *page = (struct filter_page){.magic = FILTER_MAGIC,

@@ -9,6 +9,7 @@
 #include "common/io/loop_backend.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -147,7 +148,11 @@ static bool is_busy(const struct loop *loop)
 static uint64_t choose_wait_ns(struct loop *loop)
 {
     if (!list_empty(&loop->dirty) || !list_empty(&loop->ready) || !list_empty(&loop->closed) ||
-        loop->deferred != NULL || is_busy(loop)) {
+        loop->deferred != NULL) {
+        return 0;
+    }
+    if (is_busy(loop)) {
+        (void)sched_yield(); // to whoever shares the core: it may be the client
         return 0;
     }
     uint64_t next_ns = wheel_next_ns(&loop->wheel);

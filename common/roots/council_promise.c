@@ -90,10 +90,14 @@ void council_connected(struct council *council, unsigned root)
     }
 }
 
-// A refusal tells of a promise that is not below the own leadership: R1 tries above it.
-static void note_refusal(struct council *council, const struct promise *promise)
+// A refusal tells of a promise that is not below the own leadership: R1 tries above it. Not above
+// the heir's own, as long as the hand-over may succeed: that is how it begins.
+static void note_refusal(struct council *council, unsigned root, const struct promise *promise)
 {
     struct leadership told = promise->leadership;
+    if (root == council->heir && told.leader == root) {
+        return;
+    }
     if (told.epoch >= council->mine.epoch && !leadership_equal(told, council->mine) &&
         told.epoch <= EPOCH_MAX) {
         council->told_epoch = u64_max(council->told_epoch, told.epoch);
@@ -107,7 +111,7 @@ void council_on_answer(struct council *council, unsigned root, bool granted,
         return;
     }
     if (!granted) {
-        note_refusal(council, promise);
+        note_refusal(council, root, promise);
     } else if (leadership_equal(promise->leadership, council->mine)) {
         if (!set_has(council->granted, root)) {
             council->due_lead |= council->role == COUNCIL_LEADING ? ROOT_BIT(root) : 0;

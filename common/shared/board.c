@@ -10,6 +10,7 @@
 #include "common/base/mem.h"
 #include "common/shared/region.h"
 
+#define FOLD_BYTES (4 * MIB) // of a turn: some ten milliseconds of the thread that applies
 #define SWEEP_SLOTS 131072
 
 struct board {
@@ -25,6 +26,7 @@ struct board {
     uint64_t slot_count;
     uint64_t swept; // the next slot of the sweep
     uint64_t hand;
+    size_t folded; // bytes on huge pages, or tried
     _Atomic uint64_t keys;
     bool shared, retired;
 };
@@ -356,4 +358,11 @@ uint64_t board_sweep(struct board *board, board_used *used, void *argument)
         }
     }
     return told;
+}
+
+void board_fold(struct board *board)
+{
+    if (board->shared) {
+        board->folded = region_fold(&board->region, board->folded, FOLD_BYTES);
+    }
 }

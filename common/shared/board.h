@@ -61,4 +61,7 @@ uint64_t board_room(const struct board *board); // for so many keys. Any thread
 typedef void board_used(void *argument, struct bytes key, uint64_t value_bytes);
 uint64_t board_sweep(struct board *board, board_used *used, void *argument);
 
+// Puts a shared one onto huge pages, some at each call (common/shared/region.h). One thread.
+void board_fold(struct board *board);
+
 #endif

@@ -7,14 +7,44 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define HUGE_BYTES (2 * MIB) // a page of x86-64 and of most others that has a table of its own
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 // Linux 6.1
+#endif
 #define SIZE_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
+// An address for `bytes` at which huge pages can lie, with room behind them; NULL: errno says why.
+static uint8_t *reserve(size_t bytes)
+{
+    size_t all = bytes + HUGE_BYTES;
+    int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    uint8_t *memory = mmap(NULL, all, PROT_NONE, flags, -1, 0);
+    if (memory == MAP_FAILED) {
+        return NULL;
+    }
+    size_t before = (HUGE_BYTES - (uintptr_t)memory % HUGE_BYTES) % HUGE_BYTES;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t end = before + (bytes + page - 1) / page * page;
+    if (before > 0) {
+        munmap(memory, before);
+    }
+    munmap(memory + end, all - end);
+    return memory + before;
+}
+
+// A look touches a line or two anywhere in it: with small pages the walk to it costs more than it.
 static int map(struct region *region, bool writable)
 {
     int access = PROT_READ | (writable ? PROT_WRITE : 0);
-    void *memory = mmap(NULL, region->bytes, access, MAP_SHARED, region->fd, 0);
-    if (memory == MAP_FAILED) {
+    uint8_t *place = reserve(region->bytes);
+    if (place == NULL) {
         return error_from_errno(errno);
+    }
+    void *memory = mmap(place, region->bytes, access, MAP_SHARED | MAP_FIXED, region->fd, 0);
+    if (memory == MAP_FAILED) {
+        int error = error_from_errno(errno);
+        munmap(place, region->bytes);
+        return error;
     }
     (void)madvise(memory, region->bytes, MADV_DONTDUMP); // data has no place in others' core files
     region->memory = memory;
@@ -80,6 +110,16 @@ int region_map(struct region *ret_region, enum region_kind kind, int fd, size_t 
         *ret_region = region;
     }
     return error;
+}
+
+size_t region_fold(const struct region *region, size_t from, size_t most)
+{
+    size_t end = u64_min(region->bytes, from + u64_min(most, region->bytes));
+    end = end / HUGE_BYTES * HUGE_BYTES;
+    if (end > from) {
+        (void)madvise((uint8_t *)region->memory + from, end - from, MADV_COLLAPSE);
+    }
+    return end;
 }
 
 void region_close(struct region *region)

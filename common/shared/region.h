@@ -26,6 +26,13 @@ int region_create(struct region *ret_region, enum region_kind kind, size_t bytes
 // smaller than `least` bytes; ERR_MEMORY, ERR_IO.
 int region_map(struct region *ret_region, enum region_kind kind, int fd, size_t least) MUST_CHECK;
 
+// A look touches a line or two anywhere: with small pages the walk to it costs as much as it does.
+// Puts huge pages in the place of small ones from `from` on, where a huge one begins, in `most`
+// bytes, where the machine has some left; also while it is read and written. Some two milliseconds
+// a MiB, which is why it is for the caller to say when. Returns where to go on; never beyond the
+// end, nor behind the last whole one.
+size_t region_fold(const struct region *region, size_t from, size_t most);
+
 void region_close(struct region *region); // all zeroes is allowed
 
 #endif

@@ -490,6 +490,25 @@ static void test_hand_over(void **unused)
     council_on_acknowledge(&council, 1, led(2, 0), 12);
     seen = drain(&council);
     assert_true(saw(&seen, COUNCIL_GO) && seen.last[COUNCIL_GO].root == 1);
+    // The heir has promised itself a higher epoch: that is no reason to try above it, until the
+    // hand-over has taken too long, nor is it before another one says so.
+    const struct promise heirs = {.leadership = led(3, 1), .generation = 7};
+    council_on_answer(&council, 1, false, &heirs, &council.end);
+    council_tick(&council, false, 0);
+    seen = drain(&council);
+    assert_false(saw(&seen, COUNCIL_READ));
+    assert_int_equal(council.role, COUNCIL_LEADING);
+    struct council other = council;
+    council_on_answer(&other, 2, false, &heirs, &council.end);
+    council_tick(&other, false, 0);
+    seen = drain(&other);
+    assert_true(saw(&seen, COUNCIL_READ));
+    other = council;
+    council_promote_expired(&other);
+    council_on_answer(&other, 1, false, &heirs, &council.end);
+    council_tick(&other, false, 0);
+    seen = drain(&other);
+    assert_true(saw(&seen, COUNCIL_READ));
     council_promote_expired(&council);
     seen = drain(&council);
     assert_int_equal(seen.last[COUNCIL_ROLE].writes, COUNCIL_WRITES_TAKEN);

@@ -47,6 +47,36 @@ static void test_region(void **state)
     region_close(&made);
 }
 
+// Whether or not the machine has huge pages: it goes on to the last whole one, and nothing changes
+// under those who read.
+static void test_fold(void **state)
+{
+    (void)state;
+    const size_t bytes = 7 * MIB + 12345, step = 2 * MIB;
+    struct region made, mapped;
+    assert_int_equal(region_create(&made, REGION_READ, bytes), OK);
+    assert_int_equal(region_map(&mapped, REGION_READ, made.fd, bytes), OK);
+    assert_int_equal((uintptr_t)mapped.memory % step, 0);
+    for (size_t at = 0; at < bytes; at += 997) {
+        ((uint8_t *)made.memory)[at] = (uint8_t)(at >> 4);
+    }
+    size_t done = 0, before;
+    unsigned steps = 0;
+    do {
+        before = done;
+        done = region_fold(&made, done, step);
+        steps += done > before;
+        for (size_t at = 0; at < bytes; at += 997) {
+            assert_int_equal(((uint8_t *)mapped.memory)[at], (uint8_t)(at >> 4));
+        }
+    } while (done > before);
+    assert_int_equal(steps, 3);
+    assert_int_equal(done, 6 * MIB);
+    assert_int_equal(region_fold(&made, 0, SIZE_MAX), 6 * MIB);
+    region_close(&mapped);
+    region_close(&made);
+}
+
 static void test_region_of_others(void **state)
 {
     (void)state;
@@ -539,6 +569,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_region),
+        cmocka_unit_test(test_fold),
         cmocka_unit_test(test_region_of_others),
         cmocka_unit_test(test_incarnation),
         cmocka_unit_test(test_slots),

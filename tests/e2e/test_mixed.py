@@ -123,7 +123,8 @@ def check_writes(found):
     """How many changes a second arrived, at the root and at the nodes that were read."""
     seconds, batches, entries = (found[name] for name in ("write_seconds", "batches", "entries"))
     before = found["index"] - found["taken"]
-    shown = [(index - before) / found["taken"] for index in found["shown"]]
+    # A slow node may end at what was loaded before the first of them: it has shown none.
+    shown = [max(0, index - before) / found["taken"] for index in found["shown"]]
     reached = entries / seconds
     text = (
         f"{WRITES:,} changes a second asked, {reached:,.0f} reached ({entries:,} in {batches:,} "

@@ -42,7 +42,7 @@ static void take_ownership(struct board_page *page)
     CHECK(pthread_mutexattr_setrobust(&robust, PTHREAD_MUTEX_ROBUST) == 0);
     CHECK(pthread_mutex_init(&page->owner.lock, &robust) == 0);
     pthread_mutexattr_destroy(&robust);
-    CHECK(pthread_mutex_lock(&page->owner.lock) == 0);
+    CHECK(pthread_mutex_trylock(&page->owner.lock) == 0); // it is new: nobody has it
     CHECK(atomic_load(&page->owner.word) != 0); // the word is where readers look for it
 }
 

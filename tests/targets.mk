@@ -164,8 +164,8 @@ $(DEBIAN_PAIRS):
 roles-clean:
 	rm -rf $(ROLES_DATA) $(ROLES_DATA)-debian $(DEBIAN_PAIRS)
 
-# qs beside Redis, Valkey, memcached, LMDB, RocksDB in one run of some fifteen minutes, which wants the
-# machine for itself. BENCH_ARGS="--section sockets --keys 100000 --run-ms 500" for a short look;
+# qs beside Redis, Valkey, memcached, etcd, LMDB, RocksDB in one run of some 24 minutes, which wants
+# the machine for itself. BENCH_ARGS="--section sockets --keys 100000 --run-ms 500" for a short look;
 # BENCH_KEYS=20000000. Where Valkey cannot be had, or does not run here, the sheet says so.
 .PHONY: bench valkey
 BENCH_KEYS ?= 5000000
@@ -222,7 +222,7 @@ help:
 	@echo "make roles      replica and proxy under the same look-ups, side by side, into docs/bench;"
 	@echo "                ROLES_SETS=20 one section; make roles-clean removes the loaded data"
 	@echo "make roles-debian  the same on Debian's package index, 1.09 million pairs of many sizes"
-	@echo "make bench      qs beside Redis, Valkey, memcached, LMDB and RocksDB in one run, into docs/bench;"
+	@echo "make bench      qs beside Redis, Valkey, memcached, etcd, LMDB, RocksDB, into docs/bench;"
 	@echo "                BENCH_KEYS=20000000, BENCH_ARGS=\"--section sockets\""
 	@echo "make growth     a root with 1, 5, 20 million keys, into docs/bench; GROWTH_KEYS=1000000,5000000"
 	@echo "make floor      import rate of a root beside its floors"

@@ -134,7 +134,7 @@ static void lookup_note(struct instance *instance, const struct view *view,
                         const struct lookup *lookup)
 {
     const struct record *record = &lookup->record;
-    bool found = lookup->status == OK && record->held && record->value.size == record->length;
+    bool found = lookup->status == OK && record->held;
     if (!lookup->hot && (found || lookup->unfiltered)) {
         display_note(instance->display, view, lookup->key, found ? record : NULL);
     }

@@ -32,7 +32,6 @@
 #define BUFFER_NS (NS_PER_S / 2)   // ... for its turn on a link of limited rate, as in a router
 #define BURST 64u                  // packets taken from one device in a turn
 #define PPM 1000000u
-#define NS_PER_US ((uint64_t)1000)
 #define DESTINATION_SITE (16u + 2) // of an IPv4 header
 
 struct packet {

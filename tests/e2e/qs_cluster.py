@@ -36,6 +36,8 @@ REPORTS = re.compile(
 )
 # What makes a proxy hold no value longer than it must, so that every read of one is a miss.
 KEEPS_NOTHING = {"keep_bytes": 0, "window": 0, "window_bytes": 0}
+# How full the disk of whoever runs the tests is decides none of them.
+NO_FREE_LIMITS = {"soft_limit": 0, "hard_limit": 0}
 
 
 class Died(AssertionError):
@@ -100,6 +102,11 @@ def option_text(name, value):
     return f"{name} = {value}" if isinstance(value, int) else f'{name} = "{value}"'
 
 
+def cache_of(given):
+    """The section `cache` of a proxy with the options `given`."""
+    return {"cache": NO_FREE_LIMITS | given.get("cache", {})} if given["role"] == "proxy" else {}
+
+
 class Node:
     """One daemon. `instances` maps a name to its options; parents and replicas may be Nodes."""
 
@@ -137,7 +144,7 @@ class Node:
         lines += [option_text(k, v) for k, v in options.items() if v is not None]
         for number, (name, given) in enumerate(self.instances.items()):
             lines.append(f"instance {name} {{")
-            for key, value in ({"number": number} | given).items():
+            for key, value in ({"number": number, "reserve": 0} | given | cache_of(given)).items():
                 if key in ("parents", "replicas"):
                     value = [node.peer if isinstance(node, Node) else node for node in value]
                 if value is not None and self.cluster.knows(key):

@@ -16,7 +16,6 @@ from resp import RespError
 pytestmark = pytest.mark.once
 MAX_BYTES = 96 << 20
 FILE_BYTES = MAX_BYTES // 64  # a segment: no file is larger
-NO_FREE_LIMITS = {"soft_limit": 0, "hard_limit": 0}
 
 
 def used(node):
@@ -98,7 +97,7 @@ def test_a_storm_of_misses(cluster, say):
     root = cluster.root().start()
     proxy = cluster.proxy(
         "proxy", root, [root], window="1s", fetch="30s",
-        cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS,
+        cache={"max_bytes": MAX_BYTES},
     ).start()
     with Watch(proxy) as watch, proxy.raw() as conn:
         for first in range(0, count, 100):
@@ -140,7 +139,7 @@ def test_a_full_cache_is_built_anew(cluster, say):
     root = cluster.root(**short).start()
     proxy = cluster.proxy(
         "proxy", root, [root], window="1s", fetch="30s",
-        cache={"max_bytes": MAX_BYTES} | NO_FREE_LIMITS,
+        cache={"max_bytes": MAX_BYTES},
     ).start()
     for first in range(0, count, 100):
         values.write(root, range(first, first + 100))
@@ -215,7 +214,7 @@ def test_hits_are_near_those_of_an_ideal_cache(cluster, say):
     root = cluster.root().start()
     proxy = cluster.proxy(
         "proxy", root, [root], window="1s", fetch="30s",
-        cache={"max_bytes": max_bytes} | NO_FREE_LIMITS,
+        cache={"max_bytes": max_bytes},
     ).start()
     for first in range(0, count, 500):
         values.write(root, range(first, min(first + 500, count)))
@@ -250,7 +249,7 @@ def test_what_is_read_stays_across_a_restart(cluster, say):
     root = cluster.root().start()
     proxy = cluster.proxy(
         "proxy", root, [root], window="100ms", fetch="30s",
-        cache={"max_bytes": "64MB"} | NO_FREE_LIMITS,
+        cache={"max_bytes": "64MB"},
     ).start()
     for first in range(0, count, 200):
         values.write(root, range(first, first + 200))
@@ -294,7 +293,7 @@ def test_the_window_stays_while_its_replica_is_away(cluster):
     replica = cluster.replica("replica", root).start()
     proxy = cluster.proxy(
         "proxy", root, [replica], window="1h", window_bytes="4MB", fetch="1s",
-        cache={"max_bytes": "64MB"} | NO_FREE_LIMITS,
+        cache={"max_bytes": "64MB"},
     ).start()
     for first in range(0, 5000, 200):
         old.write(root, range(first, first + 200))

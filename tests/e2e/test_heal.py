@@ -17,10 +17,9 @@ pytestmark = pytest.mark.once
 KEYS = 3000
 HARMED = 1234  # the key that is harmed
 SIZE = 400
-# Nothing leaves a proxy for want of space; walks come when they are asked for; the healing takes
-# a few seconds, so that its words can be read.
+# Walks come when they are asked for; the healing takes a few seconds, so that its words can be
+# read.
 SLOWLY = {"snapshot_rate": "512KB", "walk_every": 0}
-SPACE = {"cache": {"soft_limit": 0, "hard_limit": 0}}
 ROLES = ["replica", "proxy"]
 
 
@@ -40,7 +39,7 @@ class Site:
         self.left.instances["main"]["parents"] = [self.right, self.root]
         both = [self.left, self.right]
         self.near, self.far = (
-            cluster.proxy(name, self.left, both, **SLOWLY, **SPACE) for name in ("near", "far")
+            cluster.proxy(name, self.left, both, **SLOWLY) for name in ("near", "far")
         )
         self.victims = {"replica": self.left, "proxy": self.near}
         for node in (self.near, self.far):
@@ -408,7 +407,7 @@ def test_a_replica_whose_history_forks(cluster):
     root = cluster.root().start()
     middle = cluster.replica("middle", root).start()
     replica = cluster.replica("replica", middle).start()
-    proxy = cluster.proxy("proxy", root, [replica], fetch="300ms", **SPACE).start()
+    proxy = cluster.proxy("proxy", root, [replica], fetch="300ms").start()
     for number in range(1, 41):
         assert root.call("QS.PUT", b"k", b"%d" % number) == number
     cluster.settle()
@@ -438,7 +437,7 @@ def test_a_replica_whose_history_forks(cluster):
 def test_the_rate_of_a_walk(cluster, say):
     count = 200_000
     root = cluster.root(walk_rate=0).start()
-    proxy = cluster.proxy("proxy", root, [root], walk_rate=0, **SPACE).start()
+    proxy = cluster.proxy("proxy", root, [root], walk_rate=0).start()
     with root.raw() as conn:
         for at in range(0, count, 2000):
             words = [word for n in range(at, at + 2000) for word in (key_of(n), b"v" * 100)]

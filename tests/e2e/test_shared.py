@@ -11,7 +11,7 @@ import pytest
 
 import test_libqs
 from qs_cluster import wait_for
-from test_evict import NO_FREE_LIMITS, Values, within
+from test_evict import Values, within
 from test_heal import alter, scan
 from test_libqs import PATIENCE, connect, qs, sessions
 
@@ -273,7 +273,6 @@ def test_repaired(cluster, role):
     root = cluster.root().start()
     options = {"walk_every": 0, **SHARED}
     if role == "proxy":
-        options["cache"] = {"soft_limit": 0, "hard_limit": 0}
         node = cluster.proxy("proxy", root, [root], **options).start()
     else:
         node = cluster.replica("replica", root, **options).start()
@@ -350,7 +349,7 @@ def test_use_counts_for_eviction(cluster, say):
     root = cluster.root().start()
     proxy = cluster.proxy(
         "proxy", root, [root], window="100ms", fetch="30s",
-        cache={"max_bytes": "64MB"} | NO_FREE_LIMITS, **SHARED,
+        cache={"max_bytes": "64MB"}, **SHARED,
     ).start()
     keys = [small.key(n) for n in mapped]
     for numbers in (mapped, asked_for, idle):

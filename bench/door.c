@@ -2,10 +2,13 @@
 #include "bench/door.h"
 
 #include <hiredis/hiredis.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/clock.h"
 #include "common/base/mem.h"
+#include "common/base/spin.h"
 #include "common/client/qs.h"
 
 #define TIMEOUT_MS 10000
@@ -50,13 +53,14 @@ static void libqs_close(void *of)
     mem_free(handle);
 }
 
-bool door_libqs(struct door *door, const char *socket, bool maps)
+bool door_libqs(struct door *door, const char *socket, bool maps, unsigned busy_us)
 {
     struct handle *handle = mem_zalloc(sizeof *handle);
     const struct qs_options options = {
         .size = sizeof options,
         .timeout_ms = TIMEOUT_MS,
         .shared = maps ? QS_SHARED_LIVE : QS_SHARED_NONE,
+        .busy_poll = busy_us,
     };
     char *address = mem_format("unix:%s", socket);
     handle->result = qs_result_new();
@@ -71,11 +75,40 @@ bool door_libqs(struct door *door, const char *socket, bool maps)
 
 // ---- Redis --------------------------------------------------------------------------------------
 
-static ssize_t redis_get(void *of, struct bytes key, uint8_t *to, size_t room)
+struct redis {
+    redisContext *context;
+    struct spin spin;
+};
+
+// What hiredis has no option for: it sleeps at once.
+static void look_for_reply(struct redis *redis)
+{
+    struct pollfd reply = {.fd = redis->context->fd, .events = POLLIN};
+    uint64_t since_ns = clock_mono_ns();
+    int whole = 0;
+    while (whole == 0 && redisBufferWrite(redis->context, &whole) == REDIS_OK) {
+    }
+    while (spin_again(&redis->spin, since_ns) && poll(&reply, 1, 0) == 0) {
+    }
+}
+
+static redisReply *redis_ask(struct redis *redis, struct bytes key)
 {
     const char *words[] = {"GET", (const char *)key.data};
     const size_t sizes[] = {3, key.size};
-    redisReply *reply = redisCommandArgv(of, ARRAY_LEN(words), words, sizes);
+    void *reply = NULL;
+    if (redisAppendCommandArgv(redis->context, ARRAY_LEN(words), words, sizes) == REDIS_OK) {
+        if (redis->spin.for_ns > 0) {
+            look_for_reply(redis);
+        }
+        (void)redisGetReply(redis->context, &reply);
+    }
+    return reply;
+}
+
+static ssize_t redis_get(void *of, struct bytes key, uint8_t *to, size_t room)
+{
+    redisReply *reply = redis_ask(of, key);
     ssize_t size = DOOR_FAILED;
     if (reply != NULL && reply->type == REDIS_REPLY_NIL) {
         size = DOOR_ABSENT;
@@ -87,15 +120,23 @@ static ssize_t redis_get(void *of, struct bytes key, uint8_t *to, size_t room)
     return size;
 }
 
-static void redis_close(void *of) { redisFree(of); }
-
-bool door_redis(struct door *door, const char *socket)
+static void redis_close(void *of)
 {
-    redisContext *context = redisConnectUnix(socket);
-    *door = (struct door){.get = redis_get, .close = redis_close, .of = context};
-    bool opened = context != NULL && context->err == 0;
+    struct redis *redis = of;
+    redisFree(redis->context);
+    mem_free(redis);
+}
+
+bool door_redis(struct door *door, const char *socket, unsigned busy_us)
+{
+    struct redis *redis = mem_zalloc(sizeof *redis);
+    redis->context = redisConnectUnix(socket);
+    redis->spin.for_ns = busy_us * NS_PER_US;
+    *door = (struct door){.get = redis_get, .close = redis_close, .of = redis};
+    bool opened = redis->context != NULL && redis->context->err == 0;
     if (!opened) {
-        fprintf(stderr, "qs-bench: %s: %s\n", socket, context != NULL ? context->errstr : "");
+        fprintf(stderr, "qs-bench: %s: %s\n", socket,
+                redis->context != NULL ? redis->context->errstr : "");
     }
     return opened;
 }

@@ -24,9 +24,9 @@ bool door_engine(struct door *door, const struct engine_calls *calls, const char
                  const struct pairs *pairs, const uint32_t *order) MUST_CHECK;
 
 // `maps`: looks into the memory that the daemon shares first, once it has asked the socket some
-// times.
-bool door_libqs(struct door *door, const char *socket, bool maps) MUST_CHECK;
-bool door_redis(struct door *door, const char *socket) MUST_CHECK;
+// times. `busy_us`: for so long the client looks for an answer before it sleeps.
+bool door_libqs(struct door *door, const char *socket, bool maps, unsigned busy_us) MUST_CHECK;
+bool door_redis(struct door *door, const char *socket, unsigned busy_us) MUST_CHECK;
 
 void door_close(struct door *door);
 

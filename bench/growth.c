@@ -168,8 +168,8 @@ static bool load_root(struct stand *stand)
     if (fine) {
         node_wait_still(root, "store_bytes", NODE_STORE_LOOKS);
     }
-    return fine && door_libqs(&stand->doors[DOOR_MAP], root->socket, true) &&
-           door_libqs(&stand->doors[DOOR_SOCKET], root->socket, false);
+    return fine && door_libqs(&stand->doors[DOOR_MAP], root->socket, true, 0) &&
+           door_libqs(&stand->doors[DOOR_SOCKET], root->socket, false, 0);
 }
 
 static bool fill_board(struct stand *stand)

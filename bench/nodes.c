@@ -57,9 +57,12 @@ static void append_role(struct buf *to, const struct nodes *nodes, int which, bo
         if (keys_only) {
             buf_append_text(to, "    keep_bytes = 0\n    window = 0\n    window_bytes = 0\n");
         }
+        // How full the disk is, maybe of something else, is none of what is measured.
+        buf_append_text(to, "    cache {\n        soft_limit = 0\n        hard_limit = 0\n");
         if (nodes->cache != NULL) {
-            buf_format(to, "    cache {\n        max_bytes = %s\n    }\n", nodes->cache);
+            buf_format(to, "        max_bytes = %s\n", nodes->cache);
         }
+        buf_append_text(to, "    }\n");
     }
 }
 

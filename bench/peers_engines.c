@@ -3,7 +3,8 @@
 // daemon shares, with a tenth of the data's bytes for hot keys (the root) or with room for all
 // values (the proxy); by libqs over the root's socket; in LMDB and RocksDB in this process; in
 // Redis over its socket. Where there is a server it has the first core, and the client the last or
-// the same.
+// the same. A client of memory looks for a while for what it had to ask the socket for before it
+// sleeps; one more sleeps at once, and one more of Redis looks: what that brings is to be seen.
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
@@ -29,8 +30,19 @@
 #define CHURN_LEAST 0.95     // of them
 #define CHURN_MOST 1.3       // times the mean without them
 
-enum { DOOR_HOT, DOOR_ALL, DOOR_SOCKET, DOOR_LMDB, DOOR_ROCKSDB, DOOR_REDIS, DOOR_COUNT };
-static const char *const door_names[DOOR_COUNT] = {
+enum {
+    DOOR_HOT,
+    DOOR_ALL,
+    DOOR_SOCKET,
+    DOOR_LMDB,
+    DOOR_ROCKSDB,
+    DOOR_REDIS,
+    DOOR_TOLD, // the memory of those before; those that follow are others to the same
+    DOOR_HOT_ASLEEP = DOOR_TOLD,
+    DOOR_REDIS_AWAKE,
+    DOOR_COUNT,
+};
+static const char *const door_names[DOOR_TOLD] = {
     "libqs, 10 % mapped", "libqs, all mapped",  "libqs by its socket",
     "LMDB in process",    "RocksDB in process", "redis",
 };
@@ -46,6 +58,8 @@ enum {
     ROCKSDB,
     REDIS_TWO,
     REDIS_ONE,
+    HOT_ASLEEP,
+    REDIS_AWAKE,
     SIDE_COUNT
 };
 static const struct side {
@@ -63,12 +77,17 @@ static const struct side {
     [ROCKSDB] = {"RocksDB in process", DOOR_ROCKSDB, false},
     [REDIS_TWO] = {"redis, two cores", DOOR_REDIS, false},
     [REDIS_ONE] = {"redis, one core", DOOR_REDIS, true},
+    [HOT_ASLEEP] = {"libqs, 10 % mapped, two cores, sleeps at once", DOOR_HOT_ASLEEP, false},
+    [REDIS_AWAKE] = {"redis, two cores, looks before it sleeps", DOOR_REDIS_AWAKE, false},
 };
 
 enum { FIGURE_MEAN, FIGURE_P50, FIGURE_P99, FIGURE_COUNT };
 static const char *const figure_names[FIGURE_COUNT] = {"mean", "p50", "p99"};
 
 // Loads, and who is asked.
+static const size_t mixed_sides[] = {HOT_TWO,    HOT_ONE, ALL_TWO, ALL_ONE,   SOCKET_TWO,
+                                     SOCKET_ONE, LMDB,    ROCKSDB, REDIS_TWO, REDIS_ONE,
+                                     HOT_ASLEEP, REDIS_AWAKE};
 static const size_t every_side[] = {HOT_TWO, HOT_ONE, ALL_TWO, ALL_ONE,   SOCKET_TWO, SOCKET_ONE,
                                     LMDB,    ROCKSDB, REDIS_TWO, REDIS_ONE};
 static const size_t mapped_sides[] = {ALL_TWO, HOT_TWO};
@@ -79,7 +98,7 @@ static const struct load {
     size_t count;
     size_t base; // place among them
 } loads[] = {
-    {DRIVE_MIXED, "10 absent to 1 present, Zipf 0.99", every_side, ARRAY_LEN(every_side), 8},
+    {DRIVE_MIXED, "10 absent to 1 present, Zipf 0.99", mixed_sides, ARRAY_LEN(mixed_sides), 8},
     {DRIVE_ABSENT, "absent keys alone", every_side, ARRAY_LEN(every_side), 8},
     {DRIVE_PRESENT, "present keys alone, Zipf 0.99", every_side, ARRAY_LEN(every_side), 8},
     {DRIVE_ABSENT_ZIPF, "absent keys alone, Zipf 0.99", mapped_sides, ARRAY_LEN(mapped_sides), 0},
@@ -120,7 +139,8 @@ static const struct node *node_of(const struct engines *engines, size_t door)
 {
     const struct node *node = engines->peers->stage.nodes.node;
     return door == DOOR_ALL ? &node[NODE_PROXY]
-           : door == DOOR_HOT || door == DOOR_SOCKET ? &node[NODE_ROOT] : NULL;
+           : door == DOOR_HOT || door == DOOR_SOCKET || door == DOOR_HOT_ASLEEP ? &node[NODE_ROOT]
+                                                                                 : NULL;
 }
 
 static bool is_mapped(size_t door) { return door == DOOR_HOT || door == DOOR_ALL; }
@@ -346,8 +366,8 @@ static void tell_row(struct engines *engines, const char *what, const char *unit
 {
     struct sheet *sheet = &engines->peers->sheet;
     struct sheet_row *row =
-        sheet_add(sheet, SECTION, mem_text(what), unit, DOOR_COUNT, door_names, DOOR_REDIS);
-    for (size_t i = 0; i < DOOR_COUNT; i++) {
+        sheet_add(sheet, SECTION, mem_text(what), unit, DOOR_TOLD, door_names, DOOR_REDIS);
+    for (size_t i = 0; i < DOOR_TOLD; i++) {
         sheet_put(row, i, bytes[i] / 1e6);
     }
     sheet_print(sheet, row);
@@ -355,7 +375,7 @@ static void tell_row(struct engines *engines, const char *what, const char *unit
 
 static void tell_memory(struct engines *engines)
 {
-    for (size_t i = 0; i < DOOR_COUNT; i++) {
+    for (size_t i = 0; i < DOOR_TOLD; i++) {
         const struct node *node = node_of(engines, i);
         if (node != NULL) {
             note_memory(engines, i, node->process, 1);
@@ -460,7 +480,8 @@ static bool fill_board(struct engines *engines, size_t door)
 static bool open_libqs(struct engines *engines, size_t door)
 {
     const struct node *node = node_of(engines, door);
-    return door_libqs(&engines->doors[door], node->socket, is_mapped(door)) &&
+    unsigned busy_us = is_mapped(door) ? BUSY_US : 0;
+    return door_libqs(&engines->doors[door], node->socket, is_mapped(door), busy_us) &&
            (!is_mapped(door) || fill_board(engines, door)) &&
            cores_pin(node->process, engines->peers->cores.first);
 }
@@ -481,7 +502,10 @@ static bool serve(struct engines *engines)
         fine = open_libqs(engines, door);
     }
     const struct rival *redis = &peers->stage.redis;
-    fine = fine && door_redis(&engines->doors[DOOR_REDIS], redis->socket) &&
+    const struct node *hot_node = node_of(engines, DOOR_HOT_ASLEEP);
+    fine = fine && door_libqs(&engines->doors[DOOR_HOT_ASLEEP], hot_node->socket, true, 0) &&
+           door_redis(&engines->doors[DOOR_REDIS_AWAKE], redis->socket, BUSY_US) &&
+           door_redis(&engines->doors[DOOR_REDIS], redis->socket, 0) &&
            cores_pin(redis->process, peers->cores.first);
     peers->loading_ns += clock_mono_ns() - began;
     struct nodes *nodes = &peers->stage.nodes;
@@ -502,7 +526,7 @@ static bool run(struct engines *engines)
     note_node(engines, DOOR_ALL);
     sheet_note(&peers->sheet,
                mem_format("engines: qs: loops = 1, block_cache %.0f MB, all values read once "
-                          "before, pin_index, busy_poll %d us",
+                          "before, pin_index, busy_poll %d us, as is that of the clients of memory",
                           (double)peers->stage.cache_bytes / 1e6, BUSY_US));
     sheet_note(&peers->sheet,
                mem_format("engines: means of batches of %d, percentiles of single look-ups with "

@@ -14,6 +14,7 @@
 #define CONNECTIONS 8
 #define CONNECTIONS_MAX 1024
 #define REPLY_BYTES (128 * MIB)
+#define BUSY_POLL_MAX 10000
 
 _Static_assert(QS_TOKEN_BYTES >= HISTORY_DIGITS + 1 + 20 + 1, "a token fits");
 
@@ -25,6 +26,7 @@ static struct qs *create(const struct qs_options *given)
     qs->timeout_ns = (given->timeout_ms > 0 ? given->timeout_ms : TIMEOUT_MS) * NS_PER_MS;
     qs->connections = given->connections > 0 ? given->connections : CONNECTIONS;
     qs->reply_bytes = given->reply_bytes > 0 ? given->reply_bytes : REPLY_BYTES;
+    qs->busy_ns = given->busy_poll * NS_PER_US;
     qs->instance = given->instance == NULL ? NULL : mem_text(given->instance);
     list_init(&qs->idle);
     pthread_condattr_t monotonic;
@@ -57,6 +59,10 @@ int qs_open(struct qs **ret_qs, const char *address, const struct qs_options *op
     }
     if (given.shared > QS_SHARED_NONE) {
         return fault(ERR_CONFIG, "shared = %u is none of QS_SHARED_...", given.shared);
+    }
+    if (given.busy_poll > BUSY_POLL_MAX) {
+        return fault(ERR_CONFIG, "busy_poll = %u: 0 to %u microseconds are allowed",
+                     given.busy_poll, BUSY_POLL_MAX);
     }
     struct qs *qs = create(&given);
     qs->address = parsed;
@@ -234,6 +240,7 @@ int handle_open_line(struct qs *qs, uint64_t deadline_ns, struct line **ret_line
         return fault(code, "%s: cannot connect: %s (is qsd running there?)", qs->where,
                      error_text(error));
     }
+    line->spin.for_ns = qs->busy_ns;
     error = greet(qs, line, deadline_ns);
     if (error == OK) {
         error = join(qs, line);

@@ -20,7 +20,7 @@ struct qs {
     struct address address;
     char *where;    // the address, for people
     char *instance; // NULL: the one that is served there
-    uint64_t timeout_ns, reply_bytes;
+    uint64_t timeout_ns, busy_ns, reply_bytes;
     unsigned connections;
     struct door *door; // NULL: none
 

@@ -7,7 +7,7 @@ PREFIX      ?= /usr/local
 DESTDIR     ?=
 QS_SO        = 1
 QS_LIB_SRC  := $(wildcard common/client/*.c) common/io/address.c common/wire/resp_reply.c \
-               $(addprefix common/base/,base.c bloom.c buf.c clock.c error.c hash.c mem.c) \
+               $(addprefix common/base/,base.c bloom.c buf.c clock.c error.c hash.c mem.c spin.c) \
                $(addprefix common/shared/,hot.c look.c region.c)
 QS_LIB_OBJ  := $(patsubst %.c,$(BUILD)/pic/%.o,$(QS_LIB_SRC))
 QS_VERSION   = $(shell sed -n 's/.*QS_VERSION "\(.*\)".*/\1/p' qs/version.h)

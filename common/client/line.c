@@ -18,13 +18,15 @@
 #define REQUEST_BYTES_MAX GIB
 
 // ERR_TIMEOUT when none of `events`, nor an error, came before the deadline.
-static int wait_until(int fd, short events, uint64_t deadline_ns)
+static int wait_until(struct line *line, short events, uint64_t deadline_ns)
 {
+    uint64_t since_ns = clock_mono_ns();
     for (;;) {
+        bool looks = spin_again(&line->spin, since_ns);
         uint64_t now = clock_mono_ns();
         uint64_t left_ms = now < deadline_ns ? (deadline_ns - now + NS_PER_MS - 1) / NS_PER_MS : 0;
-        struct pollfd waiting = {.fd = fd, .events = events};
-        int count = poll(&waiting, 1, (int)u64_min(left_ms, INT32_MAX));
+        struct pollfd waiting = {.fd = line->fd, .events = events};
+        int count = poll(&waiting, 1, looks ? 0 : (int)u64_min(left_ms, INT32_MAX));
         if (count > 0) {
             return OK;
         }
@@ -48,7 +50,7 @@ int line_open(struct line *line, const struct address *address, uint64_t reply_b
     if (error != OK) {
         return error;
     }
-    error = wait_until(line->fd, POLLOUT, deadline_ns);
+    error = wait_until(line, POLLOUT, deadline_ns);
     if (error == OK) {
         error = address_connected(line->fd);
     }
@@ -113,7 +115,7 @@ static int send_all(struct line *line, uint64_t deadline_ns)
         if (size >= 0) {
             line->sent += (size_t)size;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
-            int error = wait_until(line->fd, POLLOUT, deadline_ns);
+            int error = wait_until(line, POLLOUT, deadline_ns);
             if (error != OK) {
                 return error;
             }
@@ -131,7 +133,7 @@ static int receive(struct line *line, unsigned replies, uint64_t deadline_ns)
         if (code != 0) {
             return code == 1 ? OK : code;
         }
-        code = wait_until(line->fd, POLLIN, deadline_ns);
+        code = wait_until(line, POLLIN, deadline_ns);
         if (code != OK) {
             return code;
         }
@@ -198,7 +200,7 @@ int line_exchange_fds(struct line *line, uint64_t deadline_ns, int *ret_fds, uns
         if (code != 0) {
             return code == 1 ? OK : code;
         }
-        error = wait_until(line->fd, POLLIN, deadline_ns);
+        error = wait_until(line, POLLIN, deadline_ns);
         uint8_t *to = error == OK ? buf_reserve(&line->in.data, FDS_REPLY_BYTES) : NULL;
         ssize_t size = to == NULL ? 0
                                   : receive_piece(line, to, FDS_REPLY_BYTES, ret_fds, max,

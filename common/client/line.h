@@ -5,6 +5,7 @@
 #define QS_COMMON_CLIENT_LINE_H
 
 #include "common/base/list.h"
+#include "common/base/spin.h"
 #include "common/client/answers.h"
 #include "common/io/address.h"
 
@@ -14,6 +15,7 @@
 struct line {
     struct list node; // its owner's
     int fd;
+    struct spin spin; // for what the daemon sends
     struct buf out;   // what is to be sent
     size_t sent;      // of it, taken by the kernel
     struct answers in;

@@ -71,6 +71,7 @@ class _Options(ctypes.Structure):
         ("connections", ctypes.c_uint32),
         ("reply_bytes", ctypes.c_uint64),
         ("shared", ctypes.c_uint32),
+        ("busy_poll", ctypes.c_uint32),
     ]
 
 
@@ -176,11 +177,12 @@ class _Result:
 class Handle:
     """A session with one instance; see qs.open. Closed by close(), or at the end of a `with`."""
 
-    def __init__(self, address, instance, timeout, connections, shared):
+    def __init__(self, address, instance, timeout, connections, shared, busy_poll):
         options = _Options(ctypes.sizeof(_Options), None if instance is None else _bytes(instance))
         options.timeout_ms = _ms(timeout)
         options.connections = connections
         options.shared = _SHARED.index(shared)
+        options.busy_poll = busy_poll
         self.own = threading.local()
         self._at = ctypes.c_void_p()
         _check(_lib.qs_open(ctypes.byref(self._at), _bytes(address), ctypes.byref(options)))
@@ -358,8 +360,9 @@ class Watch:
         self.close()
 
 
-def open(address, instance=None, timeout=5.0, connections=8, shared="live"):
+def open(address, instance=None, timeout=5.0, connections=8, shared="live", busy_poll=0):
     """A Handle. `address`: "unix:/path" or "host:port"; `timeout`: for each call as a whole.
     `shared`: whether memory that the daemon shares is read: "live": as long as the daemon lives;
-    "static": and while none does; "none": never."""
-    return Handle(address, instance, timeout, connections, shared)
+    "static": and while none does; "none": never. `busy_poll`: microseconds for which a call looks
+    for its answer before it sleeps."""
+    return Handle(address, instance, timeout, connections, shared, busy_poll)

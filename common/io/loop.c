@@ -9,7 +9,6 @@
 #include "common/io/loop_backend.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -92,7 +91,7 @@ int loop_open(struct loop **ret_loop, enum io_kind kind, unsigned id, const char
     return OK;
 }
 
-void loop_busy_poll(struct loop *loop, uint64_t ns) { loop->busy_ns = ns; }
+void loop_busy_poll(struct loop *loop, uint64_t ns) { loop->spin.for_ns = ns; }
 
 void loop_close(struct loop *loop)
 {
@@ -139,11 +138,6 @@ static void apply_dirty(struct loop *loop)
     }
 }
 
-static bool is_busy(const struct loop *loop)
-{
-    return loop->busy_ns > 0 && clock_mono_ns() - loop->received_ns < loop->busy_ns;
-}
-
 // How long this turn may wait. Announces the sleep when it is not 0.
 static uint64_t choose_wait_ns(struct loop *loop)
 {
@@ -151,8 +145,7 @@ static uint64_t choose_wait_ns(struct loop *loop)
         loop->deferred != NULL) {
         return 0;
     }
-    if (is_busy(loop)) {
-        (void)sched_yield(); // to whoever shares the core: it may be the client
+    if (spin_again(&loop->spin, loop->received_ns)) {
         return 0;
     }
     uint64_t next_ns = wheel_next_ns(&loop->wheel);

@@ -9,6 +9,7 @@
 #ifndef QS_COMMON_IO_LOOP_BACKEND_H
 #define QS_COMMON_IO_LOOP_BACKEND_H
 
+#include "common/base/spin.h"
 #include "common/io/loop.h"
 #include "common/io/wheel.h"
 
@@ -52,7 +53,8 @@ struct loop {
     int wake_fd; // an eventfd, blocking: it is read only when it is readable
     size_t watches;
     uint64_t now_ns;
-    uint64_t busy_ns, received_ns; // does not sleep before both have passed
+    struct spin spin; // for more bytes than those of received_ns
+    uint64_t received_ns;
     struct mailbox mailbox;
     _Atomic bool stopping;
     _Atomic bool sleeping; // a post must write to wake_fd

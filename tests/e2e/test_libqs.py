@@ -67,9 +67,10 @@ def all_calls(db, name):
         db.put("k" * 1025, "")
 
 
-def test_limits_of_time(cluster):
+@pytest.mark.parametrize("busy", [0, 10000])
+def test_limits_of_time(cluster, busy):
     root = cluster.root().start()
-    with connect(root, timeout=1.0 * SLOW) as db:
+    with connect(root, timeout=1.0 * SLOW, busy_poll=busy) as db:
         db.put("a", "1")
         for call in (lambda: db.get("a", least=50), lambda: db.wait(50, 0.05),
                      lambda: db.get("a", at=50)):

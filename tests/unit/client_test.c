@@ -221,6 +221,10 @@ static void test_what_cannot_be_opened(void **state)
     options.connections = 0;
     options.shared = 3;
     assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
+    options.shared = 0;
+    options.busy_poll = 10001;
+    assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
+    assert_non_null(strstr(qs_last_error(), "10001"));
     options.size = 2;
     assert_int_equal(qs_open(&qs, "unix:/tmp/x", &options), QS_CONFIG);
     assert_null(qs);

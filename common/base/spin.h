@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Looking for something again and again, in place of sleeping until it comes: a core for latency.
+// It pays as long as nobody else wants the core. Who yields to another is put behind it for a slice
+// of milliseconds, where who slept would be put in front of it when woken: so once the core has
+// gone to somebody else, nothing is looked for that way for a while.
+#ifndef QS_COMMON_BASE_SPIN_H
+#define QS_COMMON_BASE_SPIN_H
+
+#include "common/base/base.h"
+
+struct spin {
+    uint64_t for_ns;   // 0: it is never looked for
+    uint64_t until_ns; // before that others want the core
+};
+
+// Whether to look once more for what is waited for since `since_ns` (clock_mono_ns). Lets others
+// have the core first.
+bool spin_again(struct spin *spin, uint64_t since_ns);
+
+#endif

@@ -177,6 +177,7 @@ static ssize_t on_data(struct stream *stream, struct bytes data)
 {
     struct session *session = CONTAINER_OF(stream, struct session, stream);
     session->active_ns = loop_now_ns(session->home->loop);
+    loop_expect(session->home->loop);
     if (session->blocked) {
         block(session, session->blocked_quiet, data.size);
         return 0;

@@ -41,15 +41,15 @@ void bloom_prefetch(const struct bloom *bloom, struct hash128 hash)
     __builtin_prefetch(line_of(bloom, hash));
 }
 
+// All of them, also behind the first that is missing: which one that is nobody can foresee, and the
+// processor would have to begin again after having waited for memory.
 bool bloom_maybe_hash(const struct bloom *bloom, struct hash128 hash)
 {
     const struct bloom_line *line = line_of(bloom, hash);
+    uint64_t all = 1;
     for (unsigned probe = 0; probe < PROBES; probe++) {
         unsigned at = place(hash, probe);
-        uint64_t word = atomic_load_explicit(&line->words[at / 64], memory_order_relaxed);
-        if ((word >> (at % 64) & 1) == 0) {
-            return false;
-        }
+        all &= atomic_load_explicit(&line->words[at / 64], memory_order_relaxed) >> (at % 64);
     }
-    return true;
+    return (all & 1) != 0;
 }

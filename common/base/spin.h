@@ -2,7 +2,7 @@
 // Looking for something again and again, in place of sleeping until it comes: a core for latency.
 // It pays as long as nobody else wants the core. Who yields to another is put behind it for a slice
 // of milliseconds, where who slept would be put in front of it when woken: so once the core has
-// gone to somebody else, nothing is looked for that way for a while.
+// gone to somebody else, nothing is looked for that way for a while. For one thread at a time.
 #ifndef QS_COMMON_BASE_SPIN_H
 #define QS_COMMON_BASE_SPIN_H
 
@@ -11,6 +11,8 @@
 struct spin {
     uint64_t for_ns;   // 0: it is never looked for
     uint64_t until_ns; // before that others want the core
+    long taken;        // how often the thread has lost it so far
+    unsigned losses;   // in a row
 };
 
 // Whether to look once more for what is waited for since `since_ns` (clock_mono_ns). Lets others

@@ -224,41 +224,43 @@ static void go_out(struct mapped *mapped, struct gate *gate, bool ours, bool ans
     }
 }
 
-static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct look_answer *answer,
+static void tell(struct qs_result *result, int code, const struct look_answer *answer)
+{
+    bool found = code == OK;
+    result_one(result, found ? look_value(answer) : bytes_of(NULL, 0), found ? answer->version : 0,
+               answer->index);
+}
+
+// `result` may be NULL. It is filled before the gate is left: that needs the answer, and until this
+// has come from memory the processor can do the rest.
+static int look(struct mapped *mapped, struct bytes key, uint64_t least, struct qs_result *result,
                 struct door_answer *ret_answer)
 {
+    struct look_answer answer;
     struct gate *gate = come_in(mapped, ret_answer);
     if (gate == NULL) {
         return ERR_INCOMPLETE;
     }
     bool ours = is_ours(mapped);
-    int code = ours ? look_up(&mapped->look, key, least, answer) : ERR_INCOMPLETE;
+    int code = ours ? look_up(&mapped->look, key, least, &answer) : ERR_INCOMPLETE;
+    if (code != ERR_INCOMPLETE && result != NULL) {
+        tell(result, code, &answer);
+    }
     go_out(mapped, gate, ours, code != ERR_INCOMPLETE, ret_answer);
-    ret_answer->index = code == ERR_INCOMPLETE ? 0 : answer->index;
+    ret_answer->index = code == ERR_INCOMPLETE ? 0 : answer.index;
     return code;
 }
 
 static int mapped_get(struct door *door, struct bytes key, uint64_t least,
                       struct qs_result *result, struct door_answer *ret_answer)
 {
-    struct mapped *mapped = CONTAINER_OF(door, struct mapped, door);
-    struct look_answer answer;
-    int code = look(mapped, key, least, &answer, ret_answer);
-    if (code == ERR_INCOMPLETE) {
-        return code;
-    }
-    bool found = code == OK;
-    result_one(result, found ? look_value(&answer) : bytes_of(NULL, 0),
-               found ? answer.version : 0, answer.index);
-    return code;
+    return look(CONTAINER_OF(door, struct mapped, door), key, least, result, ret_answer);
 }
 
 static int mapped_exists(struct door *door, struct bytes key, uint64_t least,
                          struct door_answer *ret_answer)
 {
-    struct mapped *mapped = CONTAINER_OF(door, struct mapped, door);
-    struct look_answer answer;
-    return look(mapped, key, least, &answer, ret_answer);
+    return look(CONTAINER_OF(door, struct mapped, door), key, least, NULL, ret_answer);
 }
 
 static void add_asked(const struct door_many *many, size_t row, struct qs_result *result)

@@ -93,6 +93,8 @@ int loop_open(struct loop **ret_loop, enum io_kind kind, unsigned id, const char
 
 void loop_busy_poll(struct loop *loop, uint64_t ns) { loop->spin.for_ns = ns; }
 
+void loop_expect(struct loop *loop) { loop->expect_ns = loop->now_ns; }
+
 void loop_close(struct loop *loop)
 {
     CHECK(loop->watches == 0);
@@ -145,7 +147,7 @@ static uint64_t choose_wait_ns(struct loop *loop)
         loop->deferred != NULL) {
         return 0;
     }
-    if (spin_again(&loop->spin, loop->received_ns)) {
+    if (spin_again(&loop->spin, loop->expect_ns)) {
         return 0;
     }
     uint64_t next_ns = wheel_next_ns(&loop->wheel);
@@ -369,7 +371,6 @@ void watch_accept_failed(struct watch *watch, int code)
 
 void watch_received(struct watch *watch, struct bytes data)
 {
-    watch->loop->received_ns = watch->loop->now_ns;
     if (watch_wants(watch, WATCH_RECV)) {
         watch->ops->on_recv(watch, data);
     }

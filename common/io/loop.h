@@ -59,9 +59,10 @@ struct timer {
 // Errors: ERR_IO with *ret_reason set to words (static memory).
 int loop_open(struct loop **ret_loop, enum io_kind kind, unsigned id,
               const char **ret_reason) MUST_CHECK;
-// For so long after bytes came the loop looks for more without sleeping: a core for latency. 0, as
-// after loop_open: it sleeps at once. Before loop_run.
+// For so long after loop_expect the loop looks for what comes without sleeping: a core for latency.
+// 0, as after loop_open: it sleeps at once. Before loop_run.
 void loop_busy_poll(struct loop *loop, uint64_t ns);
+void loop_expect(struct loop *loop); // more is likely to come soon, and somebody waits for it
 void loop_close(struct loop *loop); // after loop_run returned; every watch must be closed
 
 // Runs turns until loop_stop and until every watch has been closed and every task has run. Always

@@ -53,8 +53,8 @@ struct loop {
     int wake_fd; // an eventfd, blocking: it is read only when it is readable
     size_t watches;
     uint64_t now_ns;
-    struct spin spin; // for more bytes than those of received_ns
-    uint64_t received_ns;
+    struct spin spin; // since
+    uint64_t expect_ns;
     struct mailbox mailbox;
     _Atomic bool stopping;
     _Atomic bool sleeping; // a post must write to wake_fd

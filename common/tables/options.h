@@ -51,7 +51,7 @@ NODE_OPTION(ADDRESS, admin, "", 0, 0, "HTTP address for /metrics, /healthz, /rea
 NODE_OPTION(TEXT, site, "", 0, 0, "name of this node's data centre: parents in the same one come first")
 NODE_OPTION(IO, io, "auto", 0, 0, "I/O back end: auto takes io_uring where it works, else epoll")
 NODE_OPTION(INT, loops, "0", 0, 64, "network threads; 0 = one per core, at most 4")
-NODE_OPTION(INT, busy_poll, "0", 0, 10000, "microseconds for which a network thread looks for more bytes before it sleeps: a core for latency; 0 = it sleeps at once")
+NODE_OPTION(INT, busy_poll, "0", 0, 10000, "microseconds for which a thread looks for more after a client's bytes, unless others want its core; 0 = it sleeps at once")
 NODE_OPTION(INT, readers, "2", 1, 64, "threads for reads that miss the block cache")
 NODE_OPTION(SIZE, block_cache, "256MB", 1048576, 1099511627776, "memory for cached blocks of all instances")
 NODE_OPTION(SWITCH, pin_index, "no", 0, 0, "yes: indexes and filters of all files stay in memory, some 3 bytes a key, also beyond `block_cache`: present keys are found faster")

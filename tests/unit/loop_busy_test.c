@@ -13,8 +13,8 @@ static size_t received;
 
 static void on_recv(struct watch *watch, struct bytes data)
 {
-    (void)watch;
     received += data.size;
+    loop_expect(watch->loop);
 }
 
 static void on_recv_error(struct watch *watch, int error)

@@ -160,7 +160,7 @@ static bool load_root(struct stand *stand)
     struct writes_options all = {
         .socket = root->socket, .pairs = &stand->pairs, .count = stand->pairs.count};
     uint64_t data = stand->pairs.key_bytes + stand->pairs.value_bytes;
-    stand->root_options = hot_options(hot_bytes_within(data / HOT_PART));
+    stand->root_options = hot_options(&stand->pairs, hot_bytes_within(data / HOT_PART), true);
     nodes->more = "loops = 1\n";
     nodes->own[NODE_ROOT] = stand->root_options;
     bool fine = node_start(nodes, NODE_ROOT, false) && writes_all(&all) &&
@@ -184,7 +184,8 @@ static bool fill_board(struct stand *stand)
         struct bytes key = bytes_of(name, pair_key(pairs, pairs->count + i, name));
         fine = door->get(door->of, key, value, sizeof value) == DOOR_ABSENT;
     }
-    uint64_t room = hot_room(hot_bytes_within((pairs->key_bytes + pairs->value_bytes) / HOT_PART));
+    uint64_t data = pairs->key_bytes + pairs->value_bytes;
+    uint64_t room = hot_room(pairs, hot_bytes_within(data / HOT_PART));
     return fine && hot_fill(&stand->nodes.node[NODE_ROOT], pairs, u64_min(room, pairs->count),
                             &growth->answers);
 }

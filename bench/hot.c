@@ -25,8 +25,6 @@ static const struct {
 #include "common/tables/options.h"
 };
 
-static const size_t bucket_bytes = sizeof(struct hot_bucket) + HOT_WAYS * HOT_SLOT_BYTES;
-
 uint64_t hot_bytes_within(uint64_t bytes)
 {
     uint64_t least = 0, most = 0;
@@ -40,16 +38,30 @@ uint64_t hot_bytes_within(uint64_t bytes)
     return u64_max(least, u64_min(bytes, u64_min(most, memory / MEMORY_PART)));
 }
 
-uint64_t hot_bytes_for(uint64_t keys)
+uint64_t hot_entry(const struct pairs *pairs)
 {
-    return hot_bytes_within((keys * SPARE / HOT_WAYS + 1) * bucket_bytes);
+    uint64_t all = pairs->key_bytes + pairs->value_bytes;
+    uint64_t bytes = HOT_HEAD_BYTES + (all + pairs->count - 1) / pairs->count;
+    uint64_t lines = (bytes + SHARED_LINE_BYTES - 1) / SHARED_LINE_BYTES;
+    return u64_min(lines * SHARED_LINE_BYTES, HOT_SLOT_BYTES_MAX);
 }
 
-uint64_t hot_room(uint64_t bytes) { return bytes / bucket_bytes * HOT_WAYS; }
-
-char *hot_options(uint64_t bytes)
+uint64_t hot_bytes_for(const struct pairs *pairs)
 {
-    return mem_format("    share_memory = yes\n    hot_bytes = %llu\n", (unsigned long long)bytes);
+    uint64_t buckets = pairs->count * SPARE / HOT_WAYS + 1;
+    return hot_bytes_within(buckets * hot_bucket_bytes(hot_entry(pairs)));
+}
+
+uint64_t hot_room(const struct pairs *pairs, uint64_t bytes)
+{
+    return bytes / hot_bucket_bytes(hot_entry(pairs)) * HOT_WAYS;
+}
+
+char *hot_options(const struct pairs *pairs, uint64_t bytes, bool shares)
+{
+    return mem_format("    share_memory = %s\n    hot_bytes = %llu\n    hot_entry = %llu\n",
+                      shares ? "yes" : "no", (unsigned long long)bytes,
+                      (unsigned long long)hot_entry(pairs));
 }
 
 static bool is_right(const redisReply *reply, const struct pairs *pairs, uint64_t first,

@@ -7,17 +7,20 @@
 #include "bench/nodes.h"
 #include "bench/pairs.h"
 
-// The option hot_bytes for a board on which so many keys have a place each, but for less than one
-// in a hundred; within the option's bounds, and a quarter of the machine's memory.
-uint64_t hot_bytes_for(uint64_t keys);
+// The option hot_entry for pairs that are made, which are all of one size.
+uint64_t hot_entry(const struct pairs *pairs);
+
+// The option hot_bytes for a board on which all pairs have a place each, but for less than one in
+// a hundred; within the option's bounds, and a quarter of the machine's memory.
+uint64_t hot_bytes_for(const struct pairs *pairs);
 uint64_t hot_bytes_within(uint64_t bytes); // ... likewise
 
-// Keys that a board of so many bytes has room for.
-uint64_t hot_room(uint64_t bytes);
+// Pairs that a board of so many bytes has room for.
+uint64_t hot_room(const struct pairs *pairs, uint64_t bytes);
 
-// The node's instance shares memory and has such a board; lines of its configuration, owned by the
+// The node's instance has such a board, and may share it; lines of its configuration, owned by the
 // caller.
-char *hot_options(uint64_t bytes) MUST_CHECK;
+char *hot_options(const struct pairs *pairs, uint64_t bytes, bool shares) MUST_CHECK;
 
 // Looks pairs 0 .. count - 1 up, the last one first, each twice in a row: what a daemon takes as a
 // reason to put them on its board, when somebody has mapped it already. So the first ones, which

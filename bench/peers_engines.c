@@ -401,10 +401,11 @@ static void note_node(struct engines *engines, size_t door)
         double filter = metrics_value(metrics, "filter_bytes");
         double data = (double)(pairs->key_bytes + pairs->value_bytes);
         sheet_note(&engines->peers->sheet,
-                   mem_format("%s: the %s, hot_bytes %.1f MB (%.1f %% of the data): %.0f keys "
+                   mem_format("%s: the %s, hot_bytes %.1f MB (%.1f %% of the data), hot_entry %llu: %.0f keys "
                               "(%.1f %%) on its board; filter %.1f MB, %.1f bits a key",
                               door_names[door], node->name, (double)engines->hot_bytes[door] / 1e6,
-                              100 * (double)engines->hot_bytes[door] / data, keys,
+                              100 * (double)engines->hot_bytes[door] / data,
+                              (unsigned long long)hot_entry(pairs), keys,
                               100 * keys / count, filter / 1e6,
                               8 * filter / metrics_value(metrics, "filter_keys")));
     }
@@ -462,7 +463,7 @@ static bool fill_board(struct engines *engines, size_t door)
     struct peers *peers = engines->peers;
     const struct pairs *pairs = peers->options->pairs;
     const struct node *node = node_of(engines, door);
-    uint64_t room = hot_room(engines->hot_bytes[door]);
+    uint64_t room = hot_room(pairs, engines->hot_bytes[door]);
     bool fine = true;
     for (uint64_t i = 0; fine && i < MAP_LOOKUPS; i++) {
         char name[PAIR_KEY_BYTES_MAX];
@@ -492,10 +493,10 @@ static bool serve(struct engines *engines)
     struct peers *peers = engines->peers;
     const struct pairs *pairs = peers->options->pairs;
     uint64_t hot = hot_bytes_within((pairs->key_bytes + pairs->value_bytes) / HOT_PART);
-    uint64_t all = hot_bytes_for(pairs->count);
+    uint64_t all = hot_bytes_for(pairs);
     engines->hot_bytes[DOOR_HOT] = engines->hot_bytes[DOOR_SOCKET] = hot;
     engines->hot_bytes[DOOR_ALL] = all;
-    char *root = hot_options(hot), *proxy = hot_options(all);
+    char *root = hot_options(pairs, hot, true), *proxy = hot_options(pairs, all, true);
     bool fine = peers_stage(peers, BUSY_US, root, proxy);
     uint64_t began = clock_mono_ns();
     fine = fine && hot_blocks(&peers->stage.nodes.node[NODE_ROOT], pairs, &peers->answers);

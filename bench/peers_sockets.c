@@ -313,12 +313,12 @@ static bool start_all(struct sockets *sockets)
 {
     struct peers *peers = sockets->peers;
     const struct pairs *pairs = peers->options->pairs;
-    sockets->hot_bytes = hot_bytes_for(pairs->count);
-    char *table = mem_format("    hot_bytes = %llu\n", (unsigned long long)sockets->hot_bytes);
+    sockets->hot_bytes = hot_bytes_for(pairs);
+    char *table = hot_options(pairs, sockets->hot_bytes, false);
     bool fine = peers_stage(peers, 0, "    hot_bytes = 0\n", table);
     mem_free(table);
     const struct node *nodes = peers->stage.nodes.node;
-    uint64_t room = hot_room(sockets->hot_bytes);
+    uint64_t room = hot_room(pairs, sockets->hot_bytes);
     return fine && start_memcached(sockets) &&
            hot_blocks(&nodes[NODE_ROOT], pairs, &peers->answers) &&
            hot_fill(&nodes[NODE_PROXY], pairs, u64_min(room, pairs->count), &peers->answers);

@@ -43,9 +43,10 @@ struct display {
 };
 
 // As many keys as there is room for on a board, within bounds.
-static void open_seen(struct display *display, uint64_t hot_bytes)
+static void open_seen(struct display *display, const struct instance_options *options)
 {
-    uint64_t room = u64_max(SEEN_KEYS_LEAST, hot_bytes / HOT_SLOT_BYTES);
+    uint64_t keys = options->hot_bytes / u64_max(options->hot_entry, SHARED_LINE_BYTES);
+    uint64_t room = u64_max(SEEN_KEYS_LEAST, keys);
     display->seen_max = u64_min(room, SEEN_KEYS_MOST);
     uint64_t lines = display->seen_max * SEEN_KEY_BYTES / BLOOM_LINE_BYTES;
     display->seen_memory = mem_zalloc((lines + 1) * BLOOM_LINE_BYTES);
@@ -70,7 +71,7 @@ int display_open(struct instance *instance)
         display->shares = shares;
         display->incarnation = incarnation;
         pthread_mutex_init(&display->lock, NULL);
-        open_seen(display, instance->options->hot_bytes);
+        open_seen(display, instance->options);
         instance->display = display;
     }
     return OK;
@@ -127,6 +128,7 @@ static void begin_board(struct display *display, const struct view *view)
     struct board_setup setup = {.incarnation = display->incarnation.number,
                                 .history = view->history,
                                 .hot_bytes = instance->options->hot_bytes,
+                                .slot_bytes = instance->options->hot_entry,
                                 .index = view->place.index,
                                 .generation = front_number(view->front),
                                 .shared = display->shares};
@@ -236,7 +238,8 @@ static bool is_worth_it(struct display *display, const struct board *board, stru
                         size_t value_bytes)
 {
     bool roomy = board_keys(board) < board_room(board) - board_room(board) / 4;
-    return key.size + value_bytes <= HOT_DATA_BYTES && (roomy || seen_again(display, key));
+    return key.size + value_bytes <= board_data_bytes(board) &&
+           (roomy || seen_again(display, key));
 }
 
 // Not while a block was learned that the view does not show, as one that waits for disk space, or

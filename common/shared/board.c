@@ -19,7 +19,6 @@ struct board {
     size_t own_bytes;                   // of the page of another, 0: it is shared
     struct board_page *page;
     struct hot_bucket *buckets;
-    struct hot_slot *slots;
     _Atomic uint8_t *marks; // a reader of another process has used the slot; NULL: there are none
     _Atomic uint8_t *used;  // ... before the last sweep, or one of this process, and all since the
                             // clock's hand was there
@@ -46,12 +45,28 @@ static void take_ownership(struct board_page *page)
     CHECK(atomic_load(&page->owner.word) != 0); // the word is where readers look for it
 }
 
-static void fill_page(struct board_page *page, const struct board_setup *setup, uint64_t buckets)
+struct shape {
+    uint64_t buckets, slot_bytes;
+};
+
+static struct shape shape_of(const struct board_setup *setup)
+{
+    uint64_t asked = setup->slot_bytes == 0 ? HOT_SLOT_BYTES : setup->slot_bytes;
+    uint64_t lines = (asked + SHARED_LINE_BYTES - 1) / SHARED_LINE_BYTES;
+    struct shape shape = {.slot_bytes = lines * SHARED_LINE_BYTES};
+    CHECK(shape.slot_bytes <= HOT_SLOT_BYTES_MAX);
+    uint64_t buckets = setup->hot_bytes / hot_bucket_bytes(shape.slot_bytes);
+    shape.buckets = u64_min(u64_max(buckets, 1), UINT32_MAX);
+    return shape;
+}
+
+static void fill_page(struct board_page *page, const struct board_setup *setup, struct shape shape)
 {
     page->magic = BOARD_MAGIC;
     page->version = SHARED_VERSION;
     page->incarnation = setup->incarnation;
-    page->buckets = buckets;
+    page->buckets = shape.buckets;
+    page->slot_bytes = shape.slot_bytes;
     memcpy(page->history, setup->history, SHARED_HISTORY_BYTES);
     atomic_init(&page->visible, setup->index);
     atomic_init(&page->generation, setup->generation);
@@ -61,9 +76,9 @@ static void fill_page(struct board_page *page, const struct board_setup *setup, 
     }
 }
 
-static int share(struct board *board, uint64_t buckets)
+static int share(struct board *board, size_t bytes)
 {
-    int error = region_create(&board->region, REGION_READ, board_bytes(buckets));
+    int error = region_create(&board->region, REGION_READ, bytes);
     if (error == OK) {
         error = region_create(&board->marks_region, REGION_WRITE, board->slot_count);
     }
@@ -77,9 +92,8 @@ static int share(struct board *board, uint64_t buckets)
 }
 
 // Pages that nothing was put on take no memory.
-static int keep_to_itself(struct board *board, uint64_t buckets)
+static int keep_to_itself(struct board *board, size_t bytes)
 {
-    size_t bytes = board_bytes(buckets);
     void *memory =
         mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
@@ -93,20 +107,19 @@ static int keep_to_itself(struct board *board, uint64_t buckets)
 int board_open(struct board **ret_board, const struct board_setup *setup)
 {
     struct board *board = mem_zalloc(sizeof *board);
-    uint64_t buckets = setup->hot_bytes / (sizeof(struct hot_bucket) + HOT_WAYS * HOT_SLOT_BYTES);
-    buckets = u64_min(u64_max(buckets, 1), UINT32_MAX);
-    board->slot_count = buckets * HOT_WAYS;
+    struct shape shape = shape_of(setup);
+    size_t bytes = board_bytes(shape.buckets, shape.slot_bytes);
+    board->slot_count = shape.buckets * HOT_WAYS;
     board->shared = setup->shared;
-    int error = setup->shared ? share(board, buckets) : keep_to_itself(board, buckets);
+    int error = setup->shared ? share(board, bytes) : keep_to_itself(board, bytes);
     if (error != OK) {
         mem_free(board);
         return error;
     }
     atomic_init(&board->references, 1);
     board->used = mem_zalloc(board->slot_count);
-    fill_page(board->page, setup, buckets);
+    fill_page(board->page, setup, shape);
     board->buckets = board_buckets(board->page);
-    board->slots = board_slots(board->page);
     *ret_board = board;
     return OK;
 }
@@ -184,10 +197,15 @@ static uint64_t tag_at(const struct place *place, unsigned way)
     return atomic_load_explicit(&place->bucket->tags[way], memory_order_relaxed);
 }
 
+static struct hot_slot *slot_of(const struct board *board, uint64_t slot)
+{
+    return board_slot(board->page, slot);
+}
+
 static size_t key_bytes(uint64_t sizes) { return (size_t)(sizes & UINT32_MAX); }
 
 // What nobody writes to now.
-static void slot_copy(const struct hot_slot *slot, uint64_t words[HOT_DATA_WORDS], size_t bytes)
+static void slot_copy(const struct hot_slot *slot, uint64_t *words, size_t bytes)
 {
     for (size_t i = 0; i < (bytes + 7) / 8; i++) {
         words[i] = atomic_load_explicit(&slot->words[i], memory_order_relaxed);
@@ -196,7 +214,7 @@ static void slot_copy(const struct hot_slot *slot, uint64_t words[HOT_DATA_WORDS
 
 static bool slot_is(const struct hot_slot *slot, struct bytes key)
 {
-    uint64_t words[HOT_DATA_WORDS];
+    uint64_t words[HOT_DATA_WORDS_MAX];
     uint64_t sizes = atomic_load_explicit(&slot->sizes, memory_order_relaxed);
     if (key_bytes(sizes) != key.size) {
         return false;
@@ -210,7 +228,7 @@ static unsigned find(const struct board *board, const struct place *place, struc
 {
     unsigned way = 0;
     while (way < HOT_WAYS && (tag_at(place, way) != place->tag ||
-                              !slot_is(&board->slots[place->first + way], key))) {
+                              !slot_is(slot_of(board, place->first + way), key))) {
         way++;
     }
     return way;
@@ -230,7 +248,7 @@ static void slot_end(struct hot_slot *slot, uint64_t sequence)
 
 static void slot_empty(struct board *board, const struct place *place, unsigned way)
 {
-    struct hot_slot *slot = &board->slots[place->first + way];
+    struct hot_slot *slot = slot_of(board, place->first + way);
     uint64_t sequence = slot_begin(slot);
     atomic_store_explicit(&slot->sizes, 0, memory_order_release);
     slot_end(slot, sequence);
@@ -276,7 +294,7 @@ bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t v
                struct bytes value)
 {
     size_t bytes = key.size + value.size;
-    if (bytes > HOT_DATA_BYTES) {
+    if (bytes > board_data_bytes(board)) {
         return false;
     }
     struct place place = place_of(board, key);
@@ -286,12 +304,13 @@ bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t v
     } else {
         way = make_room(board, &place);
     }
-    uint64_t words[HOT_DATA_WORDS] = {0};
+    uint64_t words[HOT_DATA_WORDS_MAX];
+    words[(bytes + 7) / 8 - 1] = 0; // no key is empty
     memcpy(words, key.data, key.size);
     if (value.size > 0) {
         memcpy((uint8_t *)words + key.size, value.data, value.size);
     }
-    struct hot_slot *slot = &board->slots[place.first + way];
+    struct hot_slot *slot = slot_of(board, place.first + way);
     uint64_t sequence = slot_begin(slot);
     atomic_store_explicit(&slot->since, since, memory_order_release);
     atomic_store_explicit(&slot->version, version, memory_order_release);
@@ -313,6 +332,11 @@ uint64_t board_keys(const struct board *board)
 
 uint64_t board_room(const struct board *board) { return board->slot_count; }
 
+size_t board_data_bytes(const struct board *board)
+{
+    return hot_data_bytes(board->page->slot_bytes);
+}
+
 int board_look(const struct board *board, struct hash128 hash, struct bytes key, uint64_t index,
                struct look_answer *ret_answer)
 {
@@ -332,12 +356,12 @@ int board_look(const struct board *board, struct hash128 hash, struct bytes key,
 
 static bool tell(const struct board *board, uint64_t at, board_used *used, void *argument)
 {
-    const struct hot_slot *slot = &board->slots[at];
+    const struct hot_slot *slot = slot_of(board, at);
     uint64_t sizes = atomic_load_explicit(&slot->sizes, memory_order_relaxed);
     if (sizes == 0 || atomic_load_explicit(&slot->version, memory_order_relaxed) == 0) {
         return false;
     }
-    uint64_t words[HOT_DATA_WORDS];
+    uint64_t words[HOT_DATA_WORDS_MAX];
     slot_copy(slot, words, key_bytes(sizes));
     used(argument, bytes_of(words, key_bytes(sizes)), sizes >> 32);
     return true;

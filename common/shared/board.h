@@ -19,6 +19,7 @@ struct board_setup {
     uint64_t incarnation;
     const uint8_t *history; // SHARED_HISTORY_BYTES
     uint64_t hot_bytes;     // memory for hot keys, about
+    uint64_t slot_bytes;    // ... for each, at most HOT_SLOT_BYTES_MAX; 0: HOT_SLOT_BYTES
     uint64_t index;         // what is visible,
     uint64_t generation;    // ... and the filter that goes with it, as in board_show
     bool shared;            // with other processes
@@ -55,6 +56,7 @@ bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t v
                struct bytes value);
 uint64_t board_keys(const struct board *board); // any thread
 uint64_t board_room(const struct board *board); // for so many keys. Any thread
+size_t board_data_bytes(const struct board *board); // of a key and its value, at most. Any thread
 
 // Tells `used` of keys with a value that were read since they were looked at last, goes on where it
 // left off. Returns how many there were.

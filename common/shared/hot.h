@@ -9,15 +9,15 @@
 
 struct hot_table {
     const struct hot_bucket *buckets;
-    const struct hot_slot *slots;
-    uint64_t bucket_count;
+    const uint8_t *slots;
+    uint64_t bucket_count, slot_bytes;
 };
 
 struct look_answer {
     uint64_t index;   // of the state that was looked at
     uint64_t version; // 0: absent
     size_t key_bytes, value_bytes;
-    uint64_t words[HOT_DATA_WORDS]; // key, value
+    uint64_t words[HOT_DATA_WORDS_MAX]; // key, value
 };
 
 // The slot that says what the key is in the state of `index`, copied into the answer, but for its
@@ -29,8 +29,9 @@ uint64_t hot_find(const struct hot_table *table, struct hash128 hash, struct byt
 static inline struct hot_table hot_table_of(const struct board_page *page)
 {
     return (struct hot_table){.buckets = board_buckets(page),
-                              .slots = board_slots(page),
-                              .bucket_count = page->buckets};
+                              .slots = (const uint8_t *)board_slot(page, 0),
+                              .bucket_count = page->buckets,
+                              .slot_bytes = page->slot_bytes};
 }
 
 static inline struct bytes look_value(const struct look_answer *answer)

@@ -13,10 +13,11 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "common/base/hash.h"
 
-#define SHARED_VERSION 1u
+#define SHARED_VERSION 2u
 #define SHARED_HEAD_BYTES 4096
 #define SHARED_LINE_BYTES 64
 #define SHARED_HISTORY_BYTES 16
@@ -51,6 +52,7 @@ struct board_page {
     uint32_t magic, version;
     uint64_t incarnation; // that it was made in
     uint64_t buckets;
+    uint64_t slot_bytes;  // a multiple of SHARED_LINE_BYTES
     uint8_t history[SHARED_HISTORY_BYTES];
 
     _Alignas(SHARED_LINE_BYTES) _Atomic uint64_t visible; // index
@@ -61,9 +63,10 @@ struct board_page {
 };
 
 #define HOT_WAYS 8
-#define HOT_SLOT_BYTES 512
-#define HOT_DATA_WORDS 60
-#define HOT_DATA_BYTES (HOT_DATA_WORDS * 8) // key and value together
+#define HOT_SLOT_BYTES 512 // where nobody says otherwise
+#define HOT_SLOT_BYTES_MAX 4096
+#define HOT_HEAD_BYTES 32
+#define HOT_DATA_WORDS_MAX ((HOT_SLOT_BYTES_MAX - HOT_HEAD_BYTES) / 8)
 
 struct hot_bucket {
     _Alignas(SHARED_LINE_BYTES) _Atomic uint64_t tags[HOT_WAYS]; // hot_tag of the key; 0 = empty
@@ -74,11 +77,11 @@ struct hot_slot {
     _Atomic uint64_t since;   // what it says holds from this index on
     _Atomic uint64_t version; // of the value; 0: the key is absent
     _Atomic uint64_t sizes;   // of the key, and from bit 32 on of the value; 0: the slot is empty
-    _Atomic uint64_t words[HOT_DATA_WORDS]; // key, value
+    _Atomic uint64_t words[]; // key, value
 };
 
 _Static_assert(sizeof(struct board_page) <= SHARED_HEAD_BYTES, "the head is a page");
-_Static_assert(sizeof(struct hot_slot) == HOT_SLOT_BYTES, "no padding");
+_Static_assert(offsetof(struct hot_slot, words) == HOT_HEAD_BYTES, "no padding");
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_CHAR_LOCK_FREE == 2, "no hidden locks");
 
 static inline uint64_t hot_tag(struct hash128 hash) { return hash.high | 1; }
@@ -88,9 +91,17 @@ static inline uint64_t hot_bucket_of(struct hash128 hash, uint64_t buckets)
     return ((hash.low >> 32) * buckets) >> 32;
 }
 
-static inline size_t board_bytes(uint64_t buckets)
+static inline size_t hot_bucket_bytes(uint64_t slot_bytes)
 {
-    return SHARED_HEAD_BYTES + buckets * (sizeof(struct hot_bucket) + HOT_WAYS * HOT_SLOT_BYTES);
+    return sizeof(struct hot_bucket) + HOT_WAYS * slot_bytes;
+}
+
+// Of key and value together.
+static inline size_t hot_data_bytes(uint64_t slot_bytes) { return slot_bytes - HOT_HEAD_BYTES; }
+
+static inline size_t board_bytes(uint64_t buckets, uint64_t slot_bytes)
+{
+    return SHARED_HEAD_BYTES + buckets * hot_bucket_bytes(slot_bytes);
 }
 
 static inline struct hot_bucket *board_buckets(const struct board_page *page)
@@ -98,9 +109,10 @@ static inline struct hot_bucket *board_buckets(const struct board_page *page)
     return (struct hot_bucket *)((uintptr_t)page + SHARED_HEAD_BYTES);
 }
 
-static inline struct hot_slot *board_slots(const struct board_page *page)
+static inline struct hot_slot *board_slot(const struct board_page *page, uint64_t slot)
 {
-    return (struct hot_slot *)(board_buckets(page) + page->buckets);
+    uint8_t *slots = (uint8_t *)(board_buckets(page) + page->buckets);
+    return (struct hot_slot *)(uintptr_t)(slots + slot * page->slot_bytes);
 }
 
 #endif

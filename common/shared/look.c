@@ -15,7 +15,9 @@
 static bool is_board(const struct board_page *page, size_t bytes)
 {
     return page->magic == BOARD_MAGIC && page->version == SHARED_VERSION && page->buckets > 0 &&
-           page->buckets <= UINT32_MAX && board_bytes(page->buckets) == bytes;
+           page->buckets <= UINT32_MAX && page->slot_bytes >= SHARED_LINE_BYTES &&
+           page->slot_bytes <= HOT_SLOT_BYTES_MAX && page->slot_bytes % SHARED_LINE_BYTES == 0 &&
+           board_bytes(page->buckets, page->slot_bytes) == bytes;
 }
 
 static bool is_filter(const struct filter_page *page, size_t bytes)

@@ -126,6 +126,7 @@ INSTANCE_OPTION(MS, quarantine, "10s", 10, 3600000, "longest time for which a re
 INSTANCE_OPTION(INT, filter_bits, "16", 0, 64, "bits a key in the front filter, which answers for absent keys; 0 = no filter")
 INSTANCE_OPTION(SIZE, filter_bytes, "1GB", 65536, 68719476736, "memory for the front filter; beyond it there are fewer bits a key")
 INSTANCE_OPTION(SIZE, hot_bytes, "64MB", 0, 68719476736, "memory for keys that are read often, with their values: they are answered without the store; 0 = none")
+INSTANCE_OPTION(SIZE, hot_entry, "512B", 64, 4096, "... for each: key, value and 32 bytes, rounded up to 64; a longer pair has no place there")
 INSTANCE_OPTION(SWITCH, share_memory, "no", 0, 0, "yes: programs on this machine that use libqs and a unix socket may map the front filter and hot keys, and look there first")
 INSTANCE_OPTION(MS, walk_every, "24h", 0, 31536000000, "interval of walks that check the whole store; 0 = only on demand and for the filter")
 INSTANCE_OPTION(SIZE, walk_rate, "64MB", 0, 1099511627776, "bytes a second that a walk reads; 0 = as fast as it can")

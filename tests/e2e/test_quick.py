@@ -85,7 +85,7 @@ def play(conn, script, rng):
 
 
 def test_both_ways_say_the_same(cluster):
-    root = cluster.root(hot_bytes="64KB").start()
+    root = cluster.root(hot_bytes="64KB", hot_entry="2KB").start()
     proxy = cluster.proxy("proxy", root, [root], hot_bytes="64KB", **KEEPS_NOTHING).start()
     plain = cluster.replica("plain", root, hot_bytes=0, filter_bits=0).start()
     rng, held = random.Random(1), {}

@@ -65,6 +65,7 @@ static void choose_options(struct node *node, bool small_journal)
     options->filter_bits = chance_permille(200) ? 0 : chance_skewed(1, 24);
     options->filter_bytes = chance_skewed(64, 64 * KIB);
     options->hot_bytes = chance_permille(400) ? 0 : chance_skewed(1, 64 * KIB);
+    options->hot_entry = 64 + options->hot_bytes % 512;
     options->walk_every = chance_permille(200) ? 0 : chance_skewed(1000, 20000);
     options->children_max = chance_permille(500) ? 0 : chance_between(1, 3);
     options->probe = chance_permille(300) ? 0 : chance_skewed(50, 5000);

@@ -401,8 +401,9 @@ static void note_node(struct engines *engines, size_t door)
         double filter = metrics_value(metrics, "filter_bytes");
         double data = (double)(pairs->key_bytes + pairs->value_bytes);
         sheet_note(&engines->peers->sheet,
-                   mem_format("%s: the %s, hot_bytes %.1f MB (%.1f %% of the data), hot_entry %llu: %.0f keys "
-                              "(%.1f %%) on its board; filter %.1f MB, %.1f bits a key",
+                   mem_format("%s: the %s, hot_bytes %.1f MB (%.1f %% of the data), hot_entry "
+                              "%llu: %.0f keys (%.1f %%) on its board; filter %.1f MB, %.1f "
+                              "bits a key",
                               door_names[door], node->name, (double)engines->hot_bytes[door] / 1e6,
                               100 * (double)engines->hot_bytes[door] / data,
                               (unsigned long long)hot_entry(pairs), keys,

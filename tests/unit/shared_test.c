@@ -140,12 +140,11 @@ struct fixture {
 
 static struct bytes text(const char *from) { return bytes_text(from); }
 
-static void fixture_board(struct fixture *fixture, uint64_t slot_bytes)
+static void fixture_board(struct fixture *fixture)
 {
     struct board_setup setup = {.incarnation = fixture->incarnation.number,
                                 .history = test_history,
                                 .hot_bytes = HOT_BYTES,
-                                .slot_bytes = slot_bytes,
                                 .index = 5,
                                 .shared = true};
     assert_int_equal(board_open(&fixture->board, &setup), OK);
@@ -159,15 +158,13 @@ static int fixture_look(struct fixture *fixture, bool stays)
     return look_open(&fixture->look, fds, LOOK_FILTER, stays);
 }
 
-static void fixture_open_of(struct fixture *fixture, uint64_t slot_bytes)
+static void fixture_open(struct fixture *fixture)
 {
     *fixture = (struct fixture){.directory = test_mkdir()};
     assert_int_equal(incarnation_raise(&fixture->incarnation, fixture->directory, true), OK);
-    fixture_board(fixture, slot_bytes);
+    fixture_board(fixture);
     assert_int_equal(fixture_look(fixture, false), OK);
 }
-
-static void fixture_open(struct fixture *fixture) { fixture_open_of(fixture, 0); }
 
 static void fixture_close(struct fixture *fixture)
 {
@@ -229,78 +226,6 @@ static void test_slots(void **state)
     assert_true(bytes_equal(look_value(&answer), bytes_of(large, sizeof large - 1)));
     assert_false(board_put(fixture.board, text("f"), 8, 8, bytes_of(large, sizeof large)));
     fixture_close(&fixture);
-}
-
-// Values as long as a slot of some size holds, one after another: none runs into its neighbour.
-static void fill_slots(uint64_t asked, size_t data_bytes)
-{
-    struct fixture fixture;
-    fixture_open_of(&fixture, asked);
-    assert_int_equal(board_data_bytes(fixture.board), data_bytes);
-    uint64_t room = board_room(fixture.board);
-    assert_true(room >= HOT_WAYS);
-    assert_true(room * (HOT_HEAD_BYTES + data_bytes) <= HOT_BYTES || room == HOT_WAYS);
-    uint8_t value[HOT_SLOT_BYTES_MAX];
-    size_t size = data_bytes - sizeof(uint64_t);
-    for (uint64_t i = 0; i < 2 * room; i++) {
-        memset(value, (int)(i % 251), size);
-        assert_true(board_put(fixture.board, bytes_of(&i, sizeof i), 5, i + 1,
-                              bytes_of(value, size)));
-        assert_false(board_put(fixture.board, bytes_of(&i, sizeof i), 5, i + 1,
-                               bytes_of(value, size + 1)));
-    }
-    uint64_t found = 0;
-    for (uint64_t i = 0; i < 2 * room; i++) {
-        struct look_answer answer;
-        memset(value, (int)(i % 251), size);
-        if (look_up(&fixture.look, bytes_of(&i, sizeof i), 0, &answer) == OK) {
-            assert_int_equal(answer.version, i + 1);
-            assert_true(bytes_equal(look_value(&answer), bytes_of(value, size)));
-            found++;
-        }
-    }
-    assert_int_equal(found, board_keys(fixture.board));
-    assert_true(found > room / 2);
-    fixture_close(&fixture);
-}
-
-static void test_sizes(void **state)
-{
-    (void)state;
-    fill_slots(0, 480);
-    fill_slots(1, 32);
-    fill_slots(64, 32);
-    fill_slots(65, 96);
-    fill_slots(351, 352);
-    fill_slots(HOT_SLOT_BYTES_MAX, HOT_SLOT_BYTES_MAX - 32);
-}
-
-// What says that it is a board, and could not be one.
-static void test_shapes(void **state)
-{
-    (void)state;
-    static const uint64_t shapes[][2] = {
-        {1, 0}, {1, 32}, {1, 100}, {1, HOT_SLOT_BYTES_MAX + 64}, {0, 512}, {2, 512}};
-    for (size_t i = 0; i < ARRAY_LEN(shapes); i++) {
-        struct fixture fixture;
-        struct region board;
-        fixture_open(&fixture);
-        size_t bytes = board_bytes(u64_max(1, shapes[i][0]), shapes[i][1]);
-        assert_int_equal(region_create(&board, REGION_READ, bytes - (i + 1 == ARRAY_LEN(shapes))),
-                         OK);
-        struct board_page *page = board.memory;
-        page->magic = BOARD_MAGIC;
-        page->version = SHARED_VERSION;
-        page->buckets = shapes[i][0];
-        page->slot_bytes = shapes[i][1];
-        int fds[] = {[LOOK_INCARNATION] = fixture.incarnation.fd,
-                     [LOOK_BOARD] = board.fd,
-                     [LOOK_MARKS] = board_marks_fd(fixture.board)};
-        struct look look;
-        assert_int_equal(look_open(&look, fds, LOOK_FILTER, false), ERR_PROTOCOL);
-        region_close(&board);
-        fixture_close(&fixture);
-    }
 }
 
 // A filter counts from its own state on, as long as it is the one that is fed.
@@ -516,7 +441,7 @@ static void test_dead(void **state)
 
     // While it is alive nobody looks at the file, whatever becomes of that.
     for (unsigned stays = 0; stays < 2; stays++) {
-        fixture_board(&fixture, 0);
+        fixture_board(&fixture);
         assert_int_equal(fixture_look(&fixture, stays != 0), OK);
         cut_file(&fixture);
         assert_true(board_put(fixture.board, text("a"), 5, 3, text("value")));
@@ -577,7 +502,7 @@ static void be_a_daemon(struct fixture *fixture, int socket)
 {
     struct packet packet;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    fixture_board(fixture, 0);
+    fixture_board(fixture);
     CHECK(board_put(fixture->board, text("a"), 5, 3, text("value")));
     packet_init(&packet);
     struct cmsghdr *header = CMSG_FIRSTHDR(&packet.message);
@@ -648,8 +573,6 @@ int main(void)
         cmocka_unit_test(test_region_of_others),
         cmocka_unit_test(test_incarnation),
         cmocka_unit_test(test_slots),
-        cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_shapes),
         cmocka_unit_test(test_filter),
         cmocka_unit_test(test_torn),
         cmocka_unit_test(test_use),

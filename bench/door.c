@@ -84,10 +84,10 @@ struct redis {
 static void look_for_reply(struct redis *redis)
 {
     struct pollfd reply = {.fd = redis->context->fd, .events = POLLIN};
-    uint64_t since_ns = clock_mono_ns();
     int whole = 0;
     while (whole == 0 && redisBufferWrite(redis->context, &whole) == REDIS_OK) {
     }
+    uint64_t since_ns = clock_mono_ns();
     while (spin_again(&redis->spin, since_ns) && poll(&reply, 1, 0) == 0) {
     }
 }

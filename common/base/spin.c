@@ -7,18 +7,29 @@
 #include "common/base/clock.h"
 
 #define SLOW_NS (2 * NS_PER_US) // a yield to nobody takes less, but for interrupts
-#define LOSSES 2 // one may have been to the kernel's own work
+#define LOSSES 2                // one may have been to the kernel's own work
 #define PAUSE_NS (100 * NS_PER_MS)
 
-// Whether somebody else has had the core, though this thread wanted it, since that was asked last.
-static bool was_taken(struct spin *spin)
+// How often the thread has lost its core though it wanted it.
+static long times_taken(void)
 {
-    struct rusage usage;
-    long before = spin->taken;
-    if (getrusage(RUSAGE_THREAD, &usage) == 0) {
-        spin->taken = usage.ru_nivcsw;
+    struct rusage usage = {0};
+    (void)getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
+}
+
+// Whether a slow yield was one to somebody else. An interrupt takes as long.
+static void judge(struct spin *spin, uint64_t now_ns)
+{
+    long taken = times_taken();
+    bool lost = taken != spin->taken, late = now_ns - spin->lost_ns > PAUSE_NS;
+    spin->taken = taken;
+    spin->losses = lost ? (late ? 1 : spin->losses + 1) : 0;
+    spin->lost_ns = lost ? now_ns : spin->lost_ns;
+    if (spin->losses == LOSSES) {
+        spin->losses = 0;
+        spin->until_ns = now_ns + PAUSE_NS;
     }
-    return spin->taken != before;
 }
 
 bool spin_again(struct spin *spin, uint64_t since_ns)
@@ -30,14 +41,14 @@ bool spin_again(struct spin *spin, uint64_t since_ns)
     if (before_ns - since_ns >= spin->for_ns || before_ns < spin->until_ns) {
         return false;
     }
+    if (spin->since_ns != since_ns) { // maybe by another thread than before
+        spin->since_ns = since_ns;
+        spin->taken = times_taken();
+    }
     (void)sched_yield();
     uint64_t after_ns = clock_mono_ns();
     if (after_ns - before_ns > SLOW_NS) {
-        spin->losses = was_taken(spin) ? spin->losses + 1 : 0;
-    }
-    if (spin->losses == LOSSES) {
-        spin->losses = 0;
-        spin->until_ns = after_ns + PAUSE_NS;
+        judge(spin, after_ns);
     }
     return true;
 }

@@ -11,8 +11,10 @@
 struct spin {
     uint64_t for_ns;   // 0: it is never looked for
     uint64_t until_ns; // before that others want the core
-    long taken;        // how often the thread has lost it so far
-    unsigned losses;   // in a row
+    uint64_t since_ns; // the wait that it is about
+    long taken;        // how often the thread had lost its core
+    unsigned losses; // in a row
+    uint64_t lost_ns;
 };
 
 // Whether to look once more for what is waited for since `since_ns` (clock_mono_ns). Lets others

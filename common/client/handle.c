@@ -61,8 +61,8 @@ int qs_open(struct qs **ret_qs, const char *address, const struct qs_options *op
         return fault(ERR_CONFIG, "shared = %u is none of QS_SHARED_...", given.shared);
     }
     if (given.busy_poll > BUSY_POLL_MAX) {
-        return fault(ERR_CONFIG, "busy_poll = %u: 0 to %u microseconds are allowed",
-                     given.busy_poll, BUSY_POLL_MAX);
+        return fault(ERR_CONFIG, "busy_poll = %llu: 0 to %d microseconds are allowed",
+                     (unsigned long long)given.busy_poll, BUSY_POLL_MAX);
     }
     struct qs *qs = create(&given);
     qs->address = parsed;

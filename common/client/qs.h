@@ -101,7 +101,7 @@ struct qs_options {
     uint32_t connections; // at most so many at once, 1 to 1,024; 0: 8. Others wait.
     uint64_t reply_bytes; // a longer reply is refused; 0: 128 MiB
     uint32_t shared;      // enum qs_shared
-    uint32_t busy_poll;   // microseconds for which a call looks for its answer before it sleeps: a
+    uint64_t busy_poll;   // microseconds for which a call looks for its answer before it sleeps: a
                           // core for latency, where nobody else wants it; 0: it sleeps at once
 };
 

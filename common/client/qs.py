@@ -71,7 +71,7 @@ class _Options(ctypes.Structure):
         ("connections", ctypes.c_uint32),
         ("reply_bytes", ctypes.c_uint64),
         ("shared", ctypes.c_uint32),
-        ("busy_poll", ctypes.c_uint32),
+        ("busy_poll", ctypes.c_uint64),
     ]
 
 

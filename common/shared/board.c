@@ -304,8 +304,9 @@ bool board_put(struct board *board, struct bytes key, uint64_t since, uint64_t v
     } else {
         way = make_room(board, &place);
     }
+    CHECK(key.size > 0);
     uint64_t words[HOT_DATA_WORDS_MAX];
-    words[(bytes + 7) / 8 - 1] = 0; // no key is empty
+    words[(bytes + 7) / 8 - 1] = 0;
     memcpy(words, key.data, key.size);
     if (value.size > 0) {
         memcpy((uint8_t *)words + key.size, value.data, value.size);

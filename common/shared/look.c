@@ -12,12 +12,13 @@
 
 // ---- mapping -----------------------------------------------------------------------------------
 
-static bool is_board(const struct board_page *page, size_t bytes)
+// Of what was read once: it is not looked up in the page again.
+static bool is_table(const struct hot_table *table, size_t bytes)
 {
-    return page->magic == BOARD_MAGIC && page->version == SHARED_VERSION && page->buckets > 0 &&
-           page->buckets <= UINT32_MAX && page->slot_bytes >= SHARED_LINE_BYTES &&
-           page->slot_bytes <= HOT_SLOT_BYTES_MAX && page->slot_bytes % SHARED_LINE_BYTES == 0 &&
-           board_bytes(page->buckets, page->slot_bytes) == bytes;
+    return table->bucket_count > 0 && table->bucket_count <= UINT32_MAX &&
+           table->slot_bytes >= SHARED_LINE_BYTES && table->slot_bytes <= HOT_SLOT_BYTES_MAX &&
+           table->slot_bytes % SHARED_LINE_BYTES == 0 &&
+           board_bytes(table->bucket_count, table->slot_bytes) == bytes;
 }
 
 static bool is_filter(const struct filter_page *page, size_t bytes)
@@ -33,11 +34,12 @@ static bool fits_together(struct look *look)
     look->page = look->regions[LOOK_BOARD].memory;
     look->marks = look->regions[LOOK_MARKS].memory;
     look->filter = filter->memory;
-    if (!is_board(look->page, look->regions[LOOK_BOARD].bytes) ||
-        look->regions[LOOK_MARKS].bytes < look->page->buckets * HOT_WAYS) {
+    look->hot = hot_table_of(look->page);
+    if (look->page->magic != BOARD_MAGIC || look->page->version != SHARED_VERSION ||
+        !is_table(&look->hot, look->regions[LOOK_BOARD].bytes) ||
+        look->regions[LOOK_MARKS].bytes < look->hot.bucket_count * HOT_WAYS) {
         return false;
     }
-    look->hot = hot_table_of(look->page);
     if (look->filter == NULL) {
         return true;
     }

@@ -472,7 +472,8 @@ static void test_malformed(void **state)
     fds[LOOK_BOARD] = small.fd;
     assert_int_equal(look_open(&look, fds, LOOK_FILTER, false), ERR_PROTOCOL);
     *(struct board_page *)small.memory =
-        (struct board_page){.magic = BOARD_MAGIC, .version = SHARED_VERSION, .buckets = 1};
+        (struct board_page){.magic = BOARD_MAGIC, .version = SHARED_VERSION, .buckets = 1,
+                            .slot_bytes = HOT_SLOT_BYTES};
     assert_int_equal(look_open(&look, fds, LOOK_FILTER, false), ERR_PROTOCOL); // cut off
     region_close(&small);
     fixture_close(&fixture);

@@ -212,7 +212,7 @@ def test_growth(tmp_path):
     assert code == 0, out + error
     assert "0 wrong, missing or errors" in out and "5 G keys, by arithmetic" in out
     found = json.loads((tmp_path / "growth.json").read_text())
-    assert len(found["rows"]) == 4 * 3 + 6
+    assert len(found["rows"]) == 4 * 3 + 7
     for row in found["rows"]:
         assert list(row["sides"]) == ["0.001 M keys", "0.003 M keys"]
         assert all(side["median"] > 0 for side in row["sides"].values()), row["what"]

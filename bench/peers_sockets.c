@@ -110,9 +110,10 @@ static void note_servers(struct sockets *sockets)
     sheet_note(&peers->sheet,
                mem_format("qs: defaults but loops = 1, block_cache %.0f MB, pin_index; every write "
                           "synced; the root with hot_bytes = 0, all values read once before, the "
-                          "proxy holds every value, hot_bytes %.0f MB",
+                          "proxy holds every value, hot_bytes %.0f MB, hot_entry %llu",
                           (double)peers->stage.cache_bytes / 1e6,
-                          (double)sockets->hot_bytes / 1e6));
+                          (double)sockets->hot_bytes / 1e6,
+                          (unsigned long long)hot_entry(options->pairs)));
     sheet_note(&peers->sheet,
                mem_format("redis %s: no persistence, one thread; memcached %s: one thread, nothing "
                           "evicted",

@@ -18,10 +18,8 @@ static long times_taken(void)
     return usage.ru_nivcsw;
 }
 
-// Whether a slow yield was one to somebody else. An interrupt takes as long.
-static void judge(struct spin *spin, uint64_t now_ns)
+void spin_judge(struct spin *spin, long taken, uint64_t now_ns)
 {
-    long taken = times_taken();
     bool lost = taken != spin->taken, late = now_ns - spin->lost_ns > PAUSE_NS;
     spin->taken = taken;
     spin->losses = lost ? (late ? 1 : spin->losses + 1) : 0;
@@ -44,11 +42,12 @@ bool spin_again(struct spin *spin, uint64_t since_ns)
     if (spin->since_ns != since_ns) { // maybe by another thread than before
         spin->since_ns = since_ns;
         spin->taken = times_taken();
+        before_ns = clock_mono_ns();
     }
     (void)sched_yield();
     uint64_t after_ns = clock_mono_ns();
     if (after_ns - before_ns > SLOW_NS) {
-        judge(spin, after_ns);
+        spin_judge(spin, times_taken(), after_ns);
     }
     return true;
 }

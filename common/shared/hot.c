@@ -5,8 +5,7 @@
 static bool read_slot(const struct hot_table *table, uint64_t at, uint64_t index,
                       struct look_answer *answer)
 {
-    const struct hot_slot *slot =
-        (const struct hot_slot *)(uintptr_t)(table->slots + at * table->slot_bytes);
+    const struct hot_slot *slot = hot_slot_of(table, at);
     uint64_t sequence = atomic_load_explicit(&slot->sequence, memory_order_acquire);
     uint64_t since = atomic_load_explicit(&slot->since, memory_order_acquire);
     answer->version = atomic_load_explicit(&slot->version, memory_order_acquire);

@@ -8,8 +8,7 @@
 #include "common/shared/layout.h"
 
 struct hot_table {
-    const struct hot_bucket *buckets;
-    const uint8_t *slots;
+    const struct hot_bucket *buckets; // then the slots
     uint64_t bucket_count, slot_bytes;
 };
 
@@ -26,12 +25,21 @@ struct look_answer {
 uint64_t hot_find(const struct hot_table *table, struct hash128 hash, struct bytes key,
                   uint64_t index, struct look_answer *answer);
 
+// The shape is read once: of a page that somebody else writes it is checked before it is used.
 static inline struct hot_table hot_table_of(const struct board_page *page)
 {
+    const volatile struct board_page *said = page;
+    uint64_t buckets = said->buckets, slot_bytes = said->slot_bytes;
     return (struct hot_table){.buckets = board_buckets(page),
-                              .slots = (const uint8_t *)board_slot(page, 0),
-                              .bucket_count = page->buckets,
-                              .slot_bytes = page->slot_bytes};
+                              .bucket_count = buckets,
+                              .slot_bytes = slot_bytes};
+}
+
+// Of a table whose shape is right.
+static inline const struct hot_slot *hot_slot_of(const struct hot_table *table, uint64_t slot)
+{
+    const uint8_t *slots = (const uint8_t *)(table->buckets + table->bucket_count);
+    return (const struct hot_slot *)(uintptr_t)(slots + slot * table->slot_bytes);
 }
 
 static inline struct bytes look_value(const struct look_answer *answer)

@@ -21,11 +21,11 @@ static bool is_table(const struct hot_table *table, size_t bytes)
            board_bytes(table->bucket_count, table->slot_bytes) == bytes;
 }
 
-static bool is_filter(const struct filter_page *page, size_t bytes)
+static bool is_filter(const struct filter_page *page, uint64_t lines, size_t bytes)
 {
-    return page->magic == FILTER_MAGIC && page->version == SHARED_VERSION && page->lines > 0 &&
-           page->lines <= UINT32_MAX && page->generation != 0 &&
-           SHARED_HEAD_BYTES + page->lines * BLOOM_LINE_BYTES == bytes;
+    return page->magic == FILTER_MAGIC && page->version == SHARED_VERSION && lines > 0 &&
+           lines <= UINT32_MAX && page->generation != 0 &&
+           SHARED_HEAD_BYTES + lines * BLOOM_LINE_BYTES == bytes;
 }
 
 static bool fits_together(struct look *look)
@@ -43,10 +43,11 @@ static bool fits_together(struct look *look)
     if (look->filter == NULL) {
         return true;
     }
+    const volatile struct filter_page *said = look->filter;
     look->bloom = (struct bloom){
         .lines = (struct bloom_line *)((uint8_t *)filter->memory + SHARED_HEAD_BYTES),
-        .count = look->filter->lines};
-    return is_filter(look->filter, filter->bytes);
+        .count = said->lines};
+    return is_filter(look->filter, look->bloom.count, filter->bytes);
 }
 
 static int keep_file(struct look *look, int fd)

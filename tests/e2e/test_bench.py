@@ -117,7 +117,7 @@ def test_roles_on_a_file(tmp_path, data):
 
 PEERS = {  # of each section: its rows, its claims, and the sides of the first row
     "sockets": (16, 12, ["qs root", "qs proxy", "redis", "memcached"]),
-    "engines": (21, 14, ["libqs, 10 % mapped, two cores", "libqs, 10 % mapped, one core",
+    "engines": (21, 15, ["libqs, 10 % mapped, two cores", "libqs, 10 % mapped, one core",
                          "libqs, all mapped, two cores", "libqs, all mapped, one core",
                          "libqs by its socket, two cores", "libqs by its socket, one core",
                          "LMDB in process", "RocksDB in process",

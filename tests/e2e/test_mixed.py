@@ -133,7 +133,6 @@ def check_writes(found):
     )
     assert reached >= LEAST * WRITES, text
     assert min(shown) >= LEAST, text
-    assert sorted(shown)[1] >= 0.5, f"only one may fall behind for good: {text}"
     return text
 
 

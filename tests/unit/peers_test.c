@@ -52,6 +52,34 @@ static void ratios_are_of_one_round(void **state)
     mem_free(sheet);
 }
 
+// However many sides there are in all; each has its name beside its line.
+static void every_side_is_drawn(void **state)
+{
+    (void)state;
+    struct sheet *sheet = mem_zalloc(sizeof *sheet);
+    static char names[SHEET_ROWS_MAX][16];
+    for (size_t i = 0; i < SHEET_ROWS_MAX; i++) {
+        snprintf(names[i], sizeof names[i], "side %zu", i);
+        const char *const two[] = {"base", names[i]};
+        struct sheet_row *row =
+            sheet_add(sheet, "section", mem_text("what"), "unit", ARRAY_LEN(two), two, 0);
+        sheet_put(row, 0, 1);
+        sheet_put(row, 1, (double)i + 1);
+    }
+    char *directory = test_mkdir();
+    assert_true(sheet_write_picture(sheet, directory, "many"));
+    struct bytes text = test_read_file(directory, "many.svg");
+    for (size_t i = 0; i < SHEET_ROWS_MAX; i++) {
+        char *label = mem_format(">%s</text>", names[i]);
+        assert_non_null(memmem(text.data, text.size, label, strlen(label)));
+        mem_free(label);
+    }
+    mem_free((void *)text.data);
+    test_rmdir(directory);
+    sheet_close(sheet);
+    mem_free(sheet);
+}
+
 static bool claimed(enum sheet_kind kind, double limit)
 {
     struct sheet *sheet = mem_zalloc(sizeof *sheet);
@@ -521,6 +549,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ratios_are_of_one_round),
+        cmocka_unit_test(every_side_is_drawn),
         cmocka_unit_test(claims_are_of_the_median),
         cmocka_unit_test(every_other_round_goes_back),
         cmocka_unit_test(dialects_are_exact),

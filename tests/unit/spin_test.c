@@ -66,12 +66,80 @@ static void test_somebody_else(void **state)
     assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
+// ---- what a slow yield says, by given counts and times ------------------------------------------
+
+#define BEGAN_NS (1000 * NS_PER_S)
+#define APART_NS (100 * NS_PER_MS)
+
+static struct spin judged(const long *taken, const uint64_t *at_ns, size_t count)
+{
+    struct spin spin = {.for_ns = LONG_NS, .taken = 7};
+    for (size_t i = 0; i < count; i++) {
+        spin_judge(&spin, taken[i], BEGAN_NS + at_ns[i]);
+    }
+    return spin;
+}
+
+static void test_interrupts_end_nothing(void **state)
+{
+    (void)state;
+    const long taken[] = {7, 7, 7, 7};
+    const uint64_t at_ns[] = {0, 1, 2, 3};
+    assert_int_equal(judged(taken, at_ns, 4).until_ns, 0);
+}
+
+static void test_two_losses_end_it(void **state)
+{
+    (void)state;
+    const long taken[] = {8, 9};
+    const uint64_t at_ns[] = {0, APART_NS};
+    assert_int_equal(judged(taken, at_ns, 1).until_ns, 0);
+    assert_int_equal(judged(taken, at_ns, 2).until_ns, BEGAN_NS + APART_NS + APART_NS);
+}
+
+static void test_losses_far_apart_end_nothing(void **state)
+{
+    (void)state;
+    const long taken[] = {8, 9};
+    const uint64_t at_ns[] = {0, APART_NS + 1};
+    assert_int_equal(judged(taken, at_ns, 2).until_ns, 0);
+}
+
+static void test_an_interrupt_between_losses(void **state)
+{
+    (void)state;
+    const long taken[] = {8, 8, 9};
+    const uint64_t at_ns[] = {0, 1, 2};
+    assert_int_equal(judged(taken, at_ns, 3).until_ns, 0);
+}
+
+// What the thread lost before it began to wait says nothing about this wait.
+static void test_losses_before_a_wait(void **state)
+{
+    (void)state;
+    struct spin spin = {.for_ns = LONG_NS, .taken = -1};
+    uint64_t now_ns = clock_mono_ns();
+    assert_true(spin_again(&spin, now_ns));
+    assert_true(spin.taken >= 0);
+    spin.taken = -1;
+    assert_true(spin_again(&spin, now_ns)); // the same wait: it is not counted anew
+    struct spin other = spin;
+    other.taken = -1;
+    assert_true(spin_again(&other, now_ns + 1));
+    assert_true(other.taken >= 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_off),
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_somebody_else),
+        cmocka_unit_test(test_interrupts_end_nothing),
+        cmocka_unit_test(test_two_losses_end_it),
+        cmocka_unit_test(test_losses_far_apart_end_nothing),
+        cmocka_unit_test(test_an_interrupt_between_losses),
+        cmocka_unit_test(test_losses_before_a_wait),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

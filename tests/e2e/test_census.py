@@ -51,6 +51,8 @@ def test_for_people_and_programs(cluster):
     nodes = cluster.tree()
     leaf = nodes[3]
     wait_for(lambda: shape(leaf) == PARENTS, 30, "the whole tree")
+    wait_for(lambda: {each["state"] for each in nodes_of(leaf).values()} == {"serving"}, 30,
+             "word from each that it serves")
     code, out, _ = qs("-s", leaf.socket, "tree")
     lines = [line for line in out.decode().splitlines() if "serving" in line and ":" not in line]
     assert code == 0 and [line.split(" serving")[0].rsplit(None, 1)[0] for line in lines] == [

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A slot is a seqlock without fences: its words are stored with release and loaded with acquire
 // semantics, which costs nothing where it matters (Boehm, "Can Seqlocks Get Along with Programming
-// Language Memory Models?", 2012, has this form and others). A bucket's slots are replaced by the
-// clock algorithm: a slot that was used since it was considered last gets another chance.
+// Language Memory Models?", 2012, has this form and others). Each bucket's slots are replaced by
+// a clock of their own: a slot that was used since it was considered last gets another chance.
 #include "common/shared/board.h"
 
 #include <sys/mman.h>
@@ -24,7 +24,7 @@ struct board {
                             // clock's hand was there
     uint64_t slot_count;
     uint64_t swept; // the next slot of the sweep
-    uint64_t hand;
+    uint8_t *hands; // the clock's, of each bucket: the way to be considered next
     size_t folded; // bytes on huge pages, or tried
     _Atomic uint64_t keys;
     bool shared, retired;
@@ -118,6 +118,7 @@ int board_open(struct board **ret_board, const struct board_setup *setup)
     }
     atomic_init(&board->references, 1);
     board->used = mem_zalloc(board->slot_count);
+    board->hands = mem_zalloc(shape.buckets);
     fill_page(board->page, setup, shape);
     board->buckets = board_buckets(board->page);
     *ret_board = board;
@@ -146,6 +147,7 @@ void board_release(struct board *board)
             munmap(board->page, board->own_bytes);
         }
         mem_free(board->used);
+        mem_free(board->hands);
         mem_free(board);
     }
 }
@@ -273,8 +275,9 @@ static bool take_use(struct board *board, uint64_t slot)
                     atomic_load_explicit(&board->marks[slot], memory_order_relaxed) != 0);
 }
 
-// An empty slot, or the next one under the clock's hand that has not been used. The marks stay for
-// the sweep, so after a round that takes all second chances the hand takes what it finds.
+// An empty slot, or the next one under the bucket's hand that has not been used. The marks stay for
+// the sweep, so after a round that takes all second chances the hand takes what it finds. With one
+// hand for all buckets, chance would choose: what nobody asks for would stay for long.
 static unsigned make_room(struct board *board, const struct place *place)
 {
     for (unsigned way = 0; way < HOT_WAYS; way++) {
@@ -282,10 +285,12 @@ static unsigned make_room(struct board *board, const struct place *place)
             return way;
         }
     }
-    unsigned way = (unsigned)(board->hand++ % HOT_WAYS);
+    uint8_t *hand = &board->hands[place->first / HOT_WAYS];
+    unsigned way = *hand;
     for (unsigned i = 0; i < HOT_WAYS && take_use(board, place->first + way); i++) {
         way = (way + 1) % HOT_WAYS;
     }
+    *hand = (uint8_t)((way + 1) % HOT_WAYS);
     slot_empty(board, place, way);
     return way;
 }

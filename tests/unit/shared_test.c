@@ -363,6 +363,31 @@ static void test_use(void **state)
     fixture_close(&fixture);
 }
 
+// Of what nobody asks for, each bucket keeps what came last.
+static void test_turns(void **state)
+{
+    (void)state;
+    enum { KEYS = 5000, BUCKETS = 64 };
+    struct board_setup setup = {.history = test_history, .hot_bytes = HOT_BYTES, .index = 5};
+    struct board *board;
+    struct look_answer answer;
+    assert_int_equal(board_open(&board, &setup), OK);
+    uint64_t buckets = board_room(board) / HOT_WAYS;
+    assert_in_range(buckets, 2, BUCKETS);
+    for (uint64_t i = 0; i < KEYS; i++) {
+        assert_true(board_put(board, bytes_of(&i, sizeof i), 5, 1, text("x")));
+    }
+    unsigned later[BUCKETS] = {0}; // keys of a bucket
+    for (uint64_t i = KEYS; i-- > 0;) {
+        struct bytes key = bytes_of(&i, sizeof i);
+        struct hash128 hash = hash128(key, 0);
+        bool last = later[hot_bucket_of(hash, buckets)]++ < HOT_WAYS;
+        assert_int_equal(board_look(board, hash, key, 5, &answer), last ? OK : ERR_INCOMPLETE);
+    }
+    board_retire(board);
+    board_release(board);
+}
+
 static void cut_file(const struct fixture *fixture)
 {
     char *path = mem_format("%s/incarnation", fixture->directory);
@@ -577,6 +602,7 @@ int main(void)
         cmocka_unit_test(test_filter),
         cmocka_unit_test(test_torn),
         cmocka_unit_test(test_use),
+        cmocka_unit_test(test_turns),
         cmocka_unit_test(test_own),
         cmocka_unit_test(test_too_large),
         cmocka_unit_test(test_dead),

@@ -346,11 +346,11 @@ static void no_lie_takes_the_list_away(void **state)
 {
     (void)state;
     struct world *world = world_open("");
-    unsigned truth = 40;
+    unsigned truth = 40, named = 39; // DNS says less: until it was heard, the others stand in
     says_nodes(world, 0, truth, 7400, NULL);
-    set_srv(world, truth, false, false);
+    set_srv(world, named, false, false);
     open_finder(world);
-    AWAIT(count_of(&world->parents) == truth && count_of(&world->replicas) == truth);
+    AWAIT(count_of(&world->parents) == truth && count_of(&world->replicas) == named);
     for (size_t i = 0; i < ARRAY_LEN(lies); i++) {
         unsigned looks = atomic_load(&world->fake.looks);
         uint64_t errors = METRIC_GET(&world->metrics, node, consul_errors);
@@ -361,7 +361,7 @@ static void no_lie_takes_the_list_away(void **state)
             await_answers(world, 1);
             AWAIT(!lies[i].looks || atomic_load(&world->fake.looks) > looks);
         }
-        if (count_of(&world->parents) != truth || count_of(&world->replicas) != truth) {
+        if (count_of(&world->parents) != truth || count_of(&world->replicas) != named) {
             fail_msg("%s: %zu parents, %zu replicas", lies[i].name, count_of(&world->parents),
                      count_of(&world->replicas));
         }

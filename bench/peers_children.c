@@ -179,7 +179,7 @@ static bool report(struct family *family)
     bool fine = run_rounds(family);
     for (size_t i = 0; fine && i < ROW_COUNT; i++) {
         if (i >= ROW_SHARE) {
-            sheet_claim(&peers->sheet, family->rows[i], SIDE_QS, SHEET_MOST, SIDE_REDIS, 1.0);
+            sheet_claim(&peers->sheet, family->rows[i], SIDE_QS, SHEET_NO_WORSE, SIDE_REDIS, 1.0);
         }
         sheet_print(&peers->sheet, family->rows[i]);
     }

@@ -241,8 +241,8 @@ static const struct {
 // No worse than the other.
 static void claim_open(struct sheet *sheet, const struct sheet_row *row, size_t against)
 {
-    sheet_claim(sheet, row, SIDE_ROOT, SHEET_MOST, against, 1);
-    sheet_claim(sheet, row, SIDE_PROXY, SHEET_MOST, against, 1);
+    sheet_claim(sheet, row, SIDE_ROOT, SHEET_NO_WORSE, against, 1);
+    sheet_claim(sheet, row, SIDE_PROXY, SHEET_NO_WORSE, against, 1);
 }
 
 static bool run_open(struct sockets *sockets, enum drive_what what)

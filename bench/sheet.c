@@ -10,7 +10,7 @@
 #include "common/base/mem.h"
 
 #define SMALL 0.1 // a ratio
-#define TOLERANCE 1.05 // of an upper limit, as in `roles`: closer than that nothing is told apart
+#define TOLERANCE 1.05 // as in `roles`: closer than that nothing is told apart
 
 struct sheet_row *sheet_add(struct sheet *sheet, const char *section, char *what, const char *unit,
                             size_t count, const char *const *sides, size_t base)
@@ -84,8 +84,9 @@ static bool is_held(const struct sheet_row *row, const struct sheet_claim *claim
     case SHEET_LEAST:
         return ratio.rounds > 0 && ratio.median >= claim->limit;
     case SHEET_MOST:
-        return ratio.rounds > 0 &&
-               (ratio.median <= claim->limit * TOLERANCE || ratio.low <= claim->limit);
+        return ratio.rounds > 0 && ratio.median <= claim->limit;
+    case SHEET_NO_WORSE:
+        return ratio.rounds > 0 && ratio.median <= claim->limit * TOLERANCE;
     case SHEET_FASTER:
         return inverse.rounds > 0 && inverse.median >= claim->limit;
     case SHEET_FIGURE_LEAST:
@@ -126,6 +127,9 @@ static char *claim_text(const struct sheet *sheet, const struct sheet_claim *cla
         return mem_format("%s: %s at %s %.6g (%s)", row->what, side,
                           claim->kind == SHEET_FIGURE_MOST ? "most" : "least", claim->limit,
                           row->unit);
+    case SHEET_NO_WORSE:
+        return mem_format("%s: %s no worse than %.2f x %s", row->what, side, claim->limit,
+                          against);
     default:
         return mem_format("%s: %s at %s %.2f x %s", row->what, side,
                           claim->kind == SHEET_MOST ? "most" : "least", claim->limit, against);
@@ -168,7 +172,7 @@ static void print_claim(const struct sheet *sheet, const struct sheet_claim *cla
     const struct sheet_row *row = &sheet->rows[claim->row];
     char *text = claim_text(sheet, claim);
     printf("    %-8s %s", held_text(claim->held), text);
-    bool of_ratio = claim->kind == SHEET_LEAST || claim->kind == SHEET_MOST;
+    bool of_ratio = claim->kind <= SHEET_NO_WORSE;
     struct sheet_ratio ratio = sheet_ratio_to(row, claim->side, claim->against);
     if (of_ratio && claim->against != row->base && ratio.rounds > 0) {
         print_ratios(&ratio, row->sides[claim->against].name);

@@ -34,6 +34,7 @@ struct sheet_row {
 enum sheet_kind {
     SHEET_LEAST,        // their ratio to another side's is no less than the limit
     SHEET_MOST,         // ... or no more
+    SHEET_NO_WORSE,     // ... or no more by five percent, less than which is not told apart
     SHEET_FASTER,       // times: the other side's are at least so many times as long
     SHEET_FIGURE_LEAST, // they themselves are no less; there is no other side
     SHEET_FIGURE_MOST,  // ... or no more
@@ -69,8 +70,7 @@ struct sheet_row *sheet_add(struct sheet *sheet, const char *section, char *what
 void sheet_put(struct sheet_row *row, size_t side, double figure);
 
 // Claims something about a side of a row whose figures are complete; `against` is another side,
-// often row->base. Held by the median of the ratios, or of the figures; SHEET_MOST also when it is
-// 5 % above, or when the lower quartile is below.
+// often row->base. Held by the median of the ratios, or of the figures.
 void sheet_claim(struct sheet *sheet, const struct sheet_row *row, size_t side,
                  enum sheet_kind kind, size_t against, double limit);
 

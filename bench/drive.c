@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bench/conn.h"
+#include "bench/interrupt.h"
 #include "bench/lookups.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
@@ -78,6 +79,9 @@ uint64_t drive_keys_next(struct drive_keys *keys)
 
 static bool all_sent(const struct drive *drive)
 {
+    if (interrupted()) {
+        return true;
+    }
     return drive->options->what == DRIVE_STORE ? drive->keys.next >= drive->options->pairs->count
                                                : drive->now_ns >= drive->end_ns;
 }

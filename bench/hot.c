@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bench/conn.h"
+#include "bench/interrupt.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 #include "common/shared/layout.h"
@@ -86,7 +87,8 @@ static bool look_up(const struct node *node, const struct pairs *pairs, uint64_t
     char(*names)[PAIR_KEY_BYTES_MAX] = mem_alloc(FILL_KEYS * sizeof *names);
     uint8_t *right = mem_alloc(PAIR_VALUE_BYTES_MAX);
     bool fine = conn_open(&conn, node->socket);
-    for (uint64_t left = count; fine && left > 0;) {
+    uint64_t left = count;
+    while (fine && left > 0 && !interrupted()) {
         uint64_t some = u64_min(FILL_KEYS, left);
         struct bytes words[1 + TIMES_MAX * FILL_KEYS] = {bytes_text("MGET")};
         left -= some;
@@ -107,7 +109,7 @@ static bool look_up(const struct node *node, const struct pairs *pairs, uint64_t
     conn_close(&conn);
     mem_free(names);
     mem_free(right);
-    return fine;
+    return fine && left == 0;
 }
 
 bool hot_fill(const struct node *node, const struct pairs *pairs, uint64_t count, uint64_t *answers)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "bench/conn.h"
+#include "bench/interrupt.h"
 #include "common/base/clock.h"
 #include "common/base/mem.h"
 
@@ -96,9 +97,9 @@ bool writes_all(const struct writes_options *options)
 {
     struct conn conn = {0};
     uint8_t *room = mem_alloc(LOAD_BYTES);
-    uint64_t waiting = 0;
+    uint64_t next = 0, waiting = 0;
     bool fine = conn_open(&conn, options->socket);
-    for (uint64_t next = 0; fine && next < options->count;) {
+    while (fine && next < options->count && !interrupted()) {
         next += send_some(&conn, options, next, room);
         waiting++;
         fine = finish(&conn, &waiting, LOAD_REQUESTS);
@@ -106,7 +107,7 @@ bool writes_all(const struct writes_options *options)
     fine = fine && finish(&conn, &waiting, 0);
     conn_close(&conn);
     mem_free(room);
-    return fine;
+    return fine && next == options->count;
 }
 
 // ---- at a fixed rate ----------------------------------------------------------------------------

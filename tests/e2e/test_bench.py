@@ -11,10 +11,11 @@ import shutil
 import subprocess
 import tempfile
 import xml.dom.minidom
+from pathlib import Path
 
 import pytest
 
-from qs_cluster import IO, QSD, SLOW
+from qs_cluster import IO, QSD, SLOW, wait_for
 
 pytestmark = pytest.mark.once
 
@@ -206,11 +207,30 @@ def test_peers_with_valkey(tmp_path):
     assert code == 1 and "valkey does not start" in error
 
 
+def test_a_load_that_is_interrupted_ends(data):
+    """Redis takes a minute for so many pairs, the root many; nothing that was started stays."""
+    words = [BENCH, "peers", "--section", "engines", "--keys", "20000000", "--io", IO]
+    run = subprocess.Popen(words, env={**os.environ, "TMPDIR": data}, text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: any(file.stat().st_size > 1 << 20
+                             for file in Path(data).glob("qs-bench-*/root/**/*.qsj")),
+                 60, "pairs at the root")
+        run.terminate()
+        _, error = run.communicate(timeout=30 * SLOW)
+    finally:
+        run.kill()
+        run.wait()
+    assert run.returncode == 1 and "qs-bench: interrupted" in error
+    assert os.listdir(data) == []
+
+
 def test_growth(tmp_path):
     words = ["growth", "--rounds", 2, "--run-ms", 40, "--io", IO, "--out", tmp_path]
     code, out, error = bench(*words, "--keys", "1000,3000")
     assert code == 0, out + error
-    assert "0 wrong, missing or errors" in out and "5 G keys, by arithmetic" in out
+    assert "0 wrong, missing or errors" in out
+    assert re.search(r"5 G keys, by arithmetic.* a walk \d+\.\d hours", out)
     found = json.loads((tmp_path / "growth.json").read_text())
     assert len(found["rows"]) == 4 * 3 + 7
     for row in found["rows"]:

@@ -78,7 +78,6 @@ struct sheet_ratio sheet_ratio(const struct sheet_row *row, size_t side)
 static bool is_held(const struct sheet_row *row, const struct sheet_claim *claim)
 {
     struct sheet_ratio ratio = sheet_ratio_to(row, claim->side, claim->against);
-    struct sheet_ratio inverse = sheet_ratio_to(row, claim->against, claim->side);
     const struct sheet_side *side = &row->sides[claim->side];
     switch (claim->kind) {
     case SHEET_LEAST:
@@ -88,7 +87,7 @@ static bool is_held(const struct sheet_row *row, const struct sheet_claim *claim
     case SHEET_NO_WORSE:
         return ratio.rounds > 0 && ratio.median <= claim->limit * TOLERANCE;
     case SHEET_FASTER:
-        return inverse.rounds > 0 && inverse.median >= claim->limit;
+        return ratio.rounds > 0 && ratio.median * claim->limit <= 1;
     case SHEET_FIGURE_LEAST:
         return side->rounds > 0 && sheet_median(side) >= claim->limit;
     case SHEET_FIGURE_MOST:

@@ -105,6 +105,30 @@ static void claims_are_of_the_median(void **state)
     assert_false(claimed(SHEET_FIGURE_MOST, 39.9) || claimed(SHEET_FIGURE_LEAST, 40.1));
 }
 
+// Of two in the middle the mean: what is printed and what is claimed are of the same.
+static void a_median_of_even_rounds_lies_between(void **state)
+{
+    (void)state;
+    struct sheet *sheet = mem_zalloc(sizeof *sheet);
+    struct sheet_row *row =
+        sheet_add(sheet, "section", mem_text("what"), "unit", 2, sides, 1);
+    for (size_t i = 1; i <= 4; i++) { // a quarter, two quarters, three, as long
+        sheet_put(row, 0, (double)i);
+        sheet_put(row, 1, 4);
+    }
+    assert_true(sheet_median(&row->sides[0]) == 2.5);
+    struct sheet_ratio ratio = sheet_ratio(row, 0);
+    assert_true(ratio.median == 0.625 && ratio.low == 0.4375 && ratio.high == 0.8125);
+    sheet_claim(sheet, row, 0, SHEET_FASTER, 1, 1.6);
+    sheet_claim(sheet, row, 0, SHEET_FASTER, 1, 1.61);
+    sheet_claim(sheet, row, 0, SHEET_LEAST, 1, 0.625);
+    sheet_claim(sheet, row, 0, SHEET_LEAST, 1, 0.63);
+    assert_true(sheet->claims[0].held && sheet->claims[2].held);
+    assert_false(sheet->claims[1].held || sheet->claims[3].held);
+    sheet_close(sheet);
+    mem_free(sheet);
+}
+
 static void every_other_round_goes_back(void **state)
 {
     (void)state;
@@ -540,6 +564,7 @@ int main(void)
         cmocka_unit_test(ratios_are_of_one_round),
         cmocka_unit_test(every_side_is_drawn),
         cmocka_unit_test(claims_are_of_the_median),
+        cmocka_unit_test(a_median_of_even_rounds_lies_between),
         cmocka_unit_test(every_other_round_goes_back),
         cmocka_unit_test(dialects_are_exact),
         cmocka_unit_test(right_answers_are_counted),

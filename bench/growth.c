@@ -15,6 +15,7 @@
 
 #define SECTION "growth: a root with more and more keys"
 #define FILTER_BITS 16 // the default
+#define WALK_RATE (64 * MIB) // bytes a second; likewise
 #define WHOLE_LIMIT_NS (900 * NS_PER_S)
 #define WHOLE_POLL_NS (100 * NS_PER_MS)
 #define HOT_PART 10    // of the data's bytes
@@ -304,10 +305,11 @@ static void note_far(struct growth *growth)
     }
     sheet_note(&growth->sheet,
                mem_format("%.0f G keys, by arithmetic from the last two sizes: disk %.1f TB, "
-                          "memory of its own %.1f GB, start %.1f s; filter %.0f GB, if "
-                          "filter_bytes allows it",
+                          "memory of its own %.1f GB, start %.1f s, a walk %.1f hours; filter "
+                          "%.0f GB, if filter_bytes allows it",
                           (double)GROWTH_FAR / 1e9, figures[TOLD_STORE] / 1e6,
                           figures[TOLD_ANONYMOUS] / 1e3, figures[TOLD_START] / 1e3,
+                          figures[TOLD_STORE] * 1e6 / (double)WALK_RATE / 3600,
                           figures[TOLD_FILTER] / 1e3));
 }
 

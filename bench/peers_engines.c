@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -520,6 +521,14 @@ static bool serve(struct engines *engines)
     return fine;
 }
 
+// LMDB and RocksDB map their files: what does not fit into memory beside the servers is waited for.
+static double disk_waits(void)
+{
+    struct rusage usage;
+    CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
+    return (double)usage.ru_majflt;
+}
+
 static bool run(struct engines *engines)
 {
     struct peers *peers = engines->peers;
@@ -537,10 +546,15 @@ static bool run(struct engines *engines)
                mem_format("engines: means of batches of %d, percentiles of single look-ups with "
                           "two looks at the clock in them, %llu ns",
                           TIMING_BATCH, (unsigned long long)timing_clock_ns()));
+    double waits = disk_waits();
     for (size_t i = 0; fine && i < ARRAY_LEN(loads); i++) {
         fine = run_load(engines, &loads[i]);
     }
     fine = fine && run_writes(engines);
+    sheet_note(&peers->sheet, mem_format("engines: the stores in process waited for the disk %.0f "
+                                         "times: beyond some the machine has too little memory "
+                                         "for all sides at once",
+                                         disk_waits() - waits));
     if (fine) {
         tell_memory(engines);
     }

@@ -212,7 +212,7 @@ def follows(node, leader):
 
 def test_a_leader_is_killed(cluster, agent):
     roots = make_roots(cluster, agent)
-    leader = await_leader(roots)
+    leader = await_whole(roots)
     index = leader.call("QS.PUT", "key", "value")
     others = [node for node in roots if node is not leader]
     for node in others:
@@ -246,7 +246,7 @@ def test_leaders_killed_under_load(cluster, agent):
     with Writers(roots) as writers, Watcher(child, *roots) as watcher:
         for _ in range(TAKEOVERS):
             writers.await_more()
-            leader = await_leader(roots)
+            leader = await_whole(roots)
             leader.kill()
             times.append(writers.await_more(1))
             writers.await_more()
@@ -264,7 +264,7 @@ def test_a_frozen_leader_commits_nothing(cluster, agent):
     roots = make_roots(cluster, agent)
     with Writers(roots) as writers, Watcher(*roots) as watcher:
         writers.await_more()
-        leader = await_leader(roots)
+        leader = await_whole(roots)
         others = [node for node in roots if node is not leader]
         leader.process.send_signal(signal.SIGSTOP)
         replies = []

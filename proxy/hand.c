@@ -15,6 +15,7 @@
 #define RUN_BYTES_LEAST (2 * MIB)
 #define RUN_BYTES_WANTED (32 * MIB)
 #define RUN_SHARE 8
+#define RUN_LEFT_SHARE 2 // of what is left below max_bytes: files of other levels go with it
 #define SHARE_LEAST (SHARE_ALL / 4)
 #define KEEP_SHARE (SHARE_ALL / 2) // of what earlier samples said
 // A sample: rows from a few places of a file.
@@ -71,6 +72,12 @@ void hand_close(struct hand *hand)
 }
 
 // ---- choosing ----------------------------------------------------------------------------------
+
+uint64_t hand_run_bytes(uint64_t total_bytes, uint64_t merge_bytes, uint64_t left_bytes)
+{
+    uint64_t most = u64_max(u64_min(total_bytes / RUN_SHARE, RUN_BYTES_WANTED), merge_bytes);
+    return u64_max(u64_min(most, left_bytes / RUN_LEFT_SHARE), RUN_BYTES_LEAST);
+}
 
 uint32_t hand_share(uint64_t over_bytes, uint64_t total_bytes)
 {
@@ -239,7 +246,7 @@ static void move_cursor(struct hand *hand, struct bytes key)
 
 // Chooses a run, makes the order for it, and moves the cursor behind it. False: nothing can go.
 static bool choose(struct hand *hand, struct store *store, struct store_files *files,
-                   uint64_t over_bytes, struct evict_order *ret_order)
+                   const struct space_state *space, struct evict_order *ret_order)
 {
     uint64_t total_bytes = sum_bytes(files);
     struct run runs[CANDIDATES];
@@ -247,16 +254,15 @@ static bool choose(struct hand *hand, struct store *store, struct store_files *f
     if (order_files(files) == 0) {
         return false;
     }
-    // Each step merges what came from memtables, whatever its range.
-    uint64_t most = u64_max(u64_min(total_bytes / RUN_SHARE, RUN_BYTES_WANTED), RUN_BYTES_LEAST);
-    size_t count = find_runs(hand, files, u64_max(most, store_merge_bytes(store)), runs);
+    uint64_t most = hand_run_bytes(total_bytes, store_merge_bytes(store), space->left_bytes);
+    size_t count = find_runs(hand, files, most, runs);
     struct ages ages = {0};
     for (size_t i = 0; i < count; i++) {
         samples[i] = take_sample(hand, store, &runs[i]);
         ages_blend(&ages, SHARE_ALL, &samples[i].ages);
     }
     ages_blend(&hand->ages, KEEP_SHARE, &ages);
-    struct ages_limit limit = ages_limit(&hand->ages, hand_share(over_bytes, total_bytes));
+    struct ages_limit limit = ages_limit(&hand->ages, hand_share(space->over_bytes, total_bytes));
     size_t best = hand_choose(samples, count, limit);
     const struct run *run = &runs[best < count ? best : count - 1];
     move_cursor(hand, run->last);
@@ -275,7 +281,8 @@ static bool choose(struct hand *hand, struct store *store, struct store_files *f
 // ---- stepping ----------------------------------------------------------------------------------
 
 // Compacts the run that promises most. Returns the bytes of values that went.
-static uint64_t sweep(struct hand *hand, struct store *store, uint64_t over_bytes, int *ret_error)
+static uint64_t sweep(struct hand *hand, struct store *store, const struct space_state *space,
+                      int *ret_error)
 {
     struct instance *instance = hand->instance;
     struct store_files files;
@@ -283,7 +290,7 @@ static uint64_t sweep(struct hand *hand, struct store *store, uint64_t over_byte
     struct evict_order order;
     uint64_t before = evict_dropped(hand->evict);
     *ret_error = OK;
-    if (choose(hand, store, &files, over_bytes, &order)) {
+    if (choose(hand, store, &files, space, &order)) {
         evict_set(hand->evict, &order);
         METRIC_ADD(instance->metrics, instance, hand_steps, 1);
         *ret_error = store_compact(store, 0, order.lower, order.upper);
@@ -357,7 +364,7 @@ static uint64_t step(struct proxy *proxy, struct store *store)
     proxy_tighten(instance, space.level >= SPACE_HARD ? hand->barren : 0);
     uint64_t begun_ns = clock_mono_ns();
     int error;
-    uint64_t dropped = sweep(hand, store, space.over_bytes, &error);
+    uint64_t dropped = sweep(hand, store, &space, &error);
     if (error == ERR_STOPPED) {
         return LOOK_EVERY_NS; // the instance ends, or has another store
     }

@@ -2,11 +2,11 @@
 // The hand of a proxy: makes evictions happen. RocksDB rewrites by itself only what is written to,
 // so while the level of space is over the soft limit the hand asks for compactions, each of a run
 // of neighbouring files, whatever their level: no more than an eighth of a small cache, nor less
-// than what came from memtables and is merged with any run. Of a few runs it takes the one in
-// which, by a sample of its rows, most cold bytes lie. What is cold follows from the ages of all
-// rows sampled lately: the oldest quarter, or more when more must go. It goes round the keys as a
-// clock's hand does. (A quarter: tests/unit/recency_test.c has what it costs in hit rate and in
-// rewritten bytes.)
+// than what came from memtables and is merged with any run, nor more than half of what is left
+// below max_bytes. Of a few runs it takes the one in which, by a sample of its rows, most cold
+// bytes lie. What is cold follows from the ages of all rows sampled lately: the oldest quarter, or
+// more when more must go. It goes round the keys as a clock's hand does. (A quarter:
+// tests/unit/recency_test.c has what it costs in hit rate and in rewritten bytes.)
 //
 // Over the soft limit it rests for a part of the time; over the hard one it does not rest. When a
 // step gives nothing it waits longer and longer; over the hard limit the window then shrinks.
@@ -35,6 +35,10 @@ struct hand_sample {
     struct ages ages;    // those of values that may go
 };
 
+// The most that a run takes of `total`, when `merge` bytes from memtables are merged with any run,
+// and `left` are left below max_bytes: until it is done, what it replaces stands beside what it
+// writes, and files of other levels go with it.
+uint64_t hand_run_bytes(uint64_t total_bytes, uint64_t merge_bytes, uint64_t left_bytes);
 // The part of all values that shall go so that `over` of `total` bytes do.
 uint32_t hand_share(uint64_t over_bytes, uint64_t total_bytes);
 // Which run promises most cold bytes; `count` when none promises any.

@@ -229,7 +229,7 @@ static void fill_config(struct config *config, struct config_reading *reading)
 
 // Journal, buffers, window and the memory of accesses lie in the directory that max_bytes bounds,
 // and what they take the values cannot have. A segment goes whole; a compaction may write as much
-// as twelve memtables before what it replaces goes.
+// as six memtables before what it replaces goes.
 static void fit_to_cache(struct instance_options *options)
 {
     uint64_t max_bytes = options->cache.max_bytes;

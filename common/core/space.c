@@ -98,6 +98,7 @@ struct space_state space_judge(const struct space_limits *limits, const struct s
          reserve / FREE_MARGIN_SHARE},
     };
     struct space_state state = {.reason = "", .sample = *sample, .room_bytes = UINT64_MAX};
+    state.left_bytes = max > 0 ? max - u64_min(sample->used_bytes, max) : UINT64_MAX;
     for (size_t i = 0; i < ARRAY_LEN(bounds); i++) {
         judge_bound(&state, &bounds[i], before);
     }

@@ -39,6 +39,7 @@ struct space_state {
     struct space_sample sample;
     uint64_t over_bytes; // to be given up until the soft limit is left, 0 at SPACE_OK
     uint64_t room_bytes; // that can be taken until it is reached; UINT64_MAX = no such limit
+    uint64_t left_bytes; // below max_bytes, for what stands on the disk twice while it is rewritten
 };
 
 // The rule, pure: what `sample` means after the level `before`.

@@ -16,7 +16,7 @@
 #define MANIFEST_BYTES_MAX (8 * MIB)
 // The index and filters of every file stay in the cache, also when it is full of them.
 #define PINNED "block_based_table_factory={metadata_cache_options={unpartitioned_pinning=kAll}}"
-#define COMPACT_FILES 12 // the most that one step of a compaction takes, about; RocksDB's default
+#define COMPACT_FILES 6 // the most that one step of a compaction takes, about
 
 // A cache and a batch are RocksDB's own objects under our names.
 static rocksdb_cache_t *lru_of(struct store_cache *cache) { return (rocksdb_cache_t *)cache; }
@@ -107,6 +107,7 @@ static void store_free(struct store *store)
     }
     rocksdb_writeoptions_destroy(store->write);
     pthread_mutex_destroy(&store->flush_lock);
+    pthread_mutex_destroy(&store->checkpoint_lock);
     mem_free(store->directory);
     mem_free(store->flush_directory);
     mem_free(store->scope);
@@ -128,6 +129,7 @@ static struct store *store_new(const struct store_options *options)
         store->names[i] = mem_text(options->families[i]);
     }
     pthread_mutex_init(&store->flush_lock, NULL);
+    pthread_mutex_init(&store->checkpoint_lock, NULL);
     return store;
 }
 

@@ -154,6 +154,13 @@ static void compact_range(struct store *store, unsigned family, struct bytes low
     rocksdb_compactoptions_destroy(options);
 }
 
+// While a checkpoint is made nothing that is replaced goes: so one compaction at most adds to that.
+static void wait_for_checkpoint(struct store *store)
+{
+    pthread_mutex_lock(&store->checkpoint_lock);
+    pthread_mutex_unlock(&store->checkpoint_lock);
+}
+
 int store_compact(struct store *store, unsigned family, struct bytes lower, struct bytes upper)
 {
     CHECK(family < store->family_count);
@@ -165,6 +172,7 @@ int store_compact(struct store *store, unsigned family, struct bytes lower, stru
     if (!store_has_space(store, u64_min(bytes, store->compact_bytes))) {
         return ERR_DISK_FULL;
     }
+    wait_for_checkpoint(store);
     uint64_t errors = store_number(store, 0, "rocksdb.background-errors");
     compact_range(store, family, lower, upper, bytes < store->compact_bytes / ONE_STEP_SHARE);
     if (atomic_load(&store->compact_cancelled)) {

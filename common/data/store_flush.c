@@ -65,7 +65,9 @@ static int flush_until(struct store *store, uint64_t number)
         bool due = asked_ns == 0 || now_ns - asked_ns > FLUSH_AGAIN_NS;
         if (due && !store_is_crowded(store)) {
             asked_ns = now_ns;
+            pthread_mutex_lock(&store->checkpoint_lock);
             error = checkpoint(store);
+            pthread_mutex_unlock(&store->checkpoint_lock);
             if (error != OK) {
                 return error;
             }

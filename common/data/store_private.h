@@ -25,6 +25,7 @@ struct store {
     rocksdb_readoptions_t *read[STORE_TIERS]; // shared by all readers, who only look at them
     rocksdb_writeoptions_t *write;
     pthread_mutex_t flush_lock; // one flush at a time, they share the directory
+    pthread_mutex_t checkpoint_lock; // held while RocksDB deletes no file: see store_compact
     _Atomic uint64_t written;   // number of the newest write
     _Atomic bool compact_cancelled;
     uint64_t reserve_bytes; // of disk that flushes of all that is in memory may need

@@ -29,6 +29,9 @@ static const char store_settings[] =
     "max_write_buffer_number=" STORE_MEMTABLES_MAX_TEXT ";"
     "memtable_prefix_bloom_size_ratio=0.1;memtable_whole_key_filtering=true;"
     "level0_file_num_compaction_trigger=4;"
+    // What a step replaces stands beside what it writes: so none takes files that it need not, and
+    // none is twice as large as it should be.
+    "ignore_max_compaction_bytes_for_input=false;level_compaction_dynamic_file_size=false;"
     "level0_slowdown_writes_trigger=" STORE_FRESH_FILES_TEXT ";"
     "level_compaction_dynamic_level_bytes=true;"
     // Whoever wants old files rewritten says so: store_compact.

@@ -424,6 +424,25 @@ static void hit_rates_are_near_the_ideal(void **state)
     simulate("jumps", jumping, 0.99);
 }
 
+// A run is worth the merge that comes with it, and fits beside what it replaces.
+static void a_run_fits_below_max_bytes(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t total_mib, merge_mib, left_mib, run_mib;
+    } cases[] = {
+        {80, 0, 100, 10},  {80, 0, 16, 8},    {80, 0, 3, 2},       {80, 0, 0, 2},
+        {80, 15, 100, 15}, {80, 15, 20, 10},  {8, 0, 100, 2},      {8000, 0, 1000, 32},
+        {8000, 0, 40, 20}, {8000, 50, 1000, 50},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        assert_int_equal(hand_run_bytes(cases[i].total_mib * MIB, cases[i].merge_mib * MIB,
+                                        cases[i].left_mib * MIB),
+                         cases[i].run_mib * MIB);
+    }
+    assert_int_equal(hand_run_bytes(80 * MIB, 0, UINT64_MAX), 10 * MIB);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -433,6 +452,7 @@ int main(void)
         cmocka_unit_test(a_full_filter_ends_a_period),
         cmocka_unit_test(the_file_keeps_it),
         cmocka_unit_test(limits_take_the_oldest),
+        cmocka_unit_test(a_run_fits_below_max_bytes),
         cmocka_unit_test(hit_rates_are_near_the_ideal),
     };
     return cmocka_run_group_tests_name("recency", tests, NULL, NULL);

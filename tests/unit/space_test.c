@@ -100,6 +100,20 @@ static void a_level_is_left_with_room_to_spare(void **state)
     }
 }
 
+static void what_is_left_is_what_no_file_takes_yet(void **state)
+{
+    (void)state;
+    const struct space_limits none = {.soft = 100 * MIB}, limits = {.max_bytes = 960 * MIB};
+    struct space_sample sample = {.used_bytes = 900 * MIB,
+                                  .coming_bytes = 500 * MIB,
+                                  .free_bytes = TOTAL,
+                                  .total_bytes = TOTAL};
+    assert_int_equal(space_judge(&limits, &sample, SPACE_OK).left_bytes, 60 * MIB);
+    assert_int_equal(space_judge(&none, &sample, SPACE_OK).left_bytes, UINT64_MAX);
+    sample.used_bytes = 961 * MIB;
+    assert_int_equal(space_judge(&limits, &sample, SPACE_OK).left_bytes, 0);
+}
+
 static void what_comes_counts_as_used(void **state)
 {
     (void)state;
@@ -178,6 +192,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(levels_have_their_reason),
         cmocka_unit_test(a_level_is_left_with_room_to_spare),
+        cmocka_unit_test(what_is_left_is_what_no_file_takes_yet),
         cmocka_unit_test(what_comes_counts_as_used),
         cmocka_unit_test(what_is_kept_fits_below_the_hard_level),
         cmocka_unit_test(a_directory_counts_files_once),

@@ -7,6 +7,7 @@
 #include <sched.h>
 
 #include "common/base/clock.h"
+#include "common/data/store_private.h"
 
 #define ROWS 20000
 #define FILLER 600 // random bytes after the number of a row: 12 MB, so several files of 4 MiB
@@ -398,6 +399,32 @@ static void test_cancel(void **state)
     assert_int_equal(look_at(fixture, NULL, 0, 0, 0), LOOK_STUB);
 }
 
+// While a checkpoint is made no file goes: a compaction waits, and can be cancelled meanwhile.
+static void test_beside_a_checkpoint(void **state)
+{
+    struct rules *rules = *state;
+    struct fixture *fixture = &rules->fixture;
+    struct rule *rule = &rules->rules[0];
+    for (int turn = 0; turn < 2; turn++) {
+        fill(fixture, 0, 1000);
+        assert_int_equal(store_flush(fixture->store), OK);
+        rule->seen = 0;
+        pthread_mutex_lock(&fixture->store->checkpoint_lock);
+        struct compactor compactor = {.fixture = fixture};
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, compactor_main, &compactor), 0);
+        clock_sleep_ns(100 * NS_PER_MS); // that nothing happens cannot be waited for
+        assert_int_equal(rule->seen, 0);
+        if (turn > 0) {
+            store_compact_cancel(fixture->store);
+        }
+        pthread_mutex_unlock(&fixture->store->checkpoint_lock);
+        pthread_join(thread, NULL);
+        assert_int_equal(compactor.error, turn > 0 ? ERR_STOPPED : OK);
+        assert_true(turn > 0 ? rule->seen == 0 : rule->seen >= 1000);
+    }
+}
+
 // Rows are overwritten with rising numbers while they are compacted under a rising bound.
 #define TURNS 200
 #define TURN_ROWS 100
@@ -463,6 +490,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_older_readers, setup_rules, teardown),
         cmocka_unit_test_setup_teardown(test_many_steps, setup_rules, teardown),
         cmocka_unit_test_setup_teardown(test_cancel, setup_rules, teardown),
+        cmocka_unit_test_setup_teardown(test_beside_a_checkpoint, setup_rules, teardown),
         cmocka_unit_test_setup_teardown(test_while_writing, setup_rules, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

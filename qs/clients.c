@@ -59,12 +59,12 @@ static void arrive(struct task *task)
 static void refuse(struct clients *clients, int fd)
 {
     struct buf words = {0};
+    METRIC_ADD(&clients->daemon->metrics, node, clients_refused, 1); // who was told sees it counted
     reply_error_code(&words, ERR_CLIENTS_LIMIT);
     // Best effort, as the socket's buffer is empty; the connection ends either way.
     (void)!send(fd, words.data, words.size, MSG_NOSIGNAL | MSG_DONTWAIT);
     buf_free(&words);
     close(fd);
-    METRIC_ADD(&clients->daemon->metrics, node, clients_refused, 1);
 }
 
 static void on_accept(struct watch *watch, int fd)

@@ -551,11 +551,11 @@ static bool run(struct engines *engines)
         fine = run_load(engines, &loads[i]);
     }
     fine = fine && run_writes(engines);
-    sheet_note(&peers->sheet, mem_format("engines: the stores in process waited for the disk %.0f "
-                                         "times: beyond some the machine has too little memory "
-                                         "for all sides at once",
-                                         disk_waits() - waits));
     if (fine) {
+        sheet_note(&peers->sheet,
+                   mem_format("engines: the stores in process waited for the disk %.0f times: "
+                              "beyond some the machine has too little memory for all sides at once",
+                              disk_waits() - waits));
         tell_memory(engines);
     }
     return fine;

@@ -10,7 +10,7 @@
 #include "common/data/store_private.h"
 
 #define ROWS 20000
-#define FILLER 600 // random bytes after the number of a row: 12 MB, so several files of 4 MiB
+#define FILLER 600 // random bytes after the number of a row: 12 MB, so several files
 
 static const struct bytes none;
 
@@ -229,7 +229,7 @@ static void test_idle(void **state)
     struct rules *rules = *state;
     struct fixture *fixture = &rules->fixture;
     struct rule *rule = &rules->rules[0];
-    fixture->memtable_bytes = MIB; // so files are 4 MiB
+    fixture->memtable_bytes = MIB; // and so large are files
     fixture_reopen(fixture);
     fill(fixture, 0, ROWS);
     compact(fixture, 0);
@@ -331,7 +331,7 @@ static void test_many_steps(void **state)
     }
     struct rules *rules = *state;
     struct fixture *fixture = &rules->fixture;
-    fixture->memtable_bytes = MIB; // so a step takes 100 MiB
+    fixture->memtable_bytes = MIB; // so a step takes 6 MiB
     fixture_reopen(fixture);
     uint64_t rows = 250000;
     for (uint64_t place = 0; place < rows; place++) {
